@@ -1,0 +1,1 @@
+"""prunelit: prune image classifiers and measure what pruning does."""
