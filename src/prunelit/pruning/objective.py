@@ -1,0 +1,143 @@
+"""What data-driven criteria differentiate: batches, a loss of one batch, and an example input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from prunelit.pruning.parameters import Parameters
+
+Batch = Any
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Batches, the mean loss of one of them, and the inputs of one forward pass of the network.
+
+    Attributes:
+        loss: maps a batch to its mean loss, a scalar tensor with a graph to the parameters.
+        batches: what the loss is taken on; any structure of tensors with samples along axis 0.
+        inputs: positional arguments of the network's forward pass, for their shapes and types.
+    """
+
+    loss: Callable[[Batch], Tensor]
+    batches: Sequence[Batch]
+    inputs: tuple[Any, ...]
+
+    @classmethod
+    def of_classifier(
+        cls,
+        network: nn.Module,
+        batches: Sequence[tuple[Tensor, Tensor]],
+        loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
+    ) -> Objective:
+        """Return the mean ``loss(network(images), labels)`` over ``(images, labels)`` batches."""
+        return cls(lambda batch: loss(network(batch[0]), batch[1]), batches, (batches[0][0],))
+
+    def gradients(self, parameters: Parameters) -> dict[str, Tensor]:
+        """Return the gradient of the mean loss over all samples, by parameter; 0 where it is unused."""
+        total = {name: torch.zeros_like(p) for name, p in parameters.items()}
+        samples = sum(map(num_samples, self.batches))
+        for batch in self.batches:
+            weight = num_samples(batch) / samples
+            for name, gradient in self.batch_gradients(batch, parameters).items():
+                total[name].add_(gradient, alpha=weight)
+        return total
+
+    def batch_gradients(
+        self, batch: Batch, parameters: Parameters, create_graph: bool = False
+    ) -> dict[str, Tensor]:
+        """Return the gradient of one batch's loss, by parameter; 0 where a parameter is unused."""
+        gradients = torch.autograd.grad(
+            self.loss(batch), list(parameters.values()), create_graph=create_graph, allow_unused=True
+        )
+        return {
+            name: torch.zeros_like(p) if gradient is None else gradient
+            for (name, p), gradient in zip(parameters.items(), gradients, strict=True)
+        }
+
+    def example(self) -> tuple[Any, ...]:
+        """Return the network's inputs cut to one sample."""
+        return tree_map_only(Tensor, lambda tensor: tensor[:1], self.inputs)
+
+
+def num_samples(batch: Batch) -> int:
+    """Return the length of axis 0 of the first tensor in ``batch``, 1 if there is none."""
+    for leaf in tree_leaves(batch):
+        if isinstance(leaf, Tensor) and leaf.ndim:
+            return len(leaf)
+    return 1
+
+
+def split_batch(batch: Batch, parts: int) -> list[Batch]:
+    """Cut every tensor of ``batch`` into ``parts`` along axis 0; no part is empty."""
+    size = num_samples(batch)
+    edges = [size * i // parts for i in range(parts + 1)]
+    return [_cut(batch, size, slice(a, b)) for a, b in pairwise(edges) if b > a]
+
+
+def _cut(batch: Batch, size: int, rows: slice) -> Batch:
+    def cut(tensor: Tensor) -> Tensor:
+        return tensor[rows] if tensor.ndim and len(tensor) == size else tensor
+
+    return tree_map_only(Tensor, cut, batch)
+
+
+class _Tempered(TorchFunctionMode):
+    """Divides what enters a softmax by a temperature, wherever the loss computes one."""
+
+    ENTRIES = {
+        F.cross_entropy,
+        F.log_softmax,
+        F.softmax,
+        torch.log_softmax,
+        torch.softmax,
+        Tensor.log_softmax,
+        Tensor.softmax,
+    }
+
+    def __init__(self, temperature: float) -> None:
+        super().__init__()
+        self.temperature = temperature
+        self.count = 0
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if func in self.ENTRIES:
+            self.count += 1
+            if "input" in kwargs:
+                kwargs["input"] = kwargs["input"] / self.temperature
+            else:
+                args = (args[0] / self.temperature, *args[1:])
+        return func(*args, **kwargs)
+
+
+@contextmanager
+def tempered(temperature: float) -> Iterator[None]:
+    """Compute losses inside the block with logits divided by ``temperature``.
+
+    Works on any loss that ends in ``cross_entropy`` or a (log-)softmax.
+
+    Raises:
+        ValueError: nothing in the block computed a softmax, so there were no logits to divide.
+    """
+    if temperature == 1:
+        yield
+        return
+    with _Tempered(temperature) as mode:
+        yield
+    if not mode.count:
+        raise ValueError(
+            f"temperature={temperature} has nothing to divide: the loss computes no cross_entropy or softmax"
+        )

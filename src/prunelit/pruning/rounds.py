@@ -1,0 +1,166 @@
+"""The loop: score, mask, repeat. ``prune(network, criterion, density)`` in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from prunelit.pruning.criteria.criterion import Criterion
+from prunelit.pruning.masks import (
+    Masks,
+    Scores,
+    apply_masks,
+    attach,
+    attached,
+    count_all,
+    density_of,
+    full_masks,
+    make_masks,
+    num_kept,
+    shuffle_within_layers,
+)
+from prunelit.pruning.objective import Objective
+from prunelit.pruning.parameters import Parameters, Selection
+from prunelit.pruning.preserve import preserved, random_state
+from prunelit.pruning.schedules import SCHEDULES
+from prunelit.request import BadRequest, nearest
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How scores become masks.
+
+    Attributes:
+        rounds: score-and-mask steps.
+        schedule: density after each round: ``exponential``, ``linear`` or ``cubic``.
+        scope: what competes: ``global``, all prunable parameters, or ``layer``, each tensor alone.
+        train_mode: score in train mode (batch statistics, dropout) instead of eval mode.
+        invert: keep the lowest scores instead of the highest.
+        shuffle: move each layer's mask to random places within the layer, counts kept.
+        reinitialize: draw the weights anew after pruning; the masks stay.
+    """
+
+    rounds: int = 1
+    schedule: str = "exponential"
+    scope: str = "global"
+    train_mode: bool = False
+    invert: bool = False
+    shuffle: bool = False
+    reinitialize: bool = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.rounds, bool) or not isinstance(self.rounds, int) or self.rounds < 1:
+            raise BadRequest("pruner.rounds", self.rounds, "an integer of 1 or more")
+        if self.schedule not in SCHEDULES:
+            raise BadRequest("pruner.schedule", self.schedule, nearest(self.schedule, SCHEDULES))
+        if self.scope not in ("global", "layer"):
+            raise BadRequest("pruner.scope", self.scope, nearest(self.scope, ("global", "layer")))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What pruning gave: final masks, the last round's scores, the density after each round."""
+
+    masks: Masks
+    scores: Scores
+    densities: list[float] = field(default_factory=list)
+
+
+def prune(
+    network: nn.Module,
+    criterion: Criterion,
+    density: float,
+    *,
+    selection: Selection = Selection(),
+    plan: Plan = Plan(),
+    objective: Objective | None = None,
+    seed: int = 0,
+) -> Outcome:
+    """Prune ``network`` in place to exactly ``round(density * n)`` of its ``n`` prunable parameters.
+
+    A network that was pruned before keeps its masks: they only shrink. Apart from the pruned
+    weights, now 0, nothing changes: the other weights (unless ``plan.reinitialize``), gradients,
+    buffers, modes and the random state are as before, and if anything raises, all of it is.
+
+    Args:
+        network: any module; parameters are named as in ``named_parameters()``.
+        criterion: gives the scores.
+        density: kept share of the prunable parameters, in [0, 1].
+        selection: what is prunable.
+        plan: rounds, schedule, scope and what follows.
+        objective: batches, loss and example input; some criteria need none.
+        seed: of the random state in which scores are computed.
+
+    Raises:
+        BadRequest: a density that is out of range or keeps less than one parameter.
+        ValueError: the criterion needs an objective and there is none.
+        NonFiniteScores: the criterion gave NaN or infinity.
+    """
+    parameters = selection.of(network)
+    check_density(density, count_all(parameters))
+    criterion.check(objective)
+    start = starting_masks(network, parameters)
+    masks, scores, densities = start, Scores(), []
+    with random_state(seed):
+        with preserved(network):
+            network.train(plan.train_mode)
+            for target in _targets(plan, density, density_of(start)):
+                apply_masks(parameters, masks)
+                scores = criterion.scores(network, parameters, objective)
+                masks = make_masks(_oriented(scores, plan), target, plan.scope, masks)
+                densities.append(density_of(masks))
+        if plan.shuffle:
+            masks = shuffle_within_layers(masks, among=start)
+        if plan.reinitialize:
+            reset_parameters(network)
+    assert count_all(masks) == count_all(parameters)
+    apply_masks(parameters, masks)
+    attach(network, masks)
+    return Outcome(masks, scores, densities)
+
+
+def starting_masks(network: nn.Module, parameters: Parameters) -> Masks:
+    """Return the masks that an earlier pruning left on ``network``; everything else is kept."""
+    earlier = attached(network) or {}
+    masks = full_masks(parameters)
+    masks.update({name: earlier[name].to(p.device) for name, p in parameters.items() if name in earlier})
+    return masks
+
+
+def check_density(density: float, n: int) -> None:
+    """Raise BadRequest unless ``density`` is in [0, 1] and keeps at least one of ``n`` parameters."""
+    if not 0 <= density <= 1:
+        raise BadRequest("density", density, "a number from 0 to 1")
+    if num_kept(density, n) < 1:
+        raise BadRequest("density", density, f"one that keeps at least 1 of the {n} prunable parameters")
+
+
+def _targets(plan: Plan, density: float, start: float) -> list[float]:
+    if density >= start:
+        return [density]
+    schedule = SCHEDULES[plan.schedule]
+    return [schedule(r, plan.rounds, density, start) for r in range(1, plan.rounds + 1)]
+
+
+def _oriented(scores: Scores, plan: Plan) -> Scores:
+    return {name: -score for name, score in scores.items()} if plan.invert else scores
+
+
+@torch.no_grad()
+def reset_parameters(network: nn.Module) -> None:
+    """Draw all parameters anew by the network's own ``reset_parameters``, or else by its modules'.
+
+    Raises:
+        ValueError: no module of the network knows how.
+    """
+    roots = [network] if hasattr(network, "reset_parameters") else network.modules()
+    resets: list[Callable[[], None]] = [
+        getattr(module, "reset_parameters") for module in roots if hasattr(module, "reset_parameters")
+    ]
+    if not resets:
+        raise ValueError("reinitialize: no module of the network has a reset_parameters() method")
+    for reset in resets:
+        reset()
