@@ -1,0 +1,36 @@
+"""Checks that the networks share: what they are asked for is named before any weight is drawn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prunelit.request import BadRequest
+
+Shape = tuple[int, int, int]
+"""An input's channels, height and width."""
+
+
+def check_count(key: str, value: Any) -> int:
+    """``value`` itself if it is an integer of 1 or more; else `BadRequest` on ``key``."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise BadRequest(key, value, "an integer of 1 or more")
+    return value
+
+
+def check_size(network: str, input_shape: Shape, least: int, example: int) -> None:
+    """Raise `BadRequest` on ``data.size`` if an input is less than ``least`` pixels high or wide.
+
+    Args:
+        network: what the message calls the network.
+        input_shape: channels, height, width.
+        least: the smallest height and width that leave a pixel after the last pooling.
+        example: the size the network was made for.
+    """
+    _, height, width = input_shape
+    if min(height, width) < least:
+        raise BadRequest(
+            "data.size",
+            f"{height}x{width}",
+            f"{least} or more, such as {example}",
+            why=f"the image is too small for {network}",
+        )

@@ -1,0 +1,77 @@
+"""How networks draw their first weights, and the base class whose ``reset_parameters`` draws them again.
+
+``kaiming_normal`` is He et al. 2015 (https://arxiv.org/abs/1502.01852): standard deviation
+``sqrt(2 / fan_in)``; the Xavier schemes are Glorot and Bengio 2010
+(https://proceedings.mlr.press/v9/glorot10a.html): variance ``2 / (fan_in + fan_out)``.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
+
+from prunelit.request import BadRequest, nearest
+
+SCHEMES: dict[str, Callable[[Tensor], Tensor]] = {
+    "kaiming_normal": nn.init.kaiming_normal_,
+    "xavier_uniform": nn.init.xavier_uniform_,
+    "xavier_normal": nn.init.xavier_normal_,
+}
+
+
+def check_init(init: str) -> str:
+    """``init`` itself, if it is ``default`` or one of ``SCHEMES``; else `BadRequest` on ``model.init``."""
+    choices = ["default", *SCHEMES]
+    if init not in choices:
+        raise BadRequest("model.init", init, nearest(str(init), choices))
+    return init
+
+
+def initialize(network: nn.Module, init: str) -> None:
+    """Draw the parameters of ``network`` in place.
+
+    ``default`` asks every layer for PyTorch's own ``reset_parameters``. The schemes draw the weights of
+    convolutions and linear layers, set their biases to 0, and set normalisation layers to weight 1,
+    bias 0 and fresh running statistics; parameters of any other kind stay as they are.
+
+    Raises:
+        BadRequest: on ``model.init``, if there is no scheme of that name.
+    """
+    check_init(init)
+    for module in network.modules():
+        if init == "default":
+            # The network itself is left out: its own method may be what called this function.
+            reset = getattr(module, "reset_parameters", None)
+            if module is not network and callable(reset):
+                reset()
+        elif isinstance(module, (_ConvNd, nn.Linear)):
+            SCHEMES[init](module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, (_NormBase, nn.GroupNorm, nn.LayerNorm)):
+            module.reset_parameters()
+
+
+class Network(nn.Sequential):
+    """Named layers in a row, drawn by one initialisation scheme.
+
+    Args:
+        layers: name to layer, in the order of the forward pass. One layer may stand under two names.
+        init: ``default`` or one of `SCHEMES`.
+    """
+
+    default_init = "default"
+    """What ``init="default"`` means for this kind of network."""
+
+    def __init__(self, layers: Mapping[str, nn.Module], init: str = "default") -> None:
+        super().__init__(OrderedDict(layers))
+        self.init = check_init(init)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw every parameter anew, by the network's scheme, from PyTorch's random state."""
+        initialize(self, self.default_init if self.init == "default" else self.init)

@@ -1,0 +1,150 @@
+"""Residual networks for small images: ``resnet18``, ``resnet20`` to ``resnet110``, and the wide ones.
+
+He et al. 2016, https://arxiv.org/abs/1512.03385. All begin with a 3x3 convolution instead of ImageNet's
+7x7 and pooling, and end with an average over the whole image, so they take images of any size.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from prunelit.request import BadRequest, nearest
+from prunelit.training.models.checks import Shape, check_count
+from prunelit.training.models.init import Network
+
+SHORTCUTS = ("conv", "pad")
+
+
+class PadShortcut(nn.Module):
+    """The paper's option A: keep every ``stride``-th pixel, and add ``extra`` channels of zeros."""
+
+    def __init__(self, stride: int, extra: int) -> None:
+        super().__init__()
+        self.stride, self.extra = stride, extra
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C + extra, ceil(H / stride), ceil(W / stride))."""
+        x = x[:, :, :: self.stride, :: self.stride]
+        return nn.functional.pad(x, (0, 0, 0, 0, 0, self.extra))
+
+    def extra_repr(self) -> str:
+        """The arguments, for ``print``."""
+        return f"stride={self.stride}, extra={self.extra}"
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions with BatchNorm, and a shortcut around them."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, shortcut: str) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.relu1 = nn.ReLU()
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.shortcut: nn.Module
+        if stride == 1 and inputs == outputs:
+            self.shortcut = nn.Identity()
+        elif shortcut == "pad":
+            self.shortcut = PadShortcut(stride, outputs - inputs)
+        else:
+            conv = nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False)
+            self.shortcut = nn.Sequential(OrderedDict(conv=conv, bn=nn.BatchNorm2d(outputs)))
+        self.relu2 = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, inputs, H, W) -> (N, outputs, ceil(H / stride), ceil(W / stride))."""
+        residual = self.bn2(self.conv2(self.relu1(self.bn1(self.conv1(x)))))
+        return self.relu2(residual + self.shortcut(x))
+
+
+class ResNet(Network):
+    """A 3x3 convolution, stages of basic blocks, an average over the image, and a linear classifier.
+
+    Weights are Kaiming-normal unless ``init`` says otherwise. Convolutions have no biases: BatchNorm
+    follows each. The first block of every stage but the first halves the image.
+
+    Args:
+        num_classes: outputs of the classifier.
+        input_shape: channels, height and width of one input; the network depends on the channels only.
+        init: `prunelit.training.models.init`.
+        widths: channels of each stage; the first convolution has those of the first stage.
+        blocks: blocks in each stage.
+        shortcut: where a block changes the shape, ``conv`` puts a 1x1 convolution and BatchNorm around it
+            (the paper's option B), and ``pad`` adds zeros and no parameters (option A).
+    """
+
+    default_init = "kaiming_normal"
+
+    def __init__(
+        self,
+        num_classes: int,
+        input_shape: Shape,
+        init: str = "default",
+        widths: Sequence[int] = (64, 128, 256, 512),
+        blocks: Sequence[int] = (2, 2, 2, 2),
+        shortcut: str = "conv",
+    ) -> None:
+        if shortcut not in SHORTCUTS:
+            raise BadRequest("model.shortcut", shortcut, nearest(str(shortcut), SHORTCUTS))
+        layers: dict[str, nn.Module] = {
+            "conv": nn.Conv2d(input_shape[0], widths[0], 3, padding=1, bias=False),
+            "bn": nn.BatchNorm2d(widths[0]),
+            "relu": nn.ReLU(),
+        }
+        inputs = widths[0]
+        for stage, (width, count) in enumerate(zip(widths, blocks, strict=True), start=1):
+            strides = [1 if stage == 1 else 2] + [1] * (count - 1)
+            row = [BasicBlock(width if i else inputs, width, s, shortcut) for i, s in enumerate(strides)]
+            layers[f"stage{stage}"] = nn.Sequential(*row)
+            inputs = width
+        layers.update(
+            avgpool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), fc=nn.Linear(inputs, num_classes)
+        )
+        super().__init__(layers, init)
+
+
+class ResNet18(ResNet):
+    """Four stages of two blocks, 64 to 512 wide: 20 convolutions, three of them shortcuts.
+
+    11,173,962 parameters for three channels and ten classes.
+    """
+
+    def __init__(
+        self, num_classes: int, input_shape: Shape, init: str = "default", shortcut: str = "conv"
+    ) -> None:
+        super().__init__(num_classes, input_shape, init, shortcut=shortcut)
+
+
+class CifarResNet(ResNet):
+    """The paper's networks for CIFAR: three stages of ``(depth - 2) / 6`` blocks, 16, 32 and 64 wide.
+
+    The shortcuts that change the shape are 1x1 convolutions with BatchNorm (option B), as in most pruning
+    papers' code; the paper itself used ``shortcut="pad"`` (option A) here. The depth counts neither.
+
+    Args:
+        num_classes: outputs of the classifier.
+        input_shape: channels, height and width of one input.
+        init: `prunelit.training.models.init`.
+        depth: 8, 14, 20 and so on: 6n + 2.
+        width: multiplies every stage's channels; 2 in the networks called wide.
+        shortcut: ``conv`` or ``pad``.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        input_shape: Shape,
+        init: str = "default",
+        depth: int = 20,
+        width: int = 1,
+        shortcut: str = "conv",
+    ) -> None:
+        if check_count("model.depth", depth) < 8 or depth % 6 != 2:
+            raise BadRequest("model.depth", depth, "6n + 2: 8, 14, 20, 26, 32 and so on")
+        check_count("model.width", width)
+        widths = [16 * width, 32 * width, 64 * width]
+        super().__init__(num_classes, input_shape, init, widths, [(depth - 2) // 6] * 3, shortcut)
