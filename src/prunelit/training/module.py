@@ -1,0 +1,165 @@
+"""``Classifier``: the LightningModule that wraps each architecture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from prunelit.training.metrics import Totals
+
+OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
+SchedulerFactory = Callable[[Optimizer], LRScheduler]
+Images = tuple[Tensor, Tensor]
+
+CHECK_EVERY = 50
+"""On a GPU the loss is looked at every so many batches: each look waits for the device."""
+
+
+class NonFiniteLoss(ArithmeticError):
+    """The loss became NaN or infinite; the message names the first layer whose output is."""
+
+
+class Classifier(pl.LightningModule):
+    """Trains ``network`` by cross-entropy and counts loss, top-1 and top-5 accuracy.
+
+    Its state dict is the network's own, so that checkpoints load into the plain network with
+    ``strict=True``.
+
+    Args:
+        network: maps images of shape (n, C, H, W) to logits of shape (n, num_classes).
+        num_classes: number of classes.
+        optimizer: makes the optimizer from the parameters.
+        scheduler: makes the learning-rate schedule, stepped once an epoch; None: constant.
+        label_smoothing: in [0, 1); of the training loss only.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        num_classes: int,
+        optimizer: OptimizerFactory,
+        scheduler: SchedulerFactory | None = None,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.num_classes = num_classes
+        self.optimizer, self.scheduler = optimizer, scheduler
+        self.label_smoothing = label_smoothing
+        self.totals = nn.ModuleDict({name: Totals() for name in ("fit", "test", "validation")})
+        self.confusion = MulticlassConfusionMatrix(num_classes, validate_args=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the network's logits."""
+        logits: Tensor = self.network(images)
+        return logits
+
+    def pruning_loss(self, batch: Images) -> Tensor:
+        """Return the mean cross-entropy of one batch, without label smoothing, for scores."""
+        images, labels = batch
+        return F.cross_entropy(self.network(images), labels)
+
+    def training_step(self, batch: Images, batch_idx: int) -> Tensor:
+        """Return the training loss of one batch."""
+        images, labels = batch
+        logits = self.network(images)
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        if loss.device.type == "cpu" or batch_idx % CHECK_EVERY == 0:
+            self._check_finite(loss, images)
+        self.totals["fit"].update(loss.detach(), logits.detach(), labels)
+        return loss
+
+    def validation_step(self, batch: Images, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Count one batch of the test set (loader 0) or of the validation split (loader 1)."""
+        self._evaluate(batch, "validation" if dataloader_idx else "test")
+
+    def test_step(self, batch: Images, batch_idx: int) -> None:
+        """Count one batch of the test set, and which class was taken for which."""
+        logits = self._evaluate(batch, "test")
+        self.confusion.update(logits, batch[1])
+
+    def _evaluate(self, batch: Images, split: str) -> Tensor:
+        images, labels = batch
+        logits = self.network(images)
+        self.totals[split].update(F.cross_entropy(logits, labels), logits, labels)
+        return logits
+
+    def on_train_epoch_start(self) -> None:
+        """Start counting the epoch anew."""
+        self.totals["fit"].reset()
+
+    def on_validation_epoch_start(self) -> None:
+        """Start counting the evaluation anew."""
+        self.totals["test"].reset()
+        self.totals["validation"].reset()
+
+    def on_test_epoch_start(self) -> None:
+        """Start counting the test anew."""
+        self.totals["test"].reset()
+        self.confusion.reset()
+
+    def on_validation_epoch_end(self) -> None:
+        """Log what checkpoints may monitor."""
+        for split in ("test", "validation"):
+            for name, value in self.totals[split].compute().items():
+                if not math.isnan(value):
+                    self.log(f"{split}/{name}", value, logger=False)
+
+    def configure_optimizers(self) -> Any:
+        """Return the optimizer and its schedule."""
+        optimizer = self.optimizer(self.network.parameters())
+        if self.scheduler is None:
+            return optimizer
+        return [optimizer], [self.scheduler(optimizer)]
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
+        """Return the network's own state dict."""
+        return self.network.state_dict(*args, **kwargs)
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Load a state dict of the plain network."""
+        return self.network.load_state_dict(state_dict, strict=strict, assign=assign)
+
+    def _check_finite(self, loss: Tensor, images: Tensor) -> None:
+        if not torch.isfinite(loss.detach()):
+            raise NonFiniteLoss(
+                f"the training loss is {float(loss)} in epoch {self.current_epoch}: "
+                f"{first_non_finite(self.network, images)}"
+            )
+
+
+@torch.no_grad()
+def first_non_finite(network: nn.Module, images: Tensor) -> str:
+    """Say which layer is the first with a NaN or infinite parameter or output on ``images``."""
+    found: list[str] = []
+    handles = []
+    for name, module in network.named_modules():
+        if next(module.children(), None) is not None:
+            continue
+
+        def look(module: nn.Module, args: Any, output: Any, name: str = name) -> None:
+            if found:
+                return
+            if not all(torch.isfinite(p).all() for p in module.parameters()):
+                found.append(f"the parameters of layer {name} are the first that are not finite")
+            elif isinstance(output, Tensor) and not torch.isfinite(output).all():
+                found.append(f"the output of layer {name} is the first that is not finite")
+
+        handles.append(module.register_forward_hook(look))
+    try:
+        network(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found[0] if found else "every layer's output is finite, so the loss itself overflows"

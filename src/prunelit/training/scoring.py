@@ -1,0 +1,213 @@
+"""Find what scores are taken on: batches, loss and network of any LightningModule in any Trainer."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.utilities.combined_loader import CombinedLoader
+from torch import Tensor, nn
+from torch.utils.data import (
+    DataLoader,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+)
+from torchmetrics import Metric
+
+from prunelit.pruning.objective import Batch, Objective
+from prunelit.pruning.preserve import modes, preserved, random_state
+from prunelit.request import BadRequest
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Which training data a criterion is scored on.
+
+    Attributes:
+        samples_per_class: images of every class, drawn by seed; None: go by ``batches``. Needs a
+            data module with ``scoring_batches`` (prunelit's have it); others go by ``batches``.
+        batches: number of batches; None with ``samples_per_class`` None: the whole training set.
+        batch_size: of the scoring batches; None: the data's own.
+    """
+
+    samples_per_class: int | None = 10
+    batches: int | None = None
+    batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        for key in ("samples_per_class", "batches", "batch_size"):
+            value = getattr(self, key)
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise BadRequest(f"pruner.{key}", value, "an integer of 1 or more, or null")
+
+
+def build_objective(
+    trainer: pl.Trainer,
+    pl_module: pl.LightningModule,
+    root: nn.Module,
+    needs: str,
+    sample: Sample,
+    seed: int,
+) -> Objective:
+    """Return the objective of a module in a running ``fit``: its own batches, loss and input.
+
+    ``root`` is the part to prune. Call inside :func:`undisturbed`. For a criterion that needs only
+    an example input one batch is drawn.
+    """
+    with random_state(seed):
+        sample = sample if needs == "batches" else Sample(samples_per_class=1, batches=None)
+        batches = [trainer.strategy.batch_to_device(b) for b in _batches(trainer, sample, seed)]
+    if not batches:
+        raise BadRequest("pruner.batches", sample.batches, "a training set with at least one batch")
+    device = next(pl_module.parameters()).device
+    batches = [pl_module.transfer_batch_to_device(batch, device, 0) for batch in batches]
+    loss = training_loss(pl_module)
+    if needs == "batches":
+        return Objective(loss, batches, ())
+    return Objective(loss, batches, network_inputs(pl_module, root, loss, batches[0]))
+
+
+def _batches(trainer: pl.Trainer, sample: Sample, seed: int) -> list[Batch]:
+    datamodule = getattr(trainer, "datamodule", None)
+    if hasattr(datamodule, "scoring_batches"):
+        return list(datamodule.scoring_batches(sample.samples_per_class, sample.batches, sample.batch_size))
+    count = sample.batches if sample.samples_per_class is None else sample.batches or 1
+    return list(islice(_fresh_iterator(trainer.train_dataloader, sample.batch_size, seed), count))
+
+
+def _fresh_iterator(loader: Any, batch_size: int | None, seed: int) -> Iterable[Batch]:
+    """Iterate over ``loader``'s data without moving the loader's own iterator or generator.
+
+    A map-style DataLoader with a standard sampler is read through a sibling with its own seeded
+    order; anything else is iterated as it is.
+    """
+    if isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset):
+        size = batch_size or loader.batch_size
+        standard = (SequentialSampler, RandomSampler, DistributedSampler)
+        if size is not None and isinstance(loader.sampler, standard):
+            order = RandomSampler(loader.dataset, generator=torch.Generator().manual_seed(seed))
+            return DataLoader(loader.dataset, size, sampler=order, collate_fn=loader.collate_fn)
+    if isinstance(loader, DataLoader):
+        loader = copy.copy(loader)
+        if isinstance(loader.generator, torch.Generator):
+            loader.generator = loader.generator.clone_state()
+        return loader
+    if isinstance(loader, (Mapping, list, tuple)):
+        return (batch for batch, _, _ in iter(CombinedLoader(loader, "max_size_cycle")))
+    return loader
+
+
+def training_loss(pl_module: pl.LightningModule) -> Callable[[Batch], Tensor]:
+    """Return the module's mean loss of one batch: its ``pruning_loss(batch)``, or its ``training_step``.
+
+    Raises:
+        ValueError: the module optimises by hand, so that its training step gives no loss.
+    """
+    own = getattr(pl_module, "pruning_loss", None)
+    if own is not None:
+        return own  # type: ignore[no-any-return]
+    name = type(pl_module).__name__
+    if not pl_module.automatic_optimization:
+        raise ValueError(
+            f"{name} optimises by hand, so pruning finds no loss: "
+            "give it a pruning_loss(batch) method that returns the mean loss of a batch"
+        )
+    extra = len(inspect.signature(pl_module.training_step).parameters) - 1
+
+    def loss(batch: Batch) -> Tensor:
+        output: Any = pl_module.training_step(batch, *[0] * extra)
+        value = output.get("loss") if isinstance(output, Mapping) else output
+        if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad:
+            raise ValueError(
+                f"{name}.training_step gives no differentiable scalar loss: "
+                "give the module a pruning_loss(batch) method that returns the mean loss of a batch"
+            )
+        return value
+
+    return loss
+
+
+def network_inputs(
+    pl_module: pl.LightningModule, root: nn.Module, loss: Callable[[Batch], Tensor], batch: Batch
+) -> tuple[Any, ...]:
+    """Return the inputs of the call, within one training step, that runs all of ``root``.
+
+    That is the first call of a module that holds every parameter of ``root``. If it is not
+    ``root`` itself, the ``forward`` of ``root`` is pointed at it; :func:`undisturbed` undoes this.
+
+    Raises:
+        ValueError: no single call covers all parameters.
+    """
+    needed = {id(p) for p in root.parameters()}
+    calls: list[tuple[nn.Module, tuple[Any, ...]]] = []
+
+    def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if not calls and needed <= {id(p) for p in module.parameters()}:
+            calls.append((module, inspect.signature(module.forward).bind(*args, **kwargs).args))
+
+    handles = [module.register_forward_pre_hook(note, with_kwargs=True) for module in pl_module.modules()]
+    try:
+        with preserved(pl_module):
+            loss(batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not calls:
+        raise ValueError(
+            f"no single call in {type(pl_module).__name__}.training_step runs all of its parameters: "
+            "name the part to prune with Pruning(..., network='name_of_submodule')"
+        )
+    entry, inputs = calls[0]
+    if entry is not root:
+        root.__dict__["forward"] = entry.forward
+    return inputs
+
+
+@contextmanager
+def undisturbed(pl_module: pl.LightningModule, root: nn.Module) -> Iterator[None]:
+    """Let training steps run for scores alone: nothing is logged, counted or kept.
+
+    Restores torchmetrics states, the random state, and modes and buffers outside ``root``, the
+    part that is pruned; ``prune`` itself looks after ``root``.
+    """
+    metrics = [module for module in pl_module.modules() if isinstance(module, Metric)]
+    states = [(m, copy.deepcopy(dict(m.metric_state)), m._update_count, m._computed) for m in metrics]
+    inside = {id(buffer) for buffer in root.buffers()}
+    buffers = [(b, b.clone()) for b in pl_module.buffers() if id(b) not in inside]
+    with _shadowed(pl_module, "log", "log_dict", "forward"), _shadowed(root, "forward"), modes(pl_module):
+        pl_module.__dict__.update(log=_nothing, log_dict=_nothing)
+        try:
+            with random_state(0):
+                yield
+        finally:
+            for buffer, value in buffers:
+                buffer.copy_(value)
+            for metric, state, count, computed in states:
+                for key, value in state.items():
+                    setattr(metric, key, value)
+                metric._update_count, metric._computed = count, computed
+
+
+@contextmanager
+def _shadowed(module: nn.Module, *names: str) -> Iterator[None]:
+    """Let instance attributes stand before methods inside the block; take them away after it."""
+    before = {name: module.__dict__[name] for name in names if name in module.__dict__}
+    try:
+        yield
+    finally:
+        for name in names:
+            module.__dict__.pop(name, None)
+        module.__dict__.update(before)
+
+
+def _nothing(*args: Any, **kwargs: Any) -> None:
+    return None
