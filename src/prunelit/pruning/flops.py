@@ -1,0 +1,213 @@
+"""Multiply-accumulates of one forward pass of one input, by fvcore, whole and by layer.
+
+A sparse network's count weights each layer's by the layer's kept share: what a machine would do
+that skips every removed weight at every position it is used.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from prunelit.pruning.preserve import modes, random_state
+
+# Where an operation of the traced graph takes its weight: the operand's possible places.
+_WEIGHT_PLACES = {
+    "aten::_convolution": (1,),
+    "aten::_convolution_mode": (1,),
+    "aten::linear": (1,),
+    "aten::addmm": (2, 1),
+    "aten::matmul": (1, 0),
+    "aten::mm": (1, 0),
+}
+# What may stand between a parameter and its use as a weight, element for element.
+_ELEMENTWISE = {"alias", "contiguous", "detach", "mul", "t", "to", "transpose", "type_as", "_weight_norm"}
+
+
+@dataclass(frozen=True)
+class Flops:
+    """Multiply-accumulates (one multiplication and its addition count once) for one input.
+
+    Attributes:
+        total: all that fvcore counts: convolutions, linear layers, matrix products, normalisation
+            (2 an element in eval mode), adaptive average pooling.
+        by_parameter: those done with each weight; a layer used twice counts twice. Every weight of a
+            ``Conv*d`` or ``Linear`` is there (0 if the forward pass leaves it out), and any other
+            parameter that serves as one, such as attention's ``in_proj_weight``.
+        outputs: output elements that each of these weights makes.
+        biased: the weights to whose outputs a bias is added.
+    """
+
+    total: int
+    by_parameter: dict[str, int]
+    outputs: dict[str, int]
+    biased: frozenset[str]
+
+    def sparse(self, densities: Mapping[str, float]) -> float:
+        """``total``, each weight's count times its kept share in ``densities``; absent: dense."""
+        removed = (
+            count * (1 - densities[name]) for name, count in self.by_parameter.items() if name in densities
+        )
+        return self.total - math.fsum(removed)
+
+    @property
+    def biased_outputs(self) -> int:
+        """Outputs that a bias is added to, for counts that add one operation for each of them."""
+        return sum(self.outputs[name] for name in self.biased)
+
+
+def count_flops(network: nn.Module, example: Tensor | tuple[Any, ...]) -> Flops:
+    """Count once, in eval mode and without gradients; the network is left as it was.
+
+    fvcore looks at shapes only. It leaves out activations, sums, max and fixed average pooling,
+    softmax, recurrent layers and fused attention (``scaled_dot_product_attention``); the linear layers
+    around an attention are counted. Convolutions with ``padding="same"``, which it does not know,
+    are counted like all others.
+
+    Args:
+        network: any module; modules may be used several times.
+        example: a batch of one input on the network's device, or a tuple of the forward pass's
+            tensors, each a batch of one.
+
+    Raises:
+        ValueError: ``example`` is not a batch of one, or the network can't be traced; one line.
+    """
+    inputs = example if isinstance(example, tuple) else (example,)
+    if isinstance(inputs[0], Tensor) and inputs[0].shape[:1] != (1,):
+        raise ValueError(f"FLOPs are of one input: want a batch of one, got shape {tuple(inputs[0].shape)}")
+    with undisturbed(network), torch.no_grad(), _unfused_attention(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit's farewell and the tracer's doubts: shapes are enough
+        try:
+            return _counted(network, inputs)
+        except Exception as error:
+            lines = str(error).strip().splitlines() or [""]
+            reason = f"{type(error).__name__}: {lines[0]}".rstrip(": ")
+            raise ValueError(f"{type(network).__name__} can't be traced to count FLOPs: {reason}") from error
+
+
+@contextmanager
+def undisturbed(network: nn.Module) -> Iterator[None]:
+    """Eval mode within; afterwards, also after an error, every module is as it was.
+
+    Restored are each module's own train or eval mode, its hooks, its buffers (the same tensors with
+    the same values) and the random state. Weights are the caller's to leave alone.
+    """
+    modules = list(network.modules())
+    hooks = [(kept, dict(kept)) for m in modules for kept in (m._forward_pre_hooks, m._forward_hooks)]
+    buffers = [
+        (module, name, buffer, buffer.detach().clone())
+        for module in modules
+        for name, buffer in module._buffers.items()
+        if buffer is not None
+    ]
+    with random_state(0), modes(network):
+        try:
+            network.eval()
+            yield
+        finally:
+            for registered, before in hooks:
+                for key in registered.keys() - before.keys():
+                    del registered[key]
+            with torch.no_grad():
+                for module, name, buffer, value in buffers:
+                    module._buffers[name] = buffer.copy_(value)
+
+
+@contextmanager
+def _unfused_attention() -> Iterator[None]:
+    """Attention as separate products: in eval mode PyTorch hides its linear layers in one operation."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+
+
+class _FlatOutput(nn.Module):
+    """The network with its outputs as a plain tuple: the tracer knows few kinds of containers."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, *inputs: Any) -> tuple[Tensor, ...]:
+        leaves = torch.utils._pytree.tree_leaves(self.network(*inputs))
+        return tuple(leaf for leaf in leaves if isinstance(leaf, Tensor))
+
+
+def _counted(network: nn.Module, inputs: tuple[Any, ...]) -> Flops:
+    from fvcore.nn import FlopCountAnalysis
+    from fvcore.nn.flop_count import _DEFAULT_SUPPORTED_OPS
+    from fvcore.nn.jit_handles import conv_flop_count, get_shape
+
+    def same_padding(operands: list[Any], results: list[Any]) -> Counter[str]:
+        shapes = [get_shape(value) for value in (*operands[:2], results[0])]
+        return Counter(conv=conv_flop_count(*shapes))
+
+    traced = _FlatOutput(network)
+    layers = _Layers(traced, network)
+    analysis = FlopCountAnalysis(traced, inputs)
+    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
+    handles = {**_DEFAULT_SUPPORTED_OPS, "aten::_convolution_mode": same_padding}
+    analysis.set_op_handle(**{kind: layers.noting(kind, handles[kind]) for kind in handles})
+    total = round(analysis.total())
+    return Flops(total, dict(layers.counts), dict(layers.outputs), frozenset(layers.biased))
+
+
+class _Layers:
+    """What each weight has a part in, noted while fvcore goes through the graph's operations."""
+
+    def __init__(self, traced: nn.Module, network: nn.Module) -> None:
+        names = {id(parameter): name for name, parameter in network.named_parameters()}
+        # The tracer gives the graph one input a state tensor, tied ones once, in this order.
+        state = {id(tensor): None for tensor in traced.state_dict(keep_vars=True).values()}
+        self._state = [names.get(key) for key in state]
+        weights = [
+            m._parameters.get("weight") for m in network.modules() if isinstance(m, _ConvNd | nn.Linear)
+        ]
+        known = [names[id(weight)] for weight in weights if weight is not None]
+        self.counts = Counter(dict.fromkeys(known, 0))
+        self.outputs = Counter(dict.fromkeys(known, 0))
+        self.biased: set[str] = set()
+
+    def noting(self, kind: str, handle: Callable[..., Any]) -> Callable[..., Any]:
+        """fvcore's ``handle`` for operations of this kind, which also notes whose weight it is."""
+        if kind not in _WEIGHT_PLACES:
+            return handle
+
+        def count(operands: list[Any], results: list[Any]) -> Any:
+            counted = handle(operands, results)
+            named = (self._parameter(operands[place]) for place in _WEIGHT_PLACES[kind])
+            if name := next((name for name in named if name), None):
+                self.counts[name] += round(sum(counted.values()) if isinstance(counted, dict) else counted)
+                self.outputs[name] += math.prod(results[0].type().sizes())
+                has_bias = kind == "aten::addmm" or (len(operands) > 2 and operands[2].isCompleteTensor())
+                if has_bias:
+                    self.biased.add(name)
+            return counted
+
+        return count
+
+    def _parameter(self, value: Any) -> str | None:
+        """The parameter that a weight in the graph is, or is computed from element by element."""
+        size = math.prod(value.type().sizes())
+        node = value.node()
+        if node.kind() == "prim::Param":
+            inputs = [each.debugName() for each in node.outputs()]
+            place = inputs.index(value.debugName()) - (len(inputs) - len(self._state))
+            return self._state[place] if place >= 0 else None
+        if node.kind().removeprefix("aten::") not in _ELEMENTWISE:
+            return None
+        sources = (each for each in node.inputs() if each.isCompleteTensor())
+        named = (self._parameter(each) for each in sources if math.prod(each.type().sizes()) == size)
+        return next((name for name in named if name), None)
