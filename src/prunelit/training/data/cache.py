@@ -1,0 +1,123 @@
+"""Decoded images kept beside the data, mapped into memory, safe when several runs start at once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+
+from prunelit.training.data.source import Contents, Source, Split
+
+log = logging.getLogger(__name__)
+
+FOLDER = "prunelit-cache"
+FORMAT = 1
+"""Raise it when the files' meaning changes: older copies are then made anew."""
+
+
+def load(source: Source) -> Contents:
+    """The data set's images, from the copy below its root if that is there and fresh, else decoded and kept.
+
+    The copy is ``<root>/prunelit-cache/<name>-<size>-<fingerprint>/``: two arrays a split, and ``meta.json``.
+    Where that cannot be written the images are decoded for this process alone, with a logged line.
+    """
+    raw = source.raw_files()
+    if not raw:
+        return source.decode()
+    folder = source.options.folder / FOLDER
+    size = "own" if source.options.size is None else str(source.options.size)
+    stem = f"{source.name}-{size}"
+    final = folder / f"{stem}-{fingerprint(raw, source.options.folder)}"
+    return _read(final) or _build(final, stem, source.decode)
+
+
+def fingerprint(files: Iterable[Path], root: Path) -> str:
+    """16 hexadecimal digits of the files' names, sizes and times of change."""
+    digest = hashlib.blake2b(str(FORMAT).encode(), digest_size=8)
+    for file in files:
+        stat = os.stat(file)
+        digest.update(f"{os.path.relpath(file, root)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _build(final: Path, stem: str, decode: Callable[[], Contents]) -> Contents:
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(final.parent / f".{stem}.lock")
+        lock.acquire()
+    except (OSError, NotImplementedError) as fault:
+        return _unkept(final, decode(), fault)
+    try:
+        found = _read(final)  # another process may have built it while this one waited
+        if found:
+            return found
+        log.info("decoding %s once; the copy goes to %s", stem, final)
+        contents = decode()
+        try:
+            _write(final, stem, contents)
+        except OSError as fault:
+            return _unkept(final, contents, fault)
+        return _read(final) or contents
+    finally:
+        lock.release()
+
+
+def _unkept(final: Path, contents: Contents, fault: BaseException) -> Contents:
+    log.warning("%s cannot be written (%s): the images are decoded anew in every run", final, fault)
+    return contents
+
+
+def _write(final: Path, stem: str, contents: Contents) -> None:
+    folder = final.parent
+    # under the lock nobody else writes this stem: what lies here is stale or was left by a killed process
+    for old in (*folder.glob(f"{stem}-*"), *folder.glob(f".{stem}.partial-*")):
+        if old.name.startswith(".") or old.name[len(stem) + 1 :].isalnum():
+            shutil.rmtree(old, ignore_errors=True)
+    partial = folder / f".{stem}.partial-{uuid.uuid4().hex}"
+    try:
+        partial.mkdir()
+        for name, split in (("train", contents.train), ("test", contents.test)):
+            assert split.images is not None
+            _save(partial / f"{name}-images.npy", split.images)
+            _save(partial / f"{name}-labels.npy", split.labels)
+        meta = {"class_names": contents.class_names, "mean": contents.mean, "std": contents.std}
+        with (partial / "meta.json").open("w") as file:
+            json.dump(meta, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(partial, final)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    with path.open("wb") as file:
+        np.save(file, array)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _read(folder: Path) -> Contents | None:
+    if not folder.is_dir():
+        return None
+    try:
+        meta = json.loads((folder / "meta.json").read_text())
+        splits = [
+            # copy-on-write mapping: shared pages, and torch does not warn of a read-only array
+            Split(
+                np.load(folder / f"{name}-labels.npy"), np.load(folder / f"{name}-images.npy", mmap_mode="c")
+            )
+            for name in ("train", "test")
+        ]
+        return Contents(splits[0], splits[1], **meta)
+    except (OSError, ValueError, TypeError, EOFError) as fault:
+        log.warning("%s is damaged (%s) and is made anew", folder, fault)
+        return None

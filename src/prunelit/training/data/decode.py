@@ -1,0 +1,161 @@
+"""Image files to uint8 arrays: one image, or many on all cores."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from prunelit.request import BadRequest
+
+SIZE_ALLOWED = "the pixels a side to resize every image to, as data.size=64"
+
+
+class NotGray(Exception):
+    """An image has colours where gray ones were expected."""
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """How the image files of a data set become arrays.
+
+    Args:
+        root: what the user gave as ``data.root``, for messages.
+        channels: 1 (gray) or 3 (RGB).
+        size: pixels a side of the result; None keeps the images' own size, which must then be one.
+        center: cut out the middle square (7/8 of the shorter side, as is usual for ImageNet) instead of
+            stretching the whole image to a square.
+    """
+
+    root: str | Path
+    channels: int = 3
+    size: int | None = None
+    center: bool = False
+
+    def open(self, path: str) -> Any:
+        """The image at ``path`` as a Pillow image, gray or RGB, in its own size."""
+        from PIL import Image
+
+        mode = "L" if self.channels == 1 else "RGB"
+        try:
+            with Image.open(path) as image:
+                if self.channels == 1 and not is_gray(image):
+                    raise NotGray(path)
+                if image.mode.startswith("I;16"):  # Pillow would cut 16 bits off at 255
+                    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert(mode)
+                return image.convert(mode)
+        except NotGray:
+            raise
+        except Exception as fault:  # Pillow's readers raise almost anything for a broken file
+            raise unreadable(self.root, path, fault) from fault
+
+    def fit(self, image: Any) -> np.ndarray:
+        """The Pillow image resized and cropped, as uint8 (channels, height, width)."""
+        from PIL import Image
+
+        if self.size is not None and self.center:
+            scale = round(self.size * 8 / 7) / min(image.size)
+            width, height = (max(self.size, round(side * scale)) for side in image.size)
+            left, top = (width - self.size) // 2, (height - self.size) // 2
+            image = image.resize((width, height), Image.Resampling.BILINEAR)
+            image = image.crop((left, top, left + self.size, top + self.size))
+        elif self.size is not None and image.size != (self.size, self.size):
+            image = image.resize((self.size, self.size), Image.Resampling.BILINEAR)
+        pixels = np.asarray(image)
+        return pixels[None] if self.channels == 1 else pixels.transpose(2, 0, 1)
+
+    def __call__(self, path: str, shape: tuple[int, ...] | None = None) -> np.ndarray:
+        """The file at ``path`` as uint8 (channels, height, width).
+
+        Raises:
+            BadRequest: Pillow cannot read it, or it does not have ``shape``.
+            NotGray: it has colours and ``channels`` is 1.
+        """
+        pixels = self.fit(self.open(path))
+        if shape is not None and pixels.shape != shape:
+            raise other_size(path, pixels.shape, shape)
+        return pixels
+
+    def many(self, paths: Sequence[str], shape: tuple[int, ...]) -> np.ndarray:
+        """All files as uint8 (number, *shape), on all cores; raises as for one."""
+        out = np.empty((len(paths), *shape), np.uint8)
+
+        def decode(first: int) -> None:
+            for i in range(first, min(first + 128, len(paths))):
+                out[i] = self(paths[i], shape)
+
+        # threads: Pillow lets go of the interpreter while it decodes and resizes
+        pool = ThreadPoolExecutor(cores())
+        try:
+            for _ in pool.map(decode, range(0, len(paths), 128)):
+                pass
+        finally:
+            pool.shutdown(cancel_futures=True)
+        return out
+
+
+def is_gray(image: Any) -> bool:
+    """Whether the Pillow image has one channel of gray."""
+    return image.mode in ("L", "1") or image.mode.startswith("I;16")
+
+
+def has_gray_header(root: str | Path, path: str) -> bool:
+    """Whether the image file is gray, by its header alone."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return is_gray(image)
+    except Exception as fault:
+        raise unreadable(root, path, fault) from fault
+
+
+def unreadable(root: str | Path, path: str, fault: Exception) -> BadRequest:
+    """The error for an image file that Pillow cannot read."""
+    reason = "not an image" if type(fault).__name__ == "UnidentifiedImageError" else fault
+    return BadRequest("data.root", root, "image files that Pillow reads", f"{path} cannot be read ({reason})")
+
+
+def other_size(path: str, found: tuple[int, ...], expected: tuple[int, ...]) -> BadRequest:
+    """The error for images of several sizes when none was asked for."""
+    sizes = [f"{shape[2]} x {shape[1]} pixels" for shape in (found, expected)]
+    return BadRequest(
+        "data.size", "null", SIZE_ALLOWED, f"{path} has {sizes[0]} where the first image has {sizes[1]}"
+    )
+
+
+def resize(images: np.ndarray, size: int | None) -> np.ndarray:
+    """uint8 images (number, channels, height, width) as (…, size, size), bilinear and antialiased."""
+    if size is None or images.shape[2:] == (size, size):
+        return images
+    out = np.empty((*images.shape[:2], size, size), np.uint8)
+    for first in range(0, len(images), 1024):  # float copies of a whole data set would not fit
+        part = torch.from_numpy(np.ascontiguousarray(images[first : first + 1024])).float()
+        part = F.interpolate(part, (size, size), mode="bilinear", antialias=True, align_corners=False)
+        out[first : first + 1024] = part.round_().clamp_(0, 255).numpy()
+    return out
+
+
+def statistics(images: np.ndarray) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel, pixels counted from 0 to 1, in float64."""
+    counts = np.zeros((images.shape[1], 256), np.int64)
+    for first in range(0, len(images), 1024):
+        for channel in range(images.shape[1]):
+            counts[channel] += np.bincount(images[first : first + 1024, channel].ravel(), minlength=256)
+    values = np.arange(256) / 255
+    share = counts / max(1, counts[0].sum())
+    mean = share @ values
+    std = np.sqrt(np.maximum(share @ values**2 - mean**2, 0))
+    return mean.tolist(), std.tolist()
+
+
+def cores() -> int:
+    """Number of processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

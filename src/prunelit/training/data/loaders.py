@@ -1,0 +1,112 @@
+"""Loaders whose batches depend on (seed, epoch, rank) alone and that resume in the middle of an epoch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from prunelit.training.data.augment import CropFlip, Normalise, ResizedCrop
+from prunelit.training.data.sampling import EpochSampler, Purpose, generator
+
+Batch = tuple[Tensor, Tensor]
+
+
+class EpochLoader(ABC):
+    """What Lightning needs of a loader: length, batches, a sampler with ``set_epoch``, and a state.
+
+    The state is the epoch and the number of batches handed out, so that a run stopped within an epoch goes
+    on with the batch it had not yet seen.
+    """
+
+    # Lightning looks at both when it decides whether to put its own samplers into a DataLoader
+    batch_sampler: None = None
+    sampler: EpochSampler
+
+    def __init__(self, sampler: EpochSampler, batch_size: int) -> None:
+        self.sampler, self.batch_size = sampler, batch_size
+        self._progress = {"epoch": 0, "batch": 0}
+        self._resume: dict[str, int] | None = None
+
+    @abstractmethod
+    def _batches(self, first: int) -> Iterator[Batch]:
+        """The batches of the sampler's epoch from number ``first`` on."""
+
+    def __len__(self) -> int:
+        """Number of batches in an epoch, whether or not it was entered in the middle."""
+        return len(self.sampler.batch_sizes(self.batch_size))
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield (images float32 normalised, labels int64).
+
+        A generator, so that nothing is drawn before the first batch is asked for: Lightning makes the
+        iterator of a resumed run before it says which epoch that run is in.
+        """
+        epoch, resume = self.sampler.epoch, self._resume
+        self._resume = None
+        first = resume["batch"] if resume and resume["epoch"] == epoch else 0
+        for number, batch in enumerate(self._batches(first), start=first + 1):
+            self._progress = {"epoch": epoch, "batch": number}
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """The epoch and how many of its batches were handed out."""
+        return dict(self._progress)
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Let the next iteration go on from there, if it is of that epoch."""
+        self._resume = self._progress = dict(state_dict)
+
+
+def draw_augmentation(augmentation: CropFlip | ResizedCrop, sampler: EpochSampler) -> Tensor:
+    """The random numbers of this rank's images in the sampler's epoch, a row an image."""
+    draw = generator(Purpose.AUGMENT, sampler.seed, sampler.epoch)
+    return augmentation.draw(sampler.size, draw)[sampler.positions()]
+
+
+class ImageSet:
+    """Decoded images on a device, or some of them.
+
+    Args:
+        images: uint8 (number, channels, height, width).
+        labels: int64 (number,).
+        rows: the numbers of the images that belong to the set; all if None.
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor, rows: Tensor | None = None) -> None:
+        self.images, self.labels = images, labels
+        self.rows = torch.arange(len(labels)) if rows is None else rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+class InMemoryLoader(EpochLoader):
+    """Batches gathered, augmented and normalised where the images lie, a whole batch at once."""
+
+    def __init__(
+        self,
+        dataset: ImageSet,
+        sampler: EpochSampler,
+        batch_size: int,
+        normalise: Normalise,
+        augmentation: CropFlip | None = None,
+    ) -> None:
+        super().__init__(sampler, batch_size)
+        self.dataset, self.normalise, self.augmentation = dataset, normalise, augmentation
+
+    def _batches(self, first: int) -> Iterator[Batch]:
+        images, labels = self.dataset.images, self.dataset.labels
+        sizes = self.sampler.batch_sizes(self.batch_size)
+        rows = self.dataset.rows[self.sampler.order()].to(images.device)
+        parts = rows.split(sizes)[first:]
+        if self.augmentation is None:
+            for part in parts:
+                yield self.normalise(images.index_select(0, part)), labels.index_select(0, part)
+            return
+        draws = draw_augmentation(self.augmentation, self.sampler).to(images.device).split(sizes)[first:]
+        for part, drawn in zip(parts, draws, strict=True):
+            augmented = self.augmentation(images.index_select(0, part), drawn)
+            yield self.normalise(augmented), labels.index_select(0, part)

@@ -1,0 +1,117 @@
+"""What every data set offers: a quick check, a download, and its images as arrays or as lists of files."""
+
+from __future__ import annotations
+
+import http.client
+import zipfile
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from filelock import FileLock
+
+from prunelit.request import BadRequest
+from prunelit.training.data.options import Options
+
+Augmentation = Literal["none", "crop", "resized_crop"]
+
+# what a broken download or archive raises: URLError and time-outs are OSErrors
+DOWNLOAD_FAULTS = (OSError, RuntimeError, ValueError, EOFError, http.client.HTTPException, zipfile.BadZipFile)
+
+
+@dataclass(frozen=True)
+class Split:
+    """The training or the test images: decoded, or the files that hold them.
+
+    Args:
+        labels: int64 (number,).
+        images: uint8 (number, channels, height, width), or None if they are still files.
+        files: their paths, if they are.
+    """
+
+    labels: np.ndarray
+    images: np.ndarray | None = None
+    files: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A data set: the official training and test splits, and the training images' mean and std by channel."""
+
+    train: Split
+    test: Split
+    class_names: list[str]
+    mean: list[float]
+    std: list[float]
+
+
+class Source(ABC):
+    """A named data set below ``options.root``."""
+
+    augmentation: Augmentation = "none"
+    """What is usual for these images."""
+    constants: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    """Mean and std of each channel as the literature gives them; None: take them from the training images."""
+    layout: str = "a folder"
+    """What has to lie below ``data.root``, for messages."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    @property
+    def name(self) -> str:
+        """What the decoded copy is called."""
+        return self.options.dataset
+
+    def check(self) -> None:
+        """Raise ``BadRequest`` if a look at the folders shows that the data cannot be read."""
+        self.check_root()
+        if not self.present() and not self.options.download:
+            raise self.wrong_root("not there, and data.download=false")
+
+    def check_root(self) -> None:
+        """Raise ``BadRequest`` if ``data.root`` was not given or is a file."""
+        if not self.options.root:
+            raise self.wrong_root("no folder was given")
+        if self.options.folder.exists() and not self.options.folder.is_dir():
+            raise self.wrong_root("that is not a folder")
+
+    @abstractmethod
+    def present(self) -> bool:
+        """Whether the files lie below the root, by their names alone."""
+
+    @abstractmethod
+    def raw_files(self) -> list[Path]:
+        """The files whose change makes a decoded copy stale; empty: the data set needs no copy."""
+
+    @abstractmethod
+    def decode(self) -> Contents:
+        """All images in memory."""
+
+    def download(self) -> None:
+        """Fetch the files and check their checksums; raises one of ``DOWNLOAD_FAULTS``."""
+        raise RuntimeError(f"{self.options.dataset} has to be placed by hand")
+
+    def fetch(self) -> None:
+        """Download what is missing, once, however many processes ask for it."""
+        if self.present():
+            return
+        if not self.options.download:
+            raise self.wrong_root("not there, and data.download=false")
+        folder = self.options.folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder / f".{self.options.dataset}-download.lock"):
+                if not self.present():
+                    self.download()
+        except DOWNLOAD_FAULTS as fault:
+            reason = " ".join(str(fault).split())[:300] or type(fault).__name__
+            raise self.wrong_root(f"the download failed ({reason}); place the files by hand") from fault
+
+    def wrong_root(self, why: str) -> BadRequest:
+        """The error for a ``data.root`` that does not hold this data set."""
+        root = "null" if self.options.root is None else self.options.root
+        return BadRequest("data.root", root, self.layout, why)

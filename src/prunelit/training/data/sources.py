@@ -1,0 +1,25 @@
+"""Which class reads which data set."""
+
+from __future__ import annotations
+
+from prunelit.training.data.arrays import Cifar10, Cifar100, Digits, FashionMnist, Mnist
+from prunelit.training.data.options import Options
+from prunelit.training.data.source import Source
+from prunelit.training.data.trees import ImageNet, TinyImageNet, Tree
+
+SOURCES: dict[str, type[Source]] = {
+    "digits": Digits,
+    "mnist": Mnist,
+    "fashion_mnist": FashionMnist,
+    "cifar10": Cifar10,
+    "cifar100": Cifar100,
+    "tiny_imagenet": TinyImageNet,
+    "imagenet": ImageNet,
+    "folder": Tree,
+}
+
+
+def source_of(options: Options) -> Source:
+    """The data set that ``options`` names, once they are checked."""
+    options.check()
+    return SOURCES[options.dataset](options)

@@ -1,0 +1,147 @@
+"""Images decoded while they are needed, by worker processes: for data sets that do not fit into memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from prunelit.request import BadRequest
+from prunelit.training.data.augment import CropFlip, Normalise, ResizedCrop
+from prunelit.training.data.decode import Decoder, other_size
+from prunelit.training.data.loaders import Batch, EpochLoader, draw_augmentation
+from prunelit.training.data.sampling import EpochSampler
+from prunelit.training.data.source import Split
+
+Key = tuple[int, Tensor | None]
+"""An image's number, and the random numbers of its augmentation."""
+
+
+class StreamedSet(Dataset):
+    """Images of a split, read and augmented one by one.
+
+    All randomness comes with the key, so that a batch is the same whichever worker makes it.
+
+    Args:
+        split: arrays or files.
+        rows: the numbers of the images in the split that belong to the set.
+        shape: (channels, height, width) of every image.
+        decoder: what reads the files, if the split has files.
+        augmentation: random crops of the training set.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        rows: Tensor,
+        shape: tuple[int, ...],
+        decoder: Decoder | None = None,
+        augmentation: CropFlip | ResizedCrop | None = None,
+    ) -> None:
+        self.split, self.rows, self.shape = split, rows, shape
+        self.decoder, self.augmentation = decoder, augmentation
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, key: Key) -> tuple[Tensor, int] | BadRequest:
+        """Image (uint8) and label; for an unreadable file its error, which workers cannot raise whole."""
+        number, draws = key
+        row = int(self.rows[number])
+        try:
+            return self._image(row, draws), int(self.split.labels[row])
+        except BadRequest as wrong:
+            return wrong
+
+    def _image(self, row: int, draws: Tensor | None) -> Tensor:
+        if self.split.images is not None:
+            image = torch.from_numpy(np.array(self.split.images[row]))
+        else:
+            assert self.decoder is not None
+            path = self.split.files[row]
+            picture = self.decoder.open(path)
+            if draws is not None and isinstance(self.augmentation, ResizedCrop):
+                return self.augmentation.of_image(picture, draws)
+            pixels = self.decoder.fit(picture)
+            if pixels.shape != self.shape:
+                raise other_size(path, pixels.shape, self.shape)
+            image = torch.from_numpy(np.array(pixels))
+        if draws is not None and isinstance(self.augmentation, CropFlip):
+            return self.augmentation(image[None], draws[None])[0]
+        return image
+
+
+class KeyBatches:
+    """The keys of the sampler's epoch in batches, from batch ``first`` on."""
+
+    def __init__(self, sampler: EpochSampler, batch_size: int, dataset: StreamedSet) -> None:
+        self.sampler, self.batch_size, self.dataset = sampler, batch_size, dataset
+        self.first = 0
+
+    def __len__(self) -> int:
+        return len(self.sampler.batch_sizes(self.batch_size)) - self.first
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        sizes = self.sampler.batch_sizes(self.batch_size)
+        numbers = self.sampler.order().split(sizes)[self.first :]
+        augmentation = self.dataset.augmentation
+        if augmentation is None:
+            for part in numbers:
+                yield [(number, None) for number in part.tolist()]
+            return
+        draws = draw_augmentation(augmentation, self.sampler).split(sizes)[self.first :]
+        for part, drawn in zip(numbers, draws, strict=True):
+            yield list(zip(part.tolist(), drawn, strict=True))
+
+
+class StreamingLoader(EpochLoader):
+    """Batches put together by worker processes, then moved to the device and normalised there.
+
+    Args:
+        dataset: the images.
+        sampler: their order.
+        batch_size: images a batch.
+        normalise: applied to whole batches.
+        workers: processes; 0 decodes in this one.
+        device: where the batches go.
+    """
+
+    def __init__(
+        self,
+        dataset: StreamedSet,
+        sampler: EpochSampler,
+        batch_size: int,
+        normalise: Normalise,
+        workers: int,
+        device: torch.device,
+    ) -> None:
+        super().__init__(sampler, batch_size)
+        self.dataset, self.normalise, self.device = dataset, normalise, device
+        self._keys = KeyBatches(sampler, batch_size, dataset)
+        self._loader: DataLoader = DataLoader(
+            dataset,
+            batch_sampler=self._keys,
+            num_workers=workers,
+            collate_fn=_collate,
+            pin_memory=device.type == "cuda",
+            persistent_workers=workers > 0 and sampler.shuffle,
+        )
+
+    def _batches(self, first: int) -> Iterator[Batch]:
+        self._keys.first = first
+        for batch in self._loader:
+            if isinstance(batch, BadRequest):
+                raise batch
+            images, labels = (part.to(self.device, non_blocking=True) for part in batch)
+            yield self.normalise(images), labels
+
+
+def _collate(items: list[Any]) -> tuple[Tensor, Tensor] | BadRequest:
+    wrong = [item for item in items if isinstance(item, BadRequest)]
+    if wrong:
+        return wrong[0]
+    return torch.stack([image for image, _ in items]), torch.tensor([label for _, label in items])
