@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from prunelit.training.data.decode import resize, statistics
-from prunelit.training.data.source import DOWNLOAD_FAULTS, Contents, Source, Split
+from prunelit.training.data.source import Contents, Source, Split
 
 
 class Digits(Source):
@@ -70,8 +70,8 @@ class Torchvision(Source):
                 for part, label in zip(parts, labels, strict=True)
             ]
             class_names = self.class_names(parts[0])
-        except (*DOWNLOAD_FAULTS, KeyError, pickle.UnpicklingError) as fault:
-            reason = " ".join(str(fault).split())
+        except Exception as fault:  # torchvision's readers raise almost anything for a broken file
+            reason = " ".join(str(fault).split()) or type(fault).__name__
             raise self.wrong_root(
                 f"a file is damaged ({reason}); remove it to have it fetched again"
             ) from fault

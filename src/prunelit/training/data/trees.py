@@ -199,8 +199,8 @@ class TinyImageNet(Tree):
 
     def check(self) -> None:
         """As any tree, once it is there."""
-        self.check_root()
-        if self.present() or not self.options.download:
+        Source.check(self)
+        if self.present():
             super().check()
 
     def download(self) -> None:
