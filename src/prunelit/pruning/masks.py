@@ -28,7 +28,7 @@ class NonFiniteScores(ArithmeticError):
 
 def full_masks(parameters: Mapping[str, Tensor]) -> Masks:
     """Return masks that keep everything."""
-    return {name: torch.ones_like(p, dtype=torch.bool) for name, p in parameters.items()}
+    return {name: torch.ones(p.shape, dtype=torch.bool, device=p.device) for name, p in parameters.items()}
 
 
 def num_kept(density: float, n: int) -> int:
@@ -67,7 +67,7 @@ def _keep_highest(scores: Scores, density: float, previous: Masks) -> Masks:
     if k == 0:
         return {name: torch.zeros_like(previous[name]) for name in scores}
     threshold = _kth_highest(alive, k)
-    masks = {name: (score.to(dtype) > threshold) & previous[name] for name, score in scores.items()}
+    masks = {n: ((score.to(dtype) > threshold) & previous[n]).contiguous() for n, score in scores.items()}
     missing = k - sum(int(mask.sum()) for mask in masks.values())
     for name, mask in masks.items():
         if missing == 0:
@@ -83,10 +83,10 @@ def _kth_highest(values: Tensor, k: int) -> Tensor:
     """Return the ``k``-th highest of ``values`` (1-d, overwritten), with 1 <= k <= len(values)."""
     if values.is_cuda:
         return values.kthvalue(len(values) - k + 1).values
-    array = values.numpy()
+    array = values.cpu().numpy()
     # NumPy's vectorised selection is several times faster than torch.kthvalue on a CPU.
     array.partition(len(array) - k)
-    return torch.from_numpy(np.asarray(array[len(array) - k]))
+    return torch.from_numpy(np.asarray(array[len(array) - k])).to(values.device)
 
 
 @torch.no_grad()
@@ -139,7 +139,7 @@ def shuffle_within_layers(masks: Masks, among: Masks) -> Masks:
     for name, mask in masks.items():
         places = among[name].flatten().nonzero()[:, 0]
         order = torch.randperm(len(places)).to(mask.device)
-        new = torch.zeros_like(mask)
+        new = torch.zeros(mask.shape, dtype=torch.bool, device=mask.device)
         new.view(-1)[places] = mask.flatten()[places[order]]
         shuffled[name] = new
     return shuffled
@@ -155,8 +155,11 @@ def digest(masks: Masks) -> str:
 
 
 def attach(network: nn.Module, masks: Masks) -> None:
-    """Note ``masks`` on the network itself, outside its state dict, so that copies of it keep them."""
-    network.__dict__["_prunelit_masks"] = masks
+    """Note ``masks`` on the network itself, outside its state dict, so that copies of it keep them.
+
+    Masks noted earlier under other names stay noted.
+    """
+    network.__dict__["_prunelit_masks"] = {**(attached(network) or {}), **masks}
 
 
 def attached(network: nn.Module) -> Masks | None:

@@ -67,7 +67,7 @@ class Objective:
 
     def example(self) -> tuple[Any, ...]:
         """Return the network's inputs cut to one sample."""
-        return tree_map_only(Tensor, lambda tensor: tensor[:1], self.inputs)
+        return tree_map_only(Tensor, lambda tensor: tensor[:1] if tensor.ndim else tensor, self.inputs)
 
 
 def num_samples(batch: Batch) -> int:
@@ -101,6 +101,8 @@ class _Tempered(TorchFunctionMode):
         F.softmax,
         torch.log_softmax,
         torch.softmax,
+        torch.special.log_softmax,
+        torch.special.softmax,
         Tensor.log_softmax,
         Tensor.softmax,
     }
@@ -127,7 +129,8 @@ class _Tempered(TorchFunctionMode):
 def tempered(temperature: float) -> Iterator[None]:
     """Compute losses inside the block with logits divided by ``temperature``.
 
-    Works on any loss that ends in ``cross_entropy`` or a (log-)softmax.
+    Works on any loss that ends in ``cross_entropy`` or a (log-)softmax. Every softmax is taken for
+    the end: one written out inside the network (attention by hand, say) is divided too.
 
     Raises:
         ValueError: nothing in the block computed a softmax, so there were no logits to divide.

@@ -33,6 +33,10 @@ class Selection:
     norm: bool = False
     exclude: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        patterns = (self.exclude,) if isinstance(self.exclude, str) else tuple(self.exclude)
+        object.__setattr__(self, "exclude", patterns)
+
     def of(self, network: nn.Module) -> Parameters:
         """Return the prunable parameters of ``network`` by name; a shared one stands once.
 

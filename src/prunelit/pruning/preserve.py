@@ -13,13 +13,18 @@ from torch import nn
 
 @contextmanager
 def random_state(seed: int) -> Iterator[None]:
-    """Seed Python, NumPy and torch inside the block; give them back their states after it."""
+    """Seed Python, NumPy and torch inside the block; give them back their states after it.
+
+    The stream is another than that of ``torch.manual_seed(seed)``: networks are drawn from that
+    one, and random scores or new weights must not repeat it.
+    """
+    seed = int(np.random.SeedSequence(seed % 2**64).generate_state(1)[0])
     devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
     python, numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=devices):
         try:
             random.seed(seed)
-            np.random.seed(seed % 2**32)
+            np.random.seed(seed)
             torch.random.default_generator.manual_seed(seed)
             if devices:
                 torch.cuda.manual_seed(seed)
@@ -45,11 +50,14 @@ def preserved(network: nn.Module) -> Iterator[None]:
     """Give ``network`` back its weights, gradients, buffers and modes after the block.
 
     Inside the block every parameter requires a gradient and has none. Holds one copy of the
-    weights and buffers.
+    weights and buffers. The tensors after the block are those from before it, also where a module
+    put another in their place.
     """
     parameters = list(network.parameters())
     before = [(p, p.detach().clone(), p.grad, p.requires_grad) for p in parameters]
     buffers = [(b, b.detach().clone()) for b in network.buffers()]
+    places = [place for m in network.modules() for place in (m._parameters, m._buffers)]
+    held = [dict(place) for place in places]
     with modes(network), torch.enable_grad():
         try:
             for parameter in parameters:
@@ -63,4 +71,8 @@ def preserved(network: nn.Module) -> Iterator[None]:
                     parameter.requires_grad_(requires_grad)
                     parameter.grad = gradient
                 for buffer, value in buffers:
-                    buffer.copy_(value)
+                    if not torch.equal(buffer, value):  # an expanded buffer can't be written to
+                        buffer.copy_(value)
+            for place, tensors in zip(places, held, strict=True):
+                place.clear()
+                place.update(tensors)

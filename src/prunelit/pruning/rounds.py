@@ -10,6 +10,7 @@ from torch import nn
 
 from prunelit.pruning.criteria.criterion import Criterion
 from prunelit.pruning.masks import (
+    SCOPES,
     Masks,
     Scores,
     apply_masks,
@@ -56,8 +57,8 @@ class Plan:
             raise BadRequest("pruner.rounds", self.rounds, "an integer of 1 or more")
         if self.schedule not in SCHEDULES:
             raise BadRequest("pruner.schedule", self.schedule, nearest(self.schedule, SCHEDULES))
-        if self.scope not in ("global", "layer"):
-            raise BadRequest("pruner.scope", self.scope, nearest(self.scope, ("global", "layer")))
+        if self.scope not in SCOPES:
+            raise BadRequest("pruner.scope", self.scope, nearest(self.scope, SCOPES))
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,8 @@ def prune(
 ) -> Outcome:
     """Prune ``network`` in place to exactly ``round(density * n)`` of its ``n`` prunable parameters.
 
-    A network that was pruned before keeps its masks: they only shrink. Apart from the pruned
-    weights, now 0, nothing changes: the other weights (unless ``plan.reinitialize``), gradients,
+    A network that was pruned before keeps its masks, those outside ``selection`` too: they only
+    shrink. Apart from the pruned weights, now 0, nothing changes: the other weights (unless ``plan.reinitialize``), gradients,
     buffers, modes and the random state are as before, and if anything raises, all of it is.
 
     Args:
@@ -117,25 +118,40 @@ def prune(
         if plan.reinitialize:
             reset_parameters(network)
     assert count_all(masks) == count_all(parameters)
-    apply_masks(parameters, masks)
     attach(network, masks)
+    apply_masks(*_all_masked(network))
     return Outcome(masks, scores, densities)
 
 
 def starting_masks(network: nn.Module, parameters: Parameters) -> Masks:
-    """Return the masks that an earlier pruning left on ``network``; everything else is kept."""
-    earlier = attached(network) or {}
+    """Return the masks that an earlier pruning left on ``network``; everything else is kept.
+
+    A mask of another shape belongs to a layer that was replaced since, and is left out.
+    """
     masks = full_masks(parameters)
-    masks.update({name: earlier[name].to(p.device) for name, p in parameters.items() if name in earlier})
+    for name, mask in (attached(network) or {}).items():
+        if name in masks and masks[name].shape == mask.shape:
+            masks[name] = mask.to(masks[name].device)
     return masks
 
 
-def check_density(density: float, n: int) -> None:
-    """Raise BadRequest unless ``density`` is in [0, 1] and keeps at least one of ``n`` parameters."""
+def _all_masked(network: nn.Module) -> tuple[Parameters, Masks]:
+    """Return all parameters with their names, and the masks of this and of earlier prunings."""
+    parameters = dict(network.named_parameters(remove_duplicate=False))
+    earlier = attached(network) or {}
+    return parameters, starting_masks(network, {n: p for n, p in parameters.items() if n in earlier})
+
+
+def check_density(density: float, n: int, asked: tuple[str, float] | None = None) -> None:
+    """Raise BadRequest unless ``density`` is in [0, 1] and keeps at least one of ``n`` parameters.
+
+    ``asked`` is the key and value that the density comes from, for the message.
+    """
+    key, value = asked or ("density", density)
     if not 0 <= density <= 1:
-        raise BadRequest("density", density, "a number from 0 to 1")
+        raise BadRequest(key, value, "a density from 0 to 1")
     if num_kept(density, n) < 1:
-        raise BadRequest("density", density, f"one that keeps at least 1 of the {n} prunable parameters")
+        raise BadRequest(key, value, f"one that keeps at least 1 of the {n} prunable parameters")
 
 
 def _targets(plan: Plan, density: float, start: float) -> list[float]:
@@ -153,12 +169,14 @@ def _oriented(scores: Scores, plan: Plan) -> Scores:
 def reset_parameters(network: nn.Module) -> None:
     """Draw all parameters anew by the network's own ``reset_parameters``, or else by its modules'.
 
+    Inner modules come first, so that what an outer one does to them lasts.
+
     Raises:
         ValueError: no module of the network knows how.
     """
-    roots = [network] if hasattr(network, "reset_parameters") else network.modules()
+    modules = [network] if hasattr(network, "reset_parameters") else reversed(list(network.modules()))
     resets: list[Callable[[], None]] = [
-        getattr(module, "reset_parameters") for module in roots if hasattr(module, "reset_parameters")
+        getattr(module, "reset_parameters") for module in modules if hasattr(module, "reset_parameters")
     ]
     if not resets:
         raise ValueError("reinitialize: no module of the network has a reset_parameters() method")

@@ -82,6 +82,7 @@ class Pruning(Callback):
             raise BadRequest("pruner.when", when, nearest(str(when), MOMENTS))
         self.criterion, self.when, self.pre_epochs = criterion, when, pre_epochs
         self.density = target_density(compression, sparsity)
+        self.asked = ("compression", compression or 0.0) if sparsity is None else ("sparsity", sparsity)
         self.network_name, self.seed = network, seed
         self.selection, self.plan, self.sample = _distribute(options)
         self.masks: Masks = {}
@@ -104,12 +105,16 @@ class Pruning(Callback):
             names = [name for name, _ in pl_module.named_modules() if name]
             raise BadRequest("network", self.network_name, nearest(self.network_name, names)) from None
 
+    def check(self, network: nn.Module) -> None:
+        """Raise BadRequest if nothing would be left of ``network``."""
+        check_density(self.density, count_all(self.selection.of(network)), self.asked)
+
     # When: the hooks of a fit.
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Refuse a wrong request before any work starts."""
         if stage == "fit":
-            check_density(self.density, count_all(self.selection.of(self.network(pl_module))))
+            self.check(self.network(pl_module))
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take hold of a resumed network; with no epochs to come, prune now."""
@@ -120,7 +125,7 @@ class Pruning(Callback):
             self.prune(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Prune when the epoch has come: at its start, so that saved weights are those of the logged accuracy."""
+        """Prune at the start of an epoch, so that saved weights are those of the logged accuracy."""
         if not self.done and trainer.current_epoch >= self.pre_epochs:
             self.prune(trainer, pl_module)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -55,7 +54,7 @@ class Classifier(pl.LightningModule):
         self.num_classes = num_classes
         self.optimizer, self.scheduler = optimizer, scheduler
         self.label_smoothing = label_smoothing
-        self.totals = nn.ModuleDict({name: Totals() for name in ("fit", "test", "validation")})
+        self.train_totals, self.test_totals, self.validation_totals = Totals(), Totals(), Totals()
         self.confusion = MulticlassConfusionMatrix(num_classes, validate_args=False)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -75,43 +74,43 @@ class Classifier(pl.LightningModule):
         loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         if loss.device.type == "cpu" or batch_idx % CHECK_EVERY == 0:
             self._check_finite(loss, images)
-        self.totals["fit"].update(loss.detach(), logits.detach(), labels)
+        self.train_totals.update(loss.detach(), logits.detach(), labels)
         return loss
 
     def validation_step(self, batch: Images, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Count one batch of the test set (loader 0) or of the validation split (loader 1)."""
-        self._evaluate(batch, "validation" if dataloader_idx else "test")
+        self._evaluate(batch, self.validation_totals if dataloader_idx else self.test_totals)
 
     def test_step(self, batch: Images, batch_idx: int) -> None:
         """Count one batch of the test set, and which class was taken for which."""
-        logits = self._evaluate(batch, "test")
+        logits = self._evaluate(batch, self.test_totals)
         self.confusion.update(logits, batch[1])
 
-    def _evaluate(self, batch: Images, split: str) -> Tensor:
+    def _evaluate(self, batch: Images, totals: Totals) -> Tensor:
         images, labels = batch
         logits = self.network(images)
-        self.totals[split].update(F.cross_entropy(logits, labels), logits, labels)
+        totals.update(F.cross_entropy(logits, labels), logits, labels)
         return logits
 
     def on_train_epoch_start(self) -> None:
         """Start counting the epoch anew."""
-        self.totals["fit"].reset()
+        self.train_totals.reset()
 
     def on_validation_epoch_start(self) -> None:
         """Start counting the evaluation anew."""
-        self.totals["test"].reset()
-        self.totals["validation"].reset()
+        self.test_totals.reset()
+        self.validation_totals.reset()
 
     def on_test_epoch_start(self) -> None:
         """Start counting the test anew."""
-        self.totals["test"].reset()
+        self.test_totals.reset()
         self.confusion.reset()
 
     def on_validation_epoch_end(self) -> None:
         """Log what checkpoints may monitor."""
-        for split in ("test", "validation"):
-            for name, value in self.totals[split].compute().items():
-                if not math.isnan(value):
+        for split, totals in (("test", self.test_totals), ("validation", self.validation_totals)):
+            if totals.update_called:
+                for name, value in totals.compute().items():
                     self.log(f"{split}/{name}", value, logger=False)
 
     def configure_optimizers(self) -> Any:

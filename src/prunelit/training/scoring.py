@@ -27,6 +27,8 @@ from prunelit.pruning.objective import Batch, Objective
 from prunelit.pruning.preserve import modes, preserved, random_state
 from prunelit.request import BadRequest
 
+DEFAULT_BATCH_SIZE = 256
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -36,7 +38,7 @@ class Sample:
         samples_per_class: images of every class, drawn by seed; None: go by ``batches``. Needs a
             data module with ``scoring_batches`` (prunelit's have it); others go by ``batches``.
         batches: number of batches; None with ``samples_per_class`` None: the whole training set.
-        batch_size: of the scoring batches; None: the data's own.
+        batch_size: of the scoring batches; None: a DataLoader's own, or 256.
     """
 
     samples_per_class: int | None = 10
@@ -77,9 +79,10 @@ def build_objective(
 
 
 def _batches(trainer: pl.Trainer, sample: Sample, seed: int) -> list[Batch]:
-    datamodule = getattr(trainer, "datamodule", None)
-    if hasattr(datamodule, "scoring_batches"):
-        return list(datamodule.scoring_batches(sample.samples_per_class, sample.batches, sample.batch_size))
+    datamodule: Any = getattr(trainer, "datamodule", None)
+    if datamodule is not None and hasattr(datamodule, "scoring_batches"):
+        size = sample.batch_size or DEFAULT_BATCH_SIZE
+        return list(datamodule.scoring_batches(sample.samples_per_class, sample.batches, size))
     count = sample.batches if sample.samples_per_class is None else sample.batches or 1
     return list(islice(_fresh_iterator(trainer.train_dataloader, sample.batch_size, seed), count))
 
@@ -94,8 +97,9 @@ def _fresh_iterator(loader: Any, batch_size: int | None, seed: int) -> Iterable[
         size = batch_size or loader.batch_size
         standard = (SequentialSampler, RandomSampler, DistributedSampler)
         if size is not None and isinstance(loader.sampler, standard):
-            order = RandomSampler(loader.dataset, generator=torch.Generator().manual_seed(seed))
-            return DataLoader(loader.dataset, size, sampler=order, collate_fn=loader.collate_fn)
+            dataset: Any = loader.dataset
+            order = RandomSampler(dataset, generator=torch.Generator().manual_seed(seed))
+            return DataLoader(dataset, size, sampler=order, collate_fn=loader.collate_fn)
     if isinstance(loader, DataLoader):
         loader = copy.copy(loader)
         if isinstance(loader.generator, torch.Generator):
@@ -112,9 +116,9 @@ def training_loss(pl_module: pl.LightningModule) -> Callable[[Batch], Tensor]:
     Raises:
         ValueError: the module optimises by hand, so that its training step gives no loss.
     """
-    own = getattr(pl_module, "pruning_loss", None)
+    own: Callable[[Batch], Tensor] | None = getattr(pl_module, "pruning_loss", None)
     if own is not None:
-        return own  # type: ignore[no-any-return]
+        return own
     name = type(pl_module).__name__
     if not pl_module.automatic_optimization:
         raise ValueError(
@@ -180,7 +184,9 @@ def undisturbed(pl_module: pl.LightningModule, root: nn.Module) -> Iterator[None
     part that is pruned; ``prune`` itself looks after ``root``.
     """
     metrics = [module for module in pl_module.modules() if isinstance(module, Metric)]
-    states = [(m, copy.deepcopy(dict(m.metric_state)), m._update_count, m._computed) for m in metrics]
+    states: list[tuple[Metric, dict[str, Any], int, Any]] = [
+        (m, copy.deepcopy(dict(m.metric_state)), m._update_count, m._computed) for m in metrics
+    ]
     inside = {id(buffer) for buffer in root.buffers()}
     buffers = [(b, b.clone()) for b in pl_module.buffers() if id(b) not in inside]
     with _shadowed(pl_module, "log", "log_dict", "forward"), _shadowed(root, "forward"), modes(pl_module):

@@ -79,6 +79,8 @@ class GraSP(Criterion):
             with tempered(self.temperature):
                 gradients = objective.batch_gradients(part, parameters, create_graph=True)
             inner = torch.stack([(vector[n] * gradient).sum() for n, gradient in gradients.items()]).sum()
+            if not inner.requires_grad:  # the loss is linear: its Hessian is 0
+                continue
             products = torch.autograd.grad(inner, list(parameters.values()), allow_unused=True)
             for name, product in zip(parameters, products, strict=True):
                 if product is not None:

@@ -8,17 +8,21 @@ value. Batch normalisation runs in eval mode with its running mean taken as 0, s
 positive scaling; in a fresh network that is the identity.
 
 R is a product over layers and leaves float32 in deep networks, so it is computed in float64 on
-copies of the parameters: the network itself is not touched.
+copies of the parameters: the network itself is not touched. Where R nears the ends of float64
+too, input, biases and output are multiplied by one power of two. f is positively homogeneous in
+input and biases, so this multiplies all scores by one common factor.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from prunelit.pruning.criteria.criterion import Criterion
 from prunelit.pruning.masks import Scores
@@ -35,34 +39,60 @@ class SynFlow(Criterion):
         """Return ``|w| * dR/d|w|`` in float64."""
         assert objective is not None
         network.eval()
-        tensors = _linearized(network, parameters)
-        ones = tree_map_only(Tensor, _ones_like, objective.example())
-        output = functional_call(network, tensors, ones)
-        flow = torch.stack([leaf.sum() for leaf in _tensors(output)]).sum()
-        chosen = [tensors[name] for name in parameters]
-        gradients = torch.autograd.grad(flow, chosen, allow_unused=True)
+        example = objective.example()
+        tensors, chosen = _linearized(network, parameters)
+
+        def flow(scale: float) -> Tensor:
+            ones = tree_map_only(Tensor, lambda tensor: _ones_like(tensor) * scale, example)
+            scaled = {n: t * scale if n.endswith("bias") else t for n, t in tensors.items()}
+            return _sum(functional_call(network, scaled, ones))
+
+        total = flow(1.0)
+        scale = _power_of_two(total, flow)
+        if scale != 1:
+            total = flow(scale)
+        gradients = torch.autograd.grad(total, chosen, torch.full_like(total, scale), allow_unused=True)
         return {
             name: torch.zeros_like(w) if gradient is None else (w * gradient).detach()
             for name, w, gradient in zip(parameters, chosen, gradients, strict=True)
         }
 
 
-def _linearized(network: nn.Module, parameters: Parameters) -> dict[str, Tensor]:
-    """Return float64 copies: parameters as absolute values, running means as 0."""
-    tensors = {n: p.detach().to(torch.float64).abs_() for n, p in network.named_parameters()}
-    for name in parameters:
-        tensors[name].requires_grad_()
+def _linearized(network: nn.Module, parameters: Parameters) -> tuple[dict[str, Tensor], list[Tensor]]:
+    """Return float64 copies, parameters as absolute values and running means as 0; and the prunable ones."""
+    copies = {p: p.detach().to(torch.float64).abs_() for p in network.parameters()}
+    chosen = [copies[p].requires_grad_() for p in parameters.values()]
+    # A shared parameter may be prunable under another name than its first.
+    tensors = {n: copies[p] for n, p in network.named_parameters(remove_duplicate=False)}
     for name, buffer in network.named_buffers():
         if buffer.is_floating_point():
             mean = name.rpartition(".")[2] == "running_mean"
             tensors[name] = torch.zeros_like(buffer, dtype=torch.float64) if mean else buffer.double()
-    return tensors
+    return tensors, chosen
+
+
+def _power_of_two(total: Tensor, flow: Callable[[float], Tensor]) -> float:
+    """Return the scale that brings forward and backward pass into the middle of float64's range.
+
+    It is 1 for a ``total`` well inside the range, and where ``flow`` is not homogeneous.
+    """
+    value, exponent = float(total), 0
+    if value == 0 or not math.isfinite(value):
+        exponent = 1000 if value == 0 else -1000
+        with torch.no_grad():
+            value = float(flow(2.0**exponent))
+    if not 0 < value < math.inf or abs(gain := math.log2(value) - exponent) <= 600:
+        return 1.0
+    half = round(gain / 2)
+    with torch.no_grad():
+        middle = float(flow(2.0**-half))
+    return 2.0**-half if middle > 0 and abs(math.log2(middle) + half - gain) < 1e-6 else 1.0
 
 
 def _ones_like(tensor: Tensor) -> Tensor:
     return torch.ones_like(tensor, dtype=torch.float64) if tensor.is_floating_point() else tensor
 
 
-def _tensors(output: Any) -> list[Tensor]:
-    leaves = torch.utils._pytree.tree_leaves(output)
-    return [leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.requires_grad]
+def _sum(output: Any) -> Tensor:
+    leaves = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor) and leaf.requires_grad]
+    return torch.stack([leaf.sum() for leaf in leaves]).sum()

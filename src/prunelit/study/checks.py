@@ -1,0 +1,59 @@
+"""Checks of a composed config that need no data, network or device: milliseconds, before any work."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from omegaconf import DictConfig
+
+from prunelit.request import BadRequest
+from prunelit.study.sweep.identity import requested, resolved
+
+COUNTS = {"epochs": 0, "pre_epochs": 0, "batch_size": 1}
+"""Whole numbers and the least value of each."""
+
+
+def check(cfg: DictConfig) -> None:
+    """Raise BadRequest for the first wrong value of the config's own keys."""
+    resolved(cfg)
+    for key, least in COUNTS.items():
+        value = cfg[key]
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise BadRequest(key, value, f"an integer of {least} or more")
+    if not isinstance(cfg.seed, int) or isinstance(cfg.seed, bool) or not 0 <= cfg.seed < 2**32:
+        raise BadRequest("seed", cfg.seed, "an integer from 0 to 2**32 - 1")
+    if not _is_number(cfg.label_smoothing) or not 0 <= cfg.label_smoothing < 1:
+        raise BadRequest(
+            "label_smoothing", cfg.label_smoothing, "a number from 0 up to, but not including, 1"
+        )
+    if not isinstance(cfg.rerun, bool):
+        raise BadRequest("rerun", cfg.rerun, "true or false")
+    if not str(cfg.name) or str(cfg.name).startswith((".", "/")) or ".." in str(cfg.name):
+        raise BadRequest("name", cfg.name, "a name for a folder, as baseline or cifar10/baseline")
+    check_amount(cfg)
+
+
+def check_amount(cfg: DictConfig) -> None:
+    """Raise BadRequest unless at most one of compression and sparsity is given, and in range."""
+    if cfg.compression is not None and cfg.sparsity is not None:
+        both = f"compression={cfg.compression} is given too"
+        raise BadRequest("sparsity", cfg.sparsity, "compression or sparsity, never both", both)
+    for key in ("compression", "sparsity"):
+        value = cfg[key]
+        if value is not None and (not _is_number(value) or not 0 <= value < _LIMITS[key]):
+            raise BadRequest(key, value, _ALLOWED[key])
+    compression, _ = requested(cfg)
+    if compression is not None and not _is_number(compression):
+        raise BadRequest("pruner.compression", compression, _ALLOWED["compression"])
+
+
+_LIMITS = {"compression": math.inf, "sparsity": 1.0}
+_ALLOWED = {
+    "compression": "a number of 0 or more: log10(prunable / kept)",
+    "sparsity": "a number from 0 up to, but not including, 1: the removed share",
+}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

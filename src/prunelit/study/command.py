@@ -1,0 +1,131 @@
+"""From a command line to an exit status: Hydra's own errors become one line as well."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import HydraException, InstantiationException, MissingConfigException
+from omegaconf.errors import OmegaConfBaseException
+
+from prunelit.request import BadRequest, nearest
+from prunelit.study.sweep.failures import failures
+from prunelit.study.sweep.identity import register_resolvers
+
+PACKAGE = Path(__file__).resolve().parent.parent
+CONFIGS = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parents[1] / "conf"
+"""Where the configs lie: inside an installed wheel, or at the top of a checkout."""
+
+register_resolvers()
+
+
+def outcome_of(job: Callable[[], float]) -> float | Exception:
+    """Return what ``job`` returns or raises; an exception is reported by :func:`call`, not by Hydra."""
+    try:
+        return job()
+    except Exception as error:
+        failures.append(error)
+        return error
+
+
+def call(program: Callable[[], Any], argv: list[str]) -> int:
+    """Call a Hydra program; return 0 done, 1 a fault (with its traceback), 2 a wrong request (one line)."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of ending the process.
+    failures.clear()
+    try:
+        program()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        failures.append(error)
+    return max(map(_report, failures), default=0)
+
+
+def _report(error: Exception) -> int:
+    """Print one failure and return its exit status."""
+    request = as_request(error)
+    if request is None:
+        traceback.print_exception(error)
+        return 1
+    print(request, file=sys.stderr)
+    return 2
+
+
+def as_request(error: BaseException) -> BadRequest | None:
+    """Return the wrong request behind an error, None if it is a fault."""
+    chain: BaseException | None = error
+    while chain is not None:
+        if isinstance(chain, BadRequest):
+            return chain
+        chain = chain.__cause__ or (chain.__context__ if isinstance(chain, InstantiationException) else None)
+    if isinstance(error, MissingConfigException):
+        return _missing_choice(error)
+    if isinstance(error, (HydraException, OmegaConfBaseException)) and not isinstance(
+        error, InstantiationException
+    ):
+        return _wrong_override(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        folder = str(error.filename)
+        return BadRequest("output_dir", folder, "a folder that can be written", error.strerror or "")
+    return None
+
+
+def _missing_choice(error: MissingConfigException) -> BadRequest:
+    """Turn ``Could not find 'pruner/snipp'`` into a line with the group's choices."""
+    group, _, choice = str(error.missing_cfg_file or "").rpartition("/")
+    return BadRequest(group or "config", choice, nearest(choice, error.options or []))
+
+
+def _wrong_override(error: Exception) -> BadRequest:
+    """Turn Hydra's word on an override into a line with the key and what is near it."""
+    text = f"{error!s} {error.__cause__!s}"
+    unknown = re.search(r"Could not override '([^']+)'", text) or re.search(r"full_key: (\S+)", text)
+    if unknown:
+        name = str(unknown[1])
+        value = next((a.split("=", 1)[1] for a in sys.argv[1:] if a.lstrip("+~").split("=")[0] == name), "")
+        return BadRequest(name, value, _near_keys(name))
+    parse = re.search(r"(?:Error parsing override|parsing) '([^']*)'", text)
+    first = " ".join(str(error).split())[:300]
+    name, _, value = (str(parse[1]) if parse else "").partition("=")
+    return BadRequest(name or "override", value, "an override of Hydra's grammar, as key=value", first)
+
+
+def _near_keys(name: str) -> str:
+    """Return the key that ``name`` may mean, or else those of the same group."""
+    keys = known_keys()
+    close = difflib.get_close_matches(name, keys, n=1)
+    if close:
+        return f"a key of the config (did you mean {close[0]}?)"
+    group = name.rpartition(".")[0]
+    same = [key for key in keys if key.rpartition(".")[0] == group]
+    return "one of " + ", ".join(same or [key for key in keys if "." not in key])
+
+
+def known_keys() -> list[str]:
+    """Return the dotted keys of the config with the groups chosen on the command line."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from omegaconf import DictConfig
+
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        groups = {path.name for path in CONFIGS.iterdir() if path.is_dir()}
+        chosen = [a for a in sys.argv[1:] if a.split("=")[0] in groups and "," not in a]
+        cfg = compose("config", chosen)
+
+    def walk(node: DictConfig, prefix: str) -> list[str]:
+        keys = []
+        for key in node:
+            keys.append(f"{prefix}{key}")
+            if isinstance(node._get_node(key), DictConfig):
+                keys += walk(node[key], f"{prefix}{key}.")
+        return keys
+
+    return walk(cfg, "")

@@ -1,0 +1,132 @@
+"""A run's folder and its files: written aside and renamed, so that none is ever half there."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Row = Mapping[str, Any]
+
+RESULT_FIELDS = (
+    # what was asked for
+    *("pruner", "model", "data", "seed"),
+    # what was kept: log10(prunable / kept), shares, numbers of parameters, multiply-accumulates
+    *("compression", "sparsity", "density", "effective_density", "prunable", "kept"),
+    *("flops_dense", "flops_sparse"),
+    # accuracies in percent on the test set, at the end unless the name says otherwise
+    *("top1", "top5", "test_loss", "best_top1", "top1_before", "top1_after"),
+    # what was done: epochs trained, score-and-mask rounds, names of layers with nothing kept
+    *("epochs", "rounds", "collapsed"),
+    # what it cost, in seconds and bytes
+    *("prune_seconds", "train_seconds", "test_seconds", "peak_memory_bytes"),
+    # where it ran and with what
+    *("device", "precision", "versions", "git", "config_hash"),
+)
+"""Keys of ``result.json``, all always there; unknown numbers are null."""
+
+
+class Record:
+    """The files of one run in ``folder``.
+
+    ``result.json`` is written last: its presence means that the run is complete.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run is complete."""
+        return (self.folder / "result.json").is_file()
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """The contents of ``result.json`` of a complete run."""
+        result: dict[str, Any] = json.loads((self.folder / "result.json").read_text())
+        return result
+
+    def start(self) -> None:
+        """Make the folder and say that the run is under way."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._status("running")
+
+    def fail(self, error: BaseException) -> Path:
+        """Keep the traceback, say that the run failed, and return the traceback's file."""
+        path = self.folder / "traceback.txt"
+        write_atomically(path, "".join(traceback.format_exception(error)))
+        self._status("failed", traceback=path.name, error=f"{type(error).__name__}: {error}")
+        return path
+
+    def write_metrics(self, rows: Sequence[Row]) -> None:
+        """Write ``metrics.csv``: a row an epoch."""
+        self._write_csv("metrics.csv", rows)
+
+    def write_layers(self, rows: Sequence[Row]) -> None:
+        """Write ``layers.csv``: a row a prunable parameter tensor."""
+        self._write_csv("layers.csv", rows)
+
+    def write_details(self, arrays: Mapping[str, Any]) -> None:
+        """Write ``details.npz``: what pictures need."""
+        buffer = io.BytesIO()
+        contents: dict[str, Any] = {name: np.asarray(value) for name, value in arrays.items()}
+        np.savez_compressed(buffer, **contents)
+        write_atomically(self.folder / "details.npz", buffer.getvalue())
+
+    def finish(self, result: Row) -> None:
+        """Write ``result.json``, the last file of a run.
+
+        NaN and infinity, which JSON does not have, become null.
+        """
+        assert set(result) == set(RESULT_FIELDS), set(result) ^ set(RESULT_FIELDS)
+        flat = {key: _json_number(result[key]) for key in RESULT_FIELDS}
+        (self.folder / "traceback.txt").unlink(missing_ok=True)
+        write_atomically(self.folder / "result.json", json.dumps(flat, indent=1, allow_nan=False) + "\n")
+        self._status("complete")
+
+    def put_aside(self) -> Path:
+        """Move the whole folder of a complete run to ``.previous/`` beside it and return where it lies."""
+        attic = self.folder.parent / ".previous"
+        attic.mkdir(exist_ok=True)
+        number = 1
+        while (target := attic / f"{self.folder.name}-{number}").exists():
+            number += 1
+        self.folder.rename(target)
+        return target
+
+    def _status(self, status: str, **more: str) -> None:
+        write_atomically(self.folder / "status.json", json.dumps({"status": status, **more}) + "\n")
+
+    def _write_csv(self, name: str, rows: Sequence[Row]) -> None:
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        buffer = io.StringIO()
+        writer = csv.DictWriter(buffer, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(self.folder / name, buffer.getvalue())
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write ``content`` to ``path`` so that a reader sees the old file or the new one, never a part."""
+    data = content.encode() if isinstance(content, str) else content
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with aside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _json_number(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

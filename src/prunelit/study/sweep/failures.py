@@ -1,0 +1,3 @@
+"""What the runs of this program raised."""
+
+failures: list[Exception] = []

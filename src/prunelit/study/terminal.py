@@ -1,0 +1,72 @@
+"""The table a person sees when a run is complete."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from prunelit.study.record import Row
+
+MOST_ROWS = 40
+
+
+def show_run(folder: Path, result: Mapping[str, Any], layers: Sequence[Row]) -> None:
+    """Print accuracy before and after, density and FLOPs by layer, and where the files are."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table(title=f"{result['pruner']} on {result['model']}, {result['data']}, seed {result['seed']}")
+    for column in ("layer", "shape", "kept", "of", "density", "FLOPs", "dense FLOPs"):
+        table.add_column(column, justify="left" if column in ("layer", "shape") else "right")
+    for row in layers[:MOST_ROWS]:
+        table.add_row(
+            *(str(row["layer"]), str(row["shape"]), f"{row['kept']:,}", f"{row['total']:,}"),
+            *(_percent(100 * row["density"]), _count(row["flops_sparse"]), _count(row["flops_dense"])),
+        )
+    if len(layers) > MOST_ROWS:
+        table.add_row(f"... {len(layers) - MOST_ROWS} more in layers.csv")
+    table.add_section()
+    table.add_row(
+        *("all prunable", "", f"{result['kept']:,}", f"{result['prunable']:,}"),
+        *(_percent(100 * result["density"]), _count(result["flops_sparse"]), _count(result["flops_dense"])),
+    )
+    console.print(table)
+    for line in _lines(folder, result):
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def _lines(folder: Path, result: Mapping[str, Any]) -> list[str]:
+    """Return what is said below the table."""
+    seconds = [result[f"{part}_seconds"] for part in ("prune", "train", "test")]
+    lines = [
+        f"test accuracy   {_percent(result['top1_before'])} before pruning, "
+        f"{_percent(result['top1_after'])} just after, {_percent(result['top1'])} after "
+        f"{result['epochs']} epochs (top 5: {_percent(result['top5'])})",
+        f"seconds         {seconds[0]:.2f} pruning, {seconds[1]:.2f} training, {seconds[2]:.2f} testing",
+    ]
+    if result["effective_density"] is not None:
+        lines.append(
+            f"density         {_percent(100 * result['density'])}, "
+            f"{_percent(100 * result['effective_density'])} on a path from input to output"
+        )
+    if result["collapsed"]:
+        lines.append(f"collapsed       nothing is kept in {', '.join(result['collapsed'])}")
+    lines.append(f"files           {folder}")
+    if (folder / "tensorboard").is_dir():
+        lines.append(f"curves          tensorboard --logdir {folder.parent.parent}")
+    return lines
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f} %"
+
+
+def _count(value: float | None) -> str:
+    if value is None:
+        return "-"
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.1f} {unit}"
+    return f"{value:.0f}"

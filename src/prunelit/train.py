@@ -1,0 +1,148 @@
+"""The door of a run: config, objects, fit, test, record.
+
+python -m prunelit.train pruner=synflow compression=0.5
+python -m prunelit.train -m pruner=snip,synflow compression=0.5,1
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig
+
+from prunelit.study import command
+from prunelit.study.checks import check
+from prunelit.study.record import Record
+from prunelit.study.sweep.identity import config_hash, folder, requested, resolved
+
+log = logging.getLogger(__name__)
+
+
+def train(cfg: DictConfig) -> dict[str, Any]:
+    """Do one run and return its ``result.json``; a complete run is not done again.
+
+    Raises:
+        BadRequest: a wrong request, before any work.
+    """
+    check(cfg)
+    record = Record(folder(cfg))
+    if record.complete:
+        if not cfg.rerun:
+            print(f"complete already: {record.folder} (rerun=true repeats it)")
+            return record.result
+        record.put_aside()
+    record.start()
+    try:
+        return _train(cfg, record)
+    except BaseException as error:
+        record.fail(error)
+        raise
+
+
+def _train(cfg: DictConfig, record: Record) -> dict[str, Any]:
+    import lightning.pytorch as pl
+
+    from prunelit.pruning.flops import count_flops
+    from prunelit.pruning.paths import effective_density
+    from prunelit.training import build, outcome
+    from prunelit.training.checkpoints import read_checkpoint, save_tensors, start_from
+    from prunelit.training.measure import Measurements
+
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    # Objects. What can be refused is refused before data is loaded.
+    pruning = build.build_pruning(cfg, *requested(cfg))
+    data = build.build_data(cfg)
+    data.check()
+    if cfg.checkpoint is not None:
+        read_checkpoint(cfg.checkpoint)
+    measured = Measurements(pruning, record.write_metrics)
+    callbacks: list[Any] = [measured] if pruning is None else [measured, pruning]
+    trainer = build.build_trainer(cfg, record.folder, callbacks, sys.stdout.isatty())
+    data.prepare_data()
+    data.setup()
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    network = build.build_network(cfg, data)
+    if cfg.checkpoint is not None:
+        start_from(network, cfg.checkpoint)
+    module = build.build_module(cfg, network, data.num_classes)
+
+    # Fit and test.
+    last = record.folder / "checkpoints" / "last.ckpt"
+    trainer.fit(module, datamodule=data, ckpt_path=last if last.is_file() else None, weights_only=True)
+    masks = outcome.final_masks(pruning, network)
+    example = data.scoring_batches(None, 1, 1)[0][0].to(module.device)
+    flops = count_flops(network, example)
+    counted = outcome.count_result(masks, flops, effective_density(network, masks, example))
+    tested = outcome.test_result(trainer, module, measured, counted["density"])
+
+    # Record.
+    asked = {"pruner": cfg.pruner.name, "model": cfg.model.name, "data": cfg.data.name, "seed": cfg.seed}
+    result = {
+        **asked,
+        **counted,
+        **tested,
+        "rounds": pruning.num_rounds if pruning else 0,
+        "prune_seconds": pruning.seconds if pruning else 0.0,
+        **outcome.environment(trainer),
+        "config_hash": config_hash(cfg),
+    }
+    scores = pruning.outcome.scores if pruning and pruning.outcome else {}
+    layers = outcome.layer_rows(network, masks, scores, flops)
+    record.write_metrics(measured.epochs)
+    record.write_layers(layers)
+    record.write_details(outcome.details(module, masks, measured, data.class_names))
+    save_tensors(record.folder / "masks.safetensors", masks)
+    save_tensors(record.folder / "weights.safetensors", network.state_dict())
+    outcome.log_to_loggers(trainer, _hyperparameters(cfg, asked), result)
+    record.finish(result)
+    _say(record, result, layers)
+    return result
+
+
+def _hyperparameters(cfg: DictConfig, asked: dict[str, Any]) -> dict[str, Any]:
+    """Return the same keys for every run, for TensorBoard's HPARAMS page."""
+    compression, sparsity = requested(cfg)
+    values = resolved(cfg)
+    more = ("epochs", "pre_epochs", "batch_size", "label_smoothing")
+    return {
+        **asked,
+        "compression": "" if compression is None else compression,
+        "sparsity": "" if sparsity is None else sparsity,
+        **{key: values[key] for key in more},
+        **{f"pruner.{key}": values["pruner"][key] for key in ("rounds", "schedule", "scope", "when")},
+        "optimizer": values["optimizer"]["name"],
+        "optimizer.lr": values["optimizer"]["lr"],
+        "optimizer.weight_decay": values["optimizer"]["weight_decay"],
+        "scheduler": values["scheduler"]["name"],
+    }
+
+
+def _say(record: Record, result: dict[str, Any], layers: list[dict[str, Any]]) -> None:
+    if sys.stdout.isatty():
+        from prunelit.study.terminal import show_run
+
+        show_run(record.folder, result, layers)
+    else:
+        print(f"complete: {record.folder} top1={result['top1']:.2f} density={result['density']:.4f}")
+
+
+@hydra.main(version_base="1.3", config_path=str(command.CONFIGS), config_name="config")
+def run(cfg: DictConfig) -> float | Exception:
+    """Do the run that Hydra composed; returns the test accuracy, for sweepers that optimise it."""
+    logging.captureWarnings(True)
+    return command.outcome_of(lambda: float(train(cfg)["top1"]))
+
+
+def main() -> None:
+    """Run from the command line; exit status 0 done, 1 a fault, 2 a wrong request."""
+    sys.exit(command.call(run, sys.argv))
+
+
+if __name__ == "__main__":
+    # Under the module's own name, so that launchers can send the task to other processes.
+    from prunelit import train as door
+
+    door.main()

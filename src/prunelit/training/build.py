@@ -1,0 +1,124 @@
+"""Config nodes to objects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from hydra.utils import instantiate
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from prunelit.pruning.criteria import Criterion
+from prunelit.request import BadRequest
+from prunelit.training.callback import Pruning
+from prunelit.training.data import ImageData
+from prunelit.training.module import Classifier
+from prunelit.training.progress import Progress
+
+
+def build(node: DictConfig, *without: str, **given: Any) -> Any:
+    """Return what ``node._target_`` makes of the node, less ``name`` and ``without``, and ``given``.
+
+    None for a node without ``_target_``.
+    """
+    values: Any = OmegaConf.to_container(node, resolve=True)
+    if "_target_" not in values:
+        return None
+    for key in ("name", *without):
+        values.pop(key, None)
+    values.pop("_partial_", None)
+    return instantiate(values, _partial_=True, _convert_="all")(**given)
+
+
+def build_data(cfg: DictConfig) -> ImageData:
+    """Return the data module; nothing is read yet."""
+    data: ImageData = build(cfg.data)
+    return data
+
+
+def build_network(cfg: DictConfig, data: ImageData) -> nn.Module:
+    """Return the network for the data's classes and images."""
+    network: nn.Module = build(cfg.model, num_classes=data.num_classes, input_shape=data.input_shape)
+    return network
+
+
+def build_module(cfg: DictConfig, network: nn.Module, num_classes: int) -> Classifier:
+    """Return the LightningModule with optimizer, schedule and loss options."""
+
+    def optimizer(parameters: Any) -> Any:
+        return build(cfg.optimizer, params=parameters)
+
+    def scheduler(optimizer: Any) -> Any:
+        return build(cfg.scheduler, optimizer=optimizer)
+
+    has_schedule = "_target_" in cfg.scheduler
+    return Classifier(
+        network, num_classes, optimizer, scheduler if has_schedule else None, cfg.label_smoothing
+    )
+
+
+def build_pruning(cfg: DictConfig, compression: float | None, sparsity: float | None) -> Pruning | None:
+    """Return the pruning callback, None for the dense baseline."""
+    if cfg.pruner.criterion is None:
+        return None
+    criterion: Criterion = instantiate(cfg.pruner.criterion, _convert_="all")
+    pruning: Pruning = build(
+        cfg.pruner,
+        *("criterion", "compression"),
+        criterion=criterion,
+        compression=compression,
+        sparsity=sparsity,
+        pre_epochs=cfg.pre_epochs,
+        network="network",
+        seed=cfg.seed,
+    )
+    return pruning
+
+
+def build_trainer(cfg: DictConfig, folder: Path, callbacks: list[Callback], terminal: bool) -> pl.Trainer:
+    """Return the Trainer, with checkpoints, logger and, at a terminal, a progress bar."""
+    check_trainer(cfg)
+    monitor = "validation/top1" if cfg.data.validation else "test/top1"
+    checkpoints: list[Callback] = [
+        ModelCheckpoint(folder / "checkpoints", filename="last", enable_version_counter=False),
+        ModelCheckpoint(
+            folder / "checkpoints", "best", monitor=monitor, mode="max", enable_version_counter=False
+        ),
+    ]
+    bar: list[Callback] = [Progress()] if terminal else []
+    logger = build(cfg.logger, save_dir=str(folder), name="", version=cfg.logger.name)
+    trainer: pl.Trainer = build(
+        cfg.trainer,
+        max_epochs=cfg.pre_epochs + cfg.epochs,
+        default_root_dir=str(folder),
+        callbacks=[*callbacks, *checkpoints, *bar],
+        logger=logger or False,
+        enable_progress_bar=terminal,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        log_every_n_steps=1,
+    )
+    return trainer
+
+
+def check_trainer(cfg: DictConfig) -> None:
+    """Raise BadRequest for a device that this machine lacks."""
+    accelerator, devices = cfg.trainer.accelerator, cfg.trainer.devices
+    known = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
+    if accelerator not in known:
+        raise BadRequest("trainer.accelerator", accelerator, "one of " + ", ".join(known))
+    if (
+        accelerator in ("gpu", "cuda")
+        and not torch.cuda.is_available()
+        and not torch.backends.mps.is_available()
+    ):
+        raise BadRequest("trainer.accelerator", accelerator, "cpu or auto", "this machine has no GPU")
+    if isinstance(devices, int) and accelerator in ("gpu", "cuda") and devices > torch.cuda.device_count():
+        raise BadRequest("trainer.devices", devices, f"at most {torch.cuda.device_count()}")
+    if isinstance(devices, int) and devices != -1 and devices < 1:
+        raise BadRequest("trainer.devices", devices, "an integer of 1 or more, or -1 for all")

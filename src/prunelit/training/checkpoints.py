@@ -1,0 +1,96 @@
+"""Read weights from any checkpoint, safely; write tensors atomically."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prunelit.pruning.masks import Masks, apply_masks, attach
+from prunelit.request import BadRequest
+from prunelit.training.callback import Pruning
+
+KINDS = "a .ckpt of prunelit or Lightning, a state dict saved with torch.save, or a .safetensors file"
+
+
+def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], Masks]:
+    """Return the weights in a file and the masks that ride along (empty if none do).
+
+    Reads a Lightning checkpoint, a state dict saved by ``torch.save`` or a ``.safetensors`` file
+    with ``masks.safetensors`` beside it. Nothing in the file is executed: ``weights_only=True``.
+
+    Raises:
+        BadRequest: no such file, or not a checkpoint.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise BadRequest("checkpoint", path, KINDS, "no such file")
+    content = _load(path)
+    masks = content.get("callbacks", {}).get(Pruning.state_key, {}).get("masks", {})
+    beside = path.with_name("masks.safetensors")
+    if path.suffix == ".safetensors" and beside.is_file():
+        masks = _load(beside)
+    weights = content.get("state_dict", content)
+    if not isinstance(weights, Mapping) or not all(isinstance(v, Tensor) for v in weights.values()):
+        raise BadRequest("checkpoint", path, KINDS, "it holds no state dict")
+    return dict(weights), {name: mask.bool() for name, mask in masks.items()}
+
+
+def _load(path: Path) -> dict[str, Any]:
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return dict(load_file(path))
+        except SafetensorError as error:
+            raise BadRequest("checkpoint", path, KINDS, f"it cannot be read ({error})") from error
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0].split(". ")[0]
+        raise BadRequest("checkpoint", path, KINDS, f"it cannot be read ({reason})") from error
+    if not isinstance(content, dict):
+        raise BadRequest("checkpoint", path, KINDS, f"it holds a {type(content).__name__}")
+    return content
+
+
+def start_from(network: nn.Module, path: str | Path) -> None:
+    """Give ``network`` the weights of a checkpoint, and the masks if it is one of a pruned network.
+
+    Raises:
+        BadRequest: not a checkpoint, or one of another network; names the first parameter that differs.
+    """
+    weights, masks = read_checkpoint(path)
+    own = network.state_dict()
+    for name in [*own, *weights]:
+        if name not in weights or name not in own:
+            where = "the checkpoint lacks" if name not in weights else "the network lacks"
+            raise BadRequest("checkpoint", path, "a checkpoint of the same network", f"{where} {name}")
+        if weights[name].shape != own[name].shape:
+            why = f"{name} has shape {tuple(weights[name].shape)}, the network's {tuple(own[name].shape)}"
+            raise BadRequest("checkpoint", path, "a checkpoint of the same network", why)
+    network.load_state_dict(weights, strict=True)
+    parameters = dict(network.named_parameters())
+    if masks:
+        attach(network, {name: masks[name] for name in masks if name in parameters})
+        apply_masks(parameters, {name: masks[name] for name in masks if name in parameters})
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a ``.safetensors`` file aside and rename it; shared tensors are written once a name."""
+    from safetensors.torch import save_file
+
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        save_file({name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()}, aside)
+        with aside.open("rb") as file:
+            os.fsync(file.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)

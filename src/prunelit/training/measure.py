@@ -1,0 +1,178 @@
+"""What a run measures while it trains: epochs, accuracy around pruning, weights for the pictures."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from prunelit.pruning.masks import Masks
+from prunelit.pruning.preserve import modes
+from prunelit.training.callback import Pruning
+from prunelit.training.metrics import Totals
+from prunelit.training.module import Classifier
+
+Row = dict[str, Any]
+BINS = 64
+
+
+class Measurements(Callback):
+    """Collects a row an epoch, the test accuracy around each pruning, and weight histograms.
+
+    ``epochs_changed`` is called with all rows so far after every epoch. Everything rides along in
+    checkpoints, so that a resumed run has the whole record.
+
+    Attributes:
+        epochs: rows of ``metrics.csv``.
+        top1_before: test accuracy in percent just before the last pruning, or None.
+        top1_after: the same just after it.
+        histograms: by ``before/<parameter>``, ``after/<parameter>`` (kept weights only) and
+            ``edges/<parameter>``: counts and bin edges of the prunable parameters.
+    """
+
+    state_key = "prunelit.Measurements"
+
+    def __init__(self, pruning: Pruning | None, epochs_changed: Callable[[list[Row]], None]) -> None:
+        self.pruning, self.epochs_changed = pruning, epochs_changed
+        self.epochs: list[Row] = []
+        self.top1_before: float | None = None
+        self.top1_after: float | None = None
+        self.histograms: dict[str, Tensor] = {}
+        self._started = self._paused = 0.0
+        self._learning_rate = float("nan")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything measured so far."""
+        names = ("epochs", "top1_before", "top1_after", "histograms")
+        return {name: getattr(self, name) for name in names}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from what a checkpoint had measured."""
+        for name, value in state_dict.items():
+            setattr(self, name, value)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock; it does not count pruning, which has one of its own."""
+        self._started, self._paused = time.perf_counter(), 0.0
+        self._learning_rate = float(trainer.optimizers[0].param_groups[0]["lr"])
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop the clock: the test curve is no training."""
+        self._paused -= time.perf_counter()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Let the clock go on."""
+        self._paused += time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Add the epoch's row and send it to the loggers."""
+        assert isinstance(pl_module, Classifier)
+        pruned = self.pruning is None or self.pruning.done
+        row: Row = {
+            "epoch": trainer.current_epoch,
+            "phase": "train" if pruned else "pretrain",
+            "learning_rate": self._learning_rate,
+        }
+        for split in ("train", "test", "validation"):
+            totals: Totals = getattr(pl_module, f"{split}_totals")
+            if split == "train" or totals.update_called:
+                row |= {f"{split}_{key}": value for key, value in totals.compute().items()}
+        row["density"] = self.pruning.current_density if self.pruning else 1.0
+        row["seconds"] = time.perf_counter() - self._started - self._paused
+        self.epochs.append(row)
+        if trainer.is_global_zero:
+            self.epochs_changed(self.epochs)
+        _log(trainer, row)
+
+    def on_before_pruning(self, trainer: pl.Trainer, pl_module: pl.LightningModule, pruning: Pruning) -> None:
+        """Note accuracy and weights before pruning."""
+        start = time.perf_counter()
+        self.top1_before = test_top1(trainer, pl_module)
+        parameters = pruning.selection.of(pruning.network(pl_module))
+        for name, parameter in parameters.items():
+            counts, edges = _histogram(parameter, None)
+            self.histograms |= {f"before/{name}": counts, f"edges/{name}": edges}
+        self._note_weights(trainer, "weights_before_pruning", parameters)
+        self._paused += time.perf_counter() - start
+        self._pruning_started = time.perf_counter()
+
+    def on_after_pruning(self, trainer: pl.Trainer, pl_module: pl.LightningModule, pruning: Pruning) -> None:
+        """Note accuracy and kept weights after pruning."""
+        parameters = pruning.selection.of(pruning.network(pl_module))
+        for name, parameter in parameters.items():
+            kept = parameter[pruning.masks[name]]
+            self.histograms[f"after/{name}"] = _histogram(kept, self.histograms[f"edges/{name}"])[0]
+        kept_weights = {name: p[pruning.masks[name]] for name, p in parameters.items()}
+        self._note_weights(trainer, "weights_after_pruning", kept_weights)
+        self.top1_after = test_top1(trainer, pl_module)
+        self._paused += time.perf_counter() - self._pruning_started
+
+    def _note_weights(self, trainer: pl.Trainer, tag: str, weights: Any) -> None:
+        for writer in _writers(trainer):
+            for name, values in weights.items():
+                if values.numel():
+                    writer.add_histogram(
+                        f"{tag}/{name}", values.detach().float().cpu(), trainer.current_epoch
+                    )
+
+    def best_top1(self, density: float) -> float | None:
+        """Return the best test accuracy in percent over epochs at the final density, or None."""
+        final = [row["test_top1"] for row in self.epochs if row["density"] == density and "test_top1" in row]
+        return max(final, default=None)
+
+
+def test_top1(trainer: pl.Trainer, pl_module: pl.LightningModule) -> float | None:
+    """Return the accuracy in percent on the data module's test set, or None if there is none."""
+    datamodule = getattr(trainer, "datamodule", None)
+    if datamodule is None:
+        return None
+    totals = Totals().to(pl_module.device)
+    with modes(pl_module), torch.no_grad():
+        pl_module.eval()
+        for batch in datamodule.test_dataloader():
+            images, labels = trainer.strategy.batch_to_device(batch, pl_module.device)
+            logits = pl_module(images)
+            totals.update(logits.new_zeros(()), logits, labels)
+    return totals.compute()["top1"]
+
+
+def kept_connections(masks: Masks) -> dict[str, Tensor]:
+    """Return, by weight, how many connections each output unit (axis 0) and input unit (axis 1) keeps."""
+    kept = {}
+    for name, mask in masks.items():
+        if mask.ndim >= 2:
+            kept[f"kept_by_output/{name}"] = mask.flatten(1).sum(1).int().cpu()
+            kept[f"kept_by_input/{name}"] = mask.transpose(0, 1).flatten(1).sum(1).int().cpu()
+    return kept
+
+
+def _histogram(values: Tensor, edges: Tensor | None) -> tuple[Tensor, Tensor]:
+    values = values.detach().float().cpu().flatten()
+    if edges is None:
+        low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 0.0)
+        edges = torch.linspace(low, high if high > low else low + 1, BINS + 1)
+    counts = torch.histc(values, BINS, float(edges[0]), float(edges[-1]))
+    return counts.long(), edges
+
+
+def _writers(trainer: pl.Trainer) -> list[Any]:
+    """Return the TensorBoard writers of the trainer."""
+    experiments: list[Any] = [getattr(logger, "experiment", None) for logger in trainer.loggers]
+    return [e for e in experiments if hasattr(e, "add_histogram")]
+
+
+def _log(trainer: pl.Trainer, row: Row) -> None:
+    """Send a row to every logger; ``test_loss`` becomes ``test/loss``."""
+    skipped = ("epoch", "phase")
+    scalars = {
+        key.replace("_", "/", 1) if key.startswith(("train_", "test_", "validation_")) else key: value
+        for key, value in row.items()
+        if key not in skipped
+    }
+    for logger in trainer.loggers:
+        logger.log_metrics(scalars, step=row["epoch"])

@@ -1,0 +1,151 @@
+"""What a trained and pruned network is: the rows, numbers and arrays of its record."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import nn
+
+from prunelit.pruning.flops import Flops
+from prunelit.pruning.masks import (
+    Masks,
+    Scores,
+    collapsed_layers,
+    count_all,
+    count_kept,
+    full_masks,
+    layer_densities,
+)
+from prunelit.pruning.parameters import Selection
+from prunelit.training.callback import Pruning
+from prunelit.training.measure import Measurements, kept_connections
+from prunelit.training.module import Classifier
+
+PACKAGES = ("prunelit", "torch", "torchvision", "lightning", "hydra-core", "torchmetrics", "fvcore")
+
+
+def final_masks(pruning: Pruning | None, network: nn.Module) -> Masks:
+    """Return the masks of the run; the dense baseline keeps everything."""
+    return pruning.masks if pruning else full_masks(Selection().of(network))
+
+
+def layer_rows(network: nn.Module, masks: Masks, scores: Scores, flops: Flops) -> list[dict[str, Any]]:
+    """Return a row a prunable parameter tensor: shape, counts, FLOPs and its scores' mean and variance."""
+    rows = []
+    parameters = dict(network.named_parameters())
+    for name, density in layer_densities(masks).items():
+        dense = flops.by_parameter.get(name, 0)
+        score = scores[name].double() if name in scores else None
+        rows.append(
+            {
+                "layer": name,
+                "shape": "x".join(map(str, parameters[name].shape)),
+                "total": masks[name].numel(),
+                "kept": int(masks[name].sum()),
+                "density": density,
+                "flops_dense": dense,
+                "flops_sparse": dense * density,
+                "score_mean": None if score is None else float(score.mean()),
+                "score_var": None if score is None else float(score.var(correction=0)),
+            }
+        )
+    return rows
+
+
+def count_result(masks: Masks, flops: Flops, effective: float | None) -> dict[str, Any]:
+    """Return the part of the result that follows from the masks."""
+    prunable, kept = count_all(masks), count_kept(masks)
+    density = kept / prunable
+    return {
+        "compression": float(-torch.tensor(density, dtype=torch.float64).log10()) + 0.0,
+        "sparsity": 1 - density,
+        "density": density,
+        "effective_density": effective,
+        "prunable": prunable,
+        "kept": kept,
+        "flops_dense": flops.total,
+        "flops_sparse": flops.sparse(layer_densities(masks)),
+        "collapsed": collapsed_layers(masks),
+    }
+
+
+def test_result(
+    trainer: pl.Trainer, module: Classifier, measured: Measurements, density: float
+) -> dict[str, Any]:
+    """Test once and return the part of the result that follows from accuracies and clocks."""
+    start = time.perf_counter()
+    trainer.test(module, datamodule=trainer.datamodule, verbose=False)  # type: ignore[attr-defined]
+    final = module.test_totals.compute()
+    return {
+        "top1": final["top1"],
+        "top5": final["top5"],
+        "test_loss": final["loss"],
+        "best_top1": measured.best_top1(density),
+        "top1_before": measured.top1_before,
+        "top1_after": measured.top1_after,
+        "epochs": len(measured.epochs),
+        "train_seconds": sum(row["seconds"] for row in measured.epochs),
+        "test_seconds": time.perf_counter() - start,
+    }
+
+
+def details(
+    module: Classifier, masks: Masks, measured: Measurements, class_names: list[str]
+) -> dict[str, Any]:
+    """Return the arrays of ``details.npz``."""
+    return {
+        **{name: array.numpy() for name, array in measured.histograms.items()},
+        **{name: array.numpy() for name, array in kept_connections(masks).items()},
+        "confusion/test": module.confusion.compute().cpu().numpy(),
+        "class_names": class_names,
+    }
+
+
+def environment(trainer: pl.Trainer) -> dict[str, Any]:
+    """Return device, precision, memory and versions."""
+    device = trainer.strategy.root_device
+    cuda = device.type == "cuda"
+    # ru_maxrss is in kilobytes on Linux, in bytes on macOS.
+    unit = 1 if sys.platform == "darwin" else 1024
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return {
+        "device": torch.cuda.get_device_name(device) if cuda else platform.machine() + " " + device.type,
+        "precision": str(trainer.precision),
+        "peak_memory_bytes": torch.cuda.max_memory_allocated(device) if cuda else resident,
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "git": _commit(),
+    }
+
+
+def log_to_loggers(trainer: pl.Trainer, asked: dict[str, Any], result: dict[str, Any]) -> None:
+    """Fill TensorBoard's HPARAMS page, with the same keys for every run, and the final scalars."""
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    wanted = ("top1", "top5", "test_loss", "density", "effective_density", "flops_sparse")
+    metrics = {f"final/{key}": result[key] for key in wanted if result[key] is not None}
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(asked, metrics)
+        else:
+            logger.log_hyperparams(asked)
+            logger.log_metrics(metrics)
+        logger.finalize("success")
+
+
+def _commit() -> str | None:
+    """Return the git commit of this checkout, with ``+`` for uncommitted changes; None elsewhere."""
+    here = Path(__file__).parent
+    try:
+        describe = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
+        return subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
