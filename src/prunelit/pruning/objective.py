@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,6 +19,10 @@ from prunelit.pruning.parameters import Parameters
 Batch = Any
 
 
+def _identity(tensor: Tensor) -> Tensor:
+    return tensor
+
+
 @dataclass(frozen=True)
 class Objective:
     """Batches, the mean loss of one of them, and the inputs of one forward pass of the network.
@@ -27,11 +31,14 @@ class Objective:
         loss: maps a batch to its mean loss, a scalar tensor with a graph to the parameters.
         batches: what the loss is taken on; any structure of tensors with samples along axis 0.
         inputs: positional arguments of the network's forward pass, for their shapes and types.
+        sum_over_ranks: adds up a tensor over the processes that share the batches; every process
+            calls it equally often. One process alone returns the tensor as it is.
     """
 
     loss: Callable[[Batch], Tensor]
     batches: Sequence[Batch]
     inputs: tuple[Any, ...]
+    sum_over_ranks: Callable[[Tensor], Tensor] = _identity
 
     @classmethod
     def of_classifier(
@@ -45,13 +52,25 @@ class Objective:
 
     def gradients(self, parameters: Parameters) -> dict[str, Tensor]:
         """Return the gradient of the mean loss over all samples, by parameter; 0 where it is unused."""
+        return self.mean(lambda batch: self.batch_gradients(batch, parameters), parameters, self.batches)
+
+    def mean(
+        self,
+        function: Callable[[Batch], Mapping[str, Tensor]],
+        parameters: Parameters,
+        batches: Sequence[Batch],
+    ) -> dict[str, Tensor]:
+        """Return the mean of ``function`` over the samples of all batches, on all processes."""
         total = {name: torch.zeros_like(p) for name, p in parameters.items()}
-        samples = sum(map(num_samples, self.batches))
-        for batch in self.batches:
-            weight = num_samples(batch) / samples
-            for name, gradient in self.batch_gradients(batch, parameters).items():
-                total[name].add_(gradient, alpha=weight)
-        return total
+        device = next(iter(total.values())).device
+        own = torch.tensor(sum(map(num_samples, batches)), dtype=torch.float64, device=device)
+        samples = float(self.sum_over_ranks(own))
+        if not samples:
+            raise ValueError("scores need at least one batch: the objective has none")
+        for batch in batches:
+            for name, value in function(batch).items():
+                total[name].add_(value, alpha=num_samples(batch) / samples)
+        return {name: self.sum_over_ranks(value) for name, value in total.items()}
 
     def batch_gradients(
         self, batch: Batch, parameters: Parameters, create_graph: bool = False

@@ -122,7 +122,7 @@ def known_keys() -> list[str]:
 
     def walk(node: DictConfig, prefix: str) -> list[str]:
         keys = []
-        for key in node:
+        for key in map(str, node):
             keys.append(f"{prefix}{key}")
             if isinstance(node._get_node(key), DictConfig):
                 keys += walk(node[key], f"{prefix}{key}.")

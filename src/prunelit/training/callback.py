@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
@@ -21,6 +22,7 @@ from prunelit.pruning.masks import (
     attach,
     count_all,
     density_of,
+    digest,
 )
 from prunelit.pruning.parameters import Parameters, Selection
 from prunelit.pruning.rounds import Outcome, Plan, check_density, prune
@@ -171,6 +173,7 @@ class Pruning(Callback):
                 plan=self.plan,
                 objective=objective,
                 seed=self.seed,
+                agree=partial(agreed, trainer),
             )
         self.masks = self.outcome.masks
         self.num_rounds += len(self.outcome.densities)
@@ -196,6 +199,19 @@ class Pruning(Callback):
     def current_density(self) -> float:
         """Kept share of the prunable parameters now."""
         return density_of(self.masks) if self.masks else 1.0
+
+
+def agreed(trainer: pl.Trainer, masks: Masks) -> Masks:
+    """Return the masks of rank 0 on every rank.
+
+    Raises:
+        RuntimeError: a rank did not get what rank 0 sent.
+    """
+    devices = {name: mask.device for name, mask in masks.items()}
+    sent = trainer.strategy.broadcast({name: mask.cpu() for name, mask in masks.items()})
+    if digest(sent) != trainer.strategy.broadcast(digest(masks)):
+        raise RuntimeError(f"rank {trainer.global_rank} holds other masks than rank 0")
+    return {name: mask.to(devices[name]) for name, mask in sent.items()}
 
 
 def target_density(compression: float | None, sparsity: float | None) -> float:

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -74,7 +75,9 @@ def build_objective(
     batches = [pl_module.transfer_batch_to_device(batch, device, 0) for batch in batches]
     loss = training_loss(pl_module)
     if needs == "batches":
-        return Objective(loss, batches, ())
+        # Ranks share the batches; gradients are summed over ranks before anything is made of them.
+        own = batches[trainer.global_rank :: trainer.world_size]
+        return Objective(loss, own, (), partial(trainer.strategy.reduce, reduce_op="sum"))
     return Objective(loss, batches, network_inputs(pl_module, root, loss, batches[0]))
 
 

@@ -17,15 +17,13 @@ Published codes differ in three choices, each a parameter here:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from prunelit.pruning.criteria.criterion import Criterion
 from prunelit.pruning.masks import Scores
-from prunelit.pruning.objective import Batch, Objective, num_samples, split_batch, tempered
+from prunelit.pruning.objective import Batch, Objective, split_batch, tempered
 from prunelit.pruning.parameters import Parameters
 from prunelit.request import BadRequest
 
@@ -55,34 +53,26 @@ class GraSP(Criterion):
             if isinstance(module, _BatchNorm):
                 module.train(self.batch_norm == "batch")
         parts = [part for batch in objective.batches for part in split_batch(batch, self.split)]
-        gradient = self._mean_gradient(objective, parts, parameters)
-        product = self._hessian_times(gradient, objective, parts, parameters)
+        gradient = objective.mean(
+            lambda part: self._gradients(objective, part, parameters), parameters, parts
+        )
+        product = objective.mean(
+            lambda part: self._hessian_times(gradient, objective, part, parameters), parameters, parts
+        )
         return {name: self.sign * p.detach() * product[name] for name, p in parameters.items()}
 
-    def _mean_gradient(self, objective: Objective, parts: Sequence[Batch], parameters: Parameters) -> Scores:
-        total = {name: torch.zeros_like(p) for name, p in parameters.items()}
-        samples = sum(map(num_samples, parts))
-        for part in parts:
-            with tempered(self.temperature):
-                gradients = objective.batch_gradients(part, parameters)
-            for name, gradient in gradients.items():
-                total[name].add_(gradient, alpha=num_samples(part) / samples)
-        return total
+    def _gradients(
+        self, objective: Objective, part: Batch, parameters: Parameters, create_graph: bool = False
+    ) -> Scores:
+        with tempered(self.temperature):
+            return objective.batch_gradients(part, parameters, create_graph)
 
     def _hessian_times(
-        self, vector: Scores, objective: Objective, parts: Sequence[Batch], parameters: Parameters
+        self, vector: Scores, objective: Objective, part: Batch, parameters: Parameters
     ) -> Scores:
-        """Return the mean loss's Hessian times ``vector``, by differentiating <vector, gradient>."""
-        total = {name: torch.zeros_like(p) for name, p in parameters.items()}
-        samples = sum(map(num_samples, parts))
-        for part in parts:
-            with tempered(self.temperature):
-                gradients = objective.batch_gradients(part, parameters, create_graph=True)
-            inner = torch.stack([(vector[n] * gradient).sum() for n, gradient in gradients.items()]).sum()
-            if not inner.requires_grad:  # the loss is linear: its Hessian is 0
-                continue
-            products = torch.autograd.grad(inner, list(parameters.values()), allow_unused=True)
-            for name, product in zip(parameters, products, strict=True):
-                if product is not None:
-                    total[name].add_(product, alpha=num_samples(part) / samples)
-        return total
+        """Return one part's Hessian times ``vector``, by differentiating <vector, gradient>."""
+        gradients = self._gradients(objective, part, parameters, create_graph=True)
+        inner = torch.stack([(vector[name] * g).sum() for name, g in gradients.items()]).sum()
+        products = torch.autograd.grad(inner, list(parameters.values()), allow_unused=True)
+        named = zip(parameters, products, strict=True)
+        return {name: product for name, product in named if product is not None}
