@@ -1,1 +1,57 @@
-"""prunelit: prune image classifiers and measure what pruning does."""
+"""prunelit: prune image classifiers and measure what pruning does.
+
+The names below are loaded when they are first used, so that reading records needs no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from prunelit.pruning.criteria import SNIP, Criterion, GraSP, Mag, Rand, SynFlow
+    from prunelit.pruning.objective import Objective
+    from prunelit.pruning.parameters import Selection
+    from prunelit.pruning.rounds import Plan, prune
+    from prunelit.request import BadRequest
+    from prunelit.training.callback import Pruning
+
+_HOMES = {
+    "SNIP": "prunelit.pruning.criteria",
+    "Criterion": "prunelit.pruning.criteria",
+    "GraSP": "prunelit.pruning.criteria",
+    "Mag": "prunelit.pruning.criteria",
+    "Rand": "prunelit.pruning.criteria",
+    "SynFlow": "prunelit.pruning.criteria",
+    "Objective": "prunelit.pruning.objective",
+    "Plan": "prunelit.pruning.rounds",
+    "prune": "prunelit.pruning.rounds",
+    "Selection": "prunelit.pruning.parameters",
+    "BadRequest": "prunelit.request",
+    "Pruning": "prunelit.training.callback",
+}
+
+__all__ = [
+    "SNIP",
+    "BadRequest",
+    "Criterion",
+    "GraSP",
+    "Mag",
+    "Objective",
+    "Plan",
+    "Pruning",
+    "Rand",
+    "Selection",
+    "SynFlow",
+    "prune",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'prunelit' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,16 +51,24 @@ def build_network(cfg: DictConfig, data: ImageData) -> nn.Module:
 def build_module(cfg: DictConfig, network: nn.Module, num_classes: int) -> Classifier:
     """Return the LightningModule with optimizer, schedule and loss options."""
 
-    def optimizer(parameters: Any) -> Any:
-        return build(cfg.optimizer, params=parameters)
-
     def scheduler(optimizer: Any) -> Any:
         return build(cfg.scheduler, optimizer=optimizer)
 
+    optimizer = partial(build_optimizer, cfg)
     has_schedule = "_target_" in cfg.scheduler
     return Classifier(
         network, num_classes, optimizer, scheduler if has_schedule else None, cfg.label_smoothing
     )
+
+
+def build_optimizer(cfg: DictConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """Return the optimizer; ``fused: auto`` is settled by what Lightning allows."""
+    given: dict[str, Any] = {}
+    if cfg.optimizer.get("fused") == "auto":
+        mixed = str(cfg.trainer.precision).endswith("mixed")
+        given["fused"] = not (mixed and cfg.trainer.gradient_clip_val)
+    optimizer: torch.optim.Optimizer = build(cfg.optimizer, params=parameters, **given)
+    return optimizer
 
 
 def build_pruning(cfg: DictConfig, compression: float | None, sparsity: float | None) -> Pruning | None:

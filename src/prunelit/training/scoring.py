@@ -148,8 +148,8 @@ def network_inputs(
 ) -> tuple[Any, ...]:
     """Return the inputs of the call, within one training step, that runs all of ``root``.
 
-    That is the first call of a module that holds every parameter of ``root``. If it is not
-    ``root`` itself, the ``forward`` of ``root`` is pointed at it; :func:`undisturbed` undoes this.
+    That is the first call of ``root``, or of a module in it that holds all its parameters; the
+    ``forward`` of ``root`` is then pointed at that one, and :func:`undisturbed` undoes this.
 
     Raises:
         ValueError: no single call covers all parameters.
@@ -161,7 +161,7 @@ def network_inputs(
         if not calls and needed <= {id(p) for p in module.parameters()}:
             calls.append((module, inspect.signature(module.forward).bind(*args, **kwargs).args))
 
-    handles = [module.register_forward_pre_hook(note, with_kwargs=True) for module in pl_module.modules()]
+    handles = [m.register_forward_pre_hook(note, with_kwargs=True) for m in root.modules()]
     try:
         with preserved(pl_module):
             loss(batch)
