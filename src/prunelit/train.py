@@ -28,15 +28,18 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         BadRequest: a wrong request, before any work.
     """
     check(cfg)
-    record = Record(folder(cfg))
-    if record.complete:
+    from prunelit.training.ranks import is_first, one_run
+
+    record = Record(folder(cfg), writable=is_first())
+    if record.complete and record.writable:
         if not cfg.rerun:
             print(f"complete already: {record.folder} (rerun=true repeats it)")
             return record.result
         record.put_aside()
     record.start()
     try:
-        return _train(cfg, record)
+        with one_run():
+            return _train(cfg, record)
     except BaseException as error:
         record.fail(error)
         raise
@@ -91,14 +94,16 @@ def _train(cfg: DictConfig, record: Record) -> dict[str, Any]:
     }
     scores = pruning.outcome.scores if pruning and pruning.outcome else {}
     layers = outcome.layer_rows(network, masks, scores, flops)
-    record.write_metrics(measured.epochs)
-    record.write_layers(layers)
-    record.write_details(outcome.details(module, masks, measured, data.class_names))
-    save_tensors(record.folder / "masks.safetensors", masks)
-    save_tensors(record.folder / "weights.safetensors", network.state_dict())
-    outcome.log_to_loggers(trainer, _hyperparameters(cfg, asked), result)
-    record.finish(result)
-    _say(record, result, layers)
+    details = outcome.details(module, masks, measured, data.class_names)
+    if record.writable:
+        record.write_metrics(measured.epochs)
+        record.write_layers(layers)
+        record.write_details(details)
+        save_tensors(record.folder / "masks.safetensors", masks)
+        save_tensors(record.folder / "weights.safetensors", network.state_dict())
+        outcome.log_to_loggers(trainer, _hyperparameters(cfg, asked), result)
+        record.finish(result)
+        _say(record, result, layers)
     return result
 
 

@@ -38,10 +38,13 @@ class Record:
     """The files of one run in ``folder``.
 
     ``result.json`` is written last: its presence means that the run is complete.
+
+    Of several processes that do one run, only the first writes; the others' records are not
+    ``writable`` and change no file.
     """
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: str | Path, writable: bool = True) -> None:
+        self.folder, self.writable = Path(folder), writable
 
     @property
     def complete(self) -> bool:
@@ -56,15 +59,15 @@ class Record:
 
     def start(self) -> None:
         """Make the folder and say that the run is under way."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        if self.writable:
+            self.folder.mkdir(parents=True, exist_ok=True)
         self._status("running")
 
     def fail(self, error: BaseException) -> Path:
         """Keep the traceback, say that the run failed, and return the traceback's file."""
-        path = self.folder / "traceback.txt"
-        write_atomically(path, "".join(traceback.format_exception(error)))
-        self._status("failed", traceback=path.name, error=f"{type(error).__name__}: {error}")
-        return path
+        self._write("traceback.txt", "".join(traceback.format_exception(error)))
+        self._status("failed", traceback="traceback.txt", error=f"{type(error).__name__}: {error}")
+        return self.folder / "traceback.txt"
 
     def write_metrics(self, rows: Sequence[Row]) -> None:
         """Write ``metrics.csv``: a row an epoch."""
@@ -79,7 +82,7 @@ class Record:
         buffer = io.BytesIO()
         contents: dict[str, Any] = {name: np.asarray(value) for name, value in arrays.items()}
         np.savez_compressed(buffer, **contents)
-        write_atomically(self.folder / "details.npz", buffer.getvalue())
+        self._write("details.npz", buffer.getvalue())
 
     def finish(self, result: Row) -> None:
         """Write ``result.json``, the last file of a run.
@@ -88,8 +91,9 @@ class Record:
         """
         assert set(result) == set(RESULT_FIELDS), set(result) ^ set(RESULT_FIELDS)
         flat = {key: _json_number(result[key]) for key in RESULT_FIELDS}
-        (self.folder / "traceback.txt").unlink(missing_ok=True)
-        write_atomically(self.folder / "result.json", json.dumps(flat, indent=1, allow_nan=False) + "\n")
+        if self.writable:
+            (self.folder / "traceback.txt").unlink(missing_ok=True)
+        self._write("result.json", json.dumps(flat, indent=1, allow_nan=False) + "\n")
         self._status("complete")
 
     def put_aside(self) -> Path:
@@ -103,7 +107,7 @@ class Record:
         return target
 
     def _status(self, status: str, **more: str) -> None:
-        write_atomically(self.folder / "status.json", json.dumps({"status": status, **more}) + "\n")
+        self._write("status.json", json.dumps({"status": status, **more}) + "\n")
 
     def _write_csv(self, name: str, rows: Sequence[Row]) -> None:
         columns = list(dict.fromkeys(key for row in rows for key in row))
@@ -111,7 +115,11 @@ class Record:
         writer = csv.DictWriter(buffer, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        write_atomically(self.folder / name, buffer.getvalue())
+        self._write(name, buffer.getvalue())
+
+    def _write(self, name: str, content: str | bytes) -> None:
+        if self.writable:
+            write_atomically(self.folder / name, content)
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
