@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,7 +57,7 @@ def preserved(network: nn.Module) -> Iterator[None]:
     parameters = list(network.parameters())
     before = [(p, p.detach().clone(), p.grad, p.requires_grad) for p in parameters]
     buffers = [(b, b.detach().clone()) for b in network.buffers()]
-    places = [place for m in network.modules() for place in (m._parameters, m._buffers)]
+    places: list[dict[str, Any]] = [p for m in network.modules() for p in (m._parameters, m._buffers)]
     held = [dict(place) for place in places]
     with modes(network), torch.enable_grad():
         try:

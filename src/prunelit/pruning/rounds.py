@@ -79,12 +79,14 @@ def prune(
     plan: Plan = Plan(),
     objective: Objective | None = None,
     seed: int = 0,
+    agree: Callable[[Masks], Masks] | None = None,
 ) -> Outcome:
     """Prune ``network`` in place to exactly ``round(density * n)`` of its ``n`` prunable parameters.
 
     A network that was pruned before keeps its masks, those outside ``selection`` too: they only
-    shrink. Apart from the pruned weights, now 0, nothing changes: the other weights (unless ``plan.reinitialize``), gradients,
-    buffers, modes and the random state are as before, and if anything raises, all of it is.
+    shrink. Apart from the pruned weights, now 0, nothing changes: the other weights (unless
+    ``plan.reinitialize``), gradients, buffers, modes and the random state are as before, and if
+    anything raises, all of it is.
 
     Args:
         network: any module; parameters are named as in ``named_parameters()``.
@@ -94,6 +96,7 @@ def prune(
         plan: rounds, schedule, scope and what follows.
         objective: batches, loss and example input; some criteria need none.
         seed: of the random state in which scores are computed.
+        agree: makes the final masks the same on several processes.
 
     Raises:
         BadRequest: a density that is out of range or keeps less than one parameter.
@@ -115,6 +118,8 @@ def prune(
                 densities.append(density_of(masks))
         if plan.shuffle:
             masks = shuffle_within_layers(masks, among=start)
+        if agree:
+            masks = agree(masks)
         if plan.reinitialize:
             reset_parameters(network)
     assert count_all(masks) == count_all(parameters)

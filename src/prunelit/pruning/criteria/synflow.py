@@ -43,7 +43,7 @@ class SynFlow(Criterion):
         tensors, chosen = _linearized(network, parameters)
 
         def flow(scale: float) -> Tensor:
-            ones = tree_map_only(Tensor, lambda tensor: _ones_like(tensor) * scale, example)
+            ones = tree_map_only(Tensor, lambda tensor: _filled(tensor, scale), example)
             scaled = {n: t * scale if n.endswith("bias") else t for n, t in tensors.items()}
             return _sum(functional_call(network, scaled, ones))
 
@@ -76,7 +76,7 @@ def _power_of_two(total: Tensor, flow: Callable[[float], Tensor]) -> float:
 
     It is 1 for a ``total`` well inside the range, and where ``flow`` is not homogeneous.
     """
-    value, exponent = float(total), 0
+    value, exponent = float(total.detach()), 0
     if value == 0 or not math.isfinite(value):
         exponent = 1000 if value == 0 else -1000
         with torch.no_grad():
@@ -89,10 +89,10 @@ def _power_of_two(total: Tensor, flow: Callable[[float], Tensor]) -> float:
     return 2.0**-half if middle > 0 and abs(math.log2(middle) + half - gain) < 1e-6 else 1.0
 
 
-def _ones_like(tensor: Tensor) -> Tensor:
-    return torch.ones_like(tensor, dtype=torch.float64) if tensor.is_floating_point() else tensor
+def _filled(tensor: Tensor, value: float) -> Tensor:
+    return torch.full_like(tensor, value, dtype=torch.float64) if tensor.is_floating_point() else tensor
 
 
 def _sum(output: Any) -> Tensor:
-    leaves = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor) and leaf.requires_grad]
+    leaves = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
     return torch.stack([leaf.sum() for leaf in leaves]).sum()
