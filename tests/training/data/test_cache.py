@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +12,8 @@ from PIL import Image
 
 from prunelit.training.data import ImageData
 from prunelit.training.data.cache import FOLDER
+from prunelit.training.data.source import Contents
+from prunelit.training.data.trees import Tree
 
 MakeTree = Callable[..., Path]
 
@@ -113,24 +114,32 @@ def test_a_disk_that_fills_up_leaves_nothing_behind(
     assert "No space left on device" in caplog.text
 
 
-def test_processes_that_start_at_once_build_one_copy(make_tree: MakeTree) -> None:
-    root = make_tree(train=60, test=20)
-    script = (
-        "import sys, logging; logging.basicConfig(level='INFO');"
-        "from prunelit.training.data import ImageData;"
-        f"data = ImageData('folder', root={str(root)!r}); print('ready', flush=True); input(); data.setup();"
-        "print(int(data._split('train').images.astype('int64').sum()))"
-    )
-    command = [sys.executable, "-c", script]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    running = [subprocess.Popen(command, **pipes) for _ in range(2)]  # type: ignore[call-overload]
+def test_processes_that_start_at_once_build_one_copy(
+    make_tree: MakeTree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, decodings = make_tree(train=60, test=20), tmp_path / "decodings"
+    decode = Tree.decode
+
+    def noted(tree: Tree) -> Contents:
+        with decodings.open("a") as file:
+            file.write("once\n")
+        return decode(tree)
+
+    monkeypatch.setattr(Tree, "decode", noted)
+    context = multiprocessing.get_context("fork")
+    barrier, sums = context.Barrier(3), context.Queue()
+
+    def start() -> None:
+        barrier.wait(60)
+        sums.put(int(loaded(root).astype(np.int64).sum()))
+
+    running = [context.Process(target=start) for _ in range(3)]
     for process in running:
-        assert process.stdout.readline() == "ready\n"
+        process.start()
+    found = [sums.get(timeout=60) for _ in running]
     for process in running:
-        process.stdin.write("\n")
-        process.stdin.flush()
-    outputs = [process.communicate(timeout=120) for process in running]
-    assert [process.returncode for process in running] == [0, 0], outputs
-    assert outputs[0][0] == outputs[1][0] != ""
-    assert sum(err.count("decoding folder-own once") for _, err in outputs) == 1
+        process.join(60)
+    assert [process.exitcode for process in running] == [0, 0, 0]
+    assert found == [int(loaded(root).astype(np.int64).sum())] * 3
+    assert decodings.read_text() == "once\n"
     assert len(copies(root)) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,7 @@ def test_batches_depend_on_seed_and_epoch_alone(make_tree: MakeTree, in_memory: 
     assert not torch.equal(other[0], second[0])
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
 def test_streamed_batches_are_those_in_memory_whatever_the_workers(make_tree: MakeTree) -> None:
     options = {"root": make_tree(), "augment": True, "batch_size": 4, "seed": 3}
     expected = ready("folder", in_memory=True, **options)
@@ -141,6 +143,12 @@ def test_a_state_leads_on_with_the_next_batch_of_its_epoch(make_tree: MakeTree, 
     assert len(list(resumed)) == len(resumed)  # and so does another epoch
 
 
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:The dirpath has changed:UserWarning"),
+]
+
+
 class Recorder(pl.LightningModule):
     """A linear classifier that notes the batches it was trained and tested on."""
 
@@ -184,8 +192,6 @@ def fit(data: ImageData, folder: Path, resume: Path | None = None, **options: An
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-@pytest.mark.filterwarnings("ignore:.*does not have many workers:UserWarning")
-@pytest.mark.filterwarnings("ignore:.*_dataloader.*num_workers:UserWarning")
 def test_a_run_stopped_within_an_epoch_goes_on_as_if_it_had_not(
     make_tree: MakeTree, tmp_path: Path, streamed: bool
 ) -> None:
@@ -194,8 +200,10 @@ def test_a_run_stopped_within_an_epoch_goes_on_as_if_it_had_not(
         return ImageData("folder", root=root, augment=True, batch_size=2, eval_batch_size=4, **options)
 
     root = make_tree(train=6)
+    before = len(multiprocessing.active_children())
     whole = fit(data(), tmp_path / "whole")  # 14 of 18 images: 7 batches an epoch
     assert len(whole.seen) == 21
+    assert len(multiprocessing.active_children()) == before  # no worker outlives its run
     # the test set, then the validation set, after each epoch
     assert whole.validated == [(0, 4), (0, 4), (0, 1), (1, 4)] * 3
     for step, epoch in ((5, 0), (10, 1), (15, 2), (20, 2)):

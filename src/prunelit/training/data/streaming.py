@@ -129,7 +129,18 @@ class StreamingLoader(EpochLoader):
             collate_fn=_collate,
             pin_memory=device.type == "cuda",
             persistent_workers=workers > 0 and sampler.shuffle,
+            generator=torch.Generator(),  # it seeds the workers, from the global state if there is none
         )
+
+    @property
+    def _iterator(self) -> Any:
+        # where Lightning looks for workers to stop when a run ends; left to the garbage collector, which may
+        # close their queues first, they are waited for in vain
+        return self._loader._iterator
+
+    @_iterator.setter
+    def _iterator(self, iterator: Any) -> None:
+        self._loader._iterator = iterator
 
     def _batches(self, first: int) -> Iterator[Batch]:
         self._keys.first = first
