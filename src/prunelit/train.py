@@ -46,12 +46,10 @@ def train(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _train(cfg: DictConfig, record: Record) -> dict[str, Any]:
-    import lightning.pytorch as pl
-
     from prunelit.pruning.flops import count_flops
     from prunelit.pruning.paths import effective_density
     from prunelit.training import build, outcome
-    from prunelit.training.checkpoints import read_checkpoint, save_tensors, start_from
+    from prunelit.training.checkpoints import save_tensors, start_from
     from prunelit.training.measure import Measurements
 
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -59,18 +57,15 @@ def _train(cfg: DictConfig, record: Record) -> dict[str, Any]:
     pruning = build.build_pruning(cfg, *requested(cfg))
     data = build.build_data(cfg)
     data.check()
+    network, num_classes = build.build_network(cfg, data)
     if cfg.checkpoint is not None:
-        read_checkpoint(cfg.checkpoint)
+        start_from(network, cfg.checkpoint)
+    if pruning is not None:
+        pruning.check(network)
     measured = Measurements(pruning, record.write_metrics)
     callbacks: list[Any] = [measured] if pruning is None else [measured, pruning]
     trainer = build.build_trainer(cfg, record.folder, callbacks, sys.stdout.isatty())
-    data.prepare_data()
-    data.setup()
-    pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    network = build.build_network(cfg, data)
-    if cfg.checkpoint is not None:
-        start_from(network, cfg.checkpoint)
-    module = build.build_module(cfg, network, data.num_classes)
+    module = build.build_module(cfg, network, num_classes)
 
     # Fit and test.
     last = record.folder / "checkpoints" / "last.ckpt"

@@ -38,6 +38,8 @@ def call(program: Callable[[], Any], argv: list[str]) -> int:
     """Call a Hydra program; return 0 done, 1 a fault (with its traceback), 2 a wrong request (one line)."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of ending the process.
     failures.clear()
+    # Hydra's parser takes overrides in one piece only: a -m between them would end it.
+    argv[1:] = sorted(argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
     try:
         program()
     except KeyboardInterrupt:

@@ -42,10 +42,20 @@ def build_data(cfg: DictConfig) -> ImageData:
     return data
 
 
-def build_network(cfg: DictConfig, data: ImageData) -> nn.Module:
-    """Return the network for the data's classes and images."""
-    network: nn.Module = build(cfg.model, num_classes=data.num_classes, input_shape=data.input_shape)
-    return network
+def build_network(cfg: DictConfig, data: ImageData) -> tuple[nn.Module, int]:
+    """Return the network for the data's classes and images, and the number of classes.
+
+    Reads no images where a look at the data tells classes and shape: a wrong request is refused before.
+    """
+    known = data.preview()
+    if known is None:
+        data.prepare_data()
+        data.setup()
+        known = data.num_classes, data.input_shape
+    num_classes, input_shape = known
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    network: nn.Module = build(cfg.model, num_classes=num_classes, input_shape=input_shape)
+    return network, num_classes
 
 
 def build_module(cfg: DictConfig, network: nn.Module, num_classes: int) -> Classifier:

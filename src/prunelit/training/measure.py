@@ -153,6 +153,7 @@ def kept_connections(masks: Masks) -> dict[str, Tensor]:
 
 def _histogram(values: Tensor, edges: Tensor | None) -> tuple[Tensor, Tensor]:
     values = values.detach().float().cpu().flatten()
+    values = values[values.isfinite()]
     if edges is None:
         low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 0.0)
         edges = torch.linspace(low, high if high > low else low + 1, BINS + 1)

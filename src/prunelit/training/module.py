@@ -133,7 +133,7 @@ class Classifier(pl.LightningModule):
     def _check_finite(self, loss: Tensor, images: Tensor) -> None:
         if not torch.isfinite(loss.detach()):
             raise NonFiniteLoss(
-                f"the training loss is {float(loss)} in epoch {self.current_epoch}: "
+                f"the training loss is {loss.item()} in epoch {self.current_epoch}: "
                 f"{first_non_finite(self.network, images)}"
             )
 

@@ -36,9 +36,9 @@ class Sample:
     """Which training data a criterion is scored on.
 
     Attributes:
-        samples_per_class: images of every class, drawn by seed; None: go by ``batches``. Needs a
-            data module with ``scoring_batches`` (prunelit's have it); others go by ``batches``.
-        batches: number of batches; None with ``samples_per_class`` None: the whole training set.
+        samples_per_class: images of every class, drawn by seed. Needs a data module with
+            ``scoring_batches`` (prunelit's have it); from others one batch is taken.
+        batches: so many random batches instead; both None: the whole training set.
         batch_size: of the scoring batches; None: a DataLoader's own, or 256.
     """
 
@@ -85,7 +85,8 @@ def _batches(trainer: pl.Trainer, sample: Sample, seed: int) -> list[Batch]:
     datamodule: Any = getattr(trainer, "datamodule", None)
     if datamodule is not None and hasattr(datamodule, "scoring_batches"):
         size = sample.batch_size or DEFAULT_BATCH_SIZE
-        return list(datamodule.scoring_batches(sample.samples_per_class, sample.batches, size))
+        per_class = sample.samples_per_class if sample.batches is None else None
+        return list(datamodule.scoring_batches(per_class, sample.batches, size))
     count = sample.batches if sample.samples_per_class is None else sample.batches or 1
     return list(islice(_fresh_iterator(trainer.train_dataloader, sample.batch_size, seed), count))
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from prunelit.training.data.decode import resize, statistics
-from prunelit.training.data.source import Contents, Source, Split
+from prunelit.training.data.source import Contents, Preview, Source, Split
 
 
 class Digits(Source):
@@ -22,6 +22,10 @@ class Digits(Source):
     def present(self) -> bool:
         """They come with scikit-learn."""
         return True
+
+    def preview(self) -> Preview:
+        """Ten digits of 8 x 8."""
+        return self.resized(10, 1, 8)
 
     def raw_files(self) -> list[Path]:
         """None: reading them takes milliseconds."""
@@ -46,6 +50,14 @@ class Torchvision(Source):
 
     class_name: str
     """Its class in ``torchvision.datasets``."""
+    side: int
+    """Pixels a side."""
+    num_classes = 10
+
+    def preview(self) -> Preview:
+        """What the literature says of the images."""
+        assert self.constants is not None
+        return self.resized(self.num_classes, len(self.constants[0]), self.side)
 
     def _dataset(self) -> Any:
         import torchvision.datasets
@@ -88,6 +100,7 @@ class Mnist(Torchvision):
     """http://yann.lecun.com/exdb/mnist: 60,000 and 10,000 gray images of 28 x 28."""
 
     class_name = "MNIST"
+    side = 28
     constants = ((0.1307,), (0.3081,))
     layout = "a folder with MNIST/raw/train-images-idx3-ubyte and its three companions"
 
@@ -113,6 +126,7 @@ class Cifar10(Torchvision):
     """https://www.cs.toronto.edu/~kriz/cifar.html: 50,000 and 10,000 images of 32 x 32."""
 
     class_name = "CIFAR10"
+    side = 32
     augmentation = "crop"
     constants = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
     layout = "a folder with cifar-10-batches-py (the unpacked cifar-10-python.tar.gz)"
@@ -130,6 +144,11 @@ class Cifar100(Cifar10):
     class_name = "CIFAR100"
     constants = ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762))
     layout = "a folder with cifar-100-python (the unpacked cifar-100-python.tar.gz)"
+
+    @property
+    def num_classes(self) -> int:  # type: ignore[override]
+        """As many as the labelling has."""
+        return 100 if self.options.labels == "fine" else 20
 
     @property
     def name(self) -> str:

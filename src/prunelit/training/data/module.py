@@ -18,7 +18,7 @@ from prunelit.training.data.decode import Decoder, cores
 from prunelit.training.data.loaders import EpochLoader, ImageSet, InMemoryLoader
 from prunelit.training.data.options import Options
 from prunelit.training.data.sampling import EpochSampler, Purpose, at_random, generator, per_class, stratified
-from prunelit.training.data.source import Contents, Split
+from prunelit.training.data.source import Contents, Preview, Split
 from prunelit.training.data.sources import source_of
 from prunelit.training.data.streaming import StreamedSet, StreamingLoader
 from prunelit.training.data.trees import Tree
@@ -59,6 +59,10 @@ class ImageData(pl.LightningDataModule):
     def check(self) -> None:
         """Raise ``BadRequest`` for wrong options and missing folders; reads no image, takes milliseconds."""
         source_of(self.options).check()
+
+    def preview(self) -> Preview | None:
+        """Number of classes and (channels, height, width), if known before images are read and fetched."""
+        return source_of(self.options).preview()
 
     def prepare_data(self) -> None:
         """Download what is missing and decode it once; Lightning calls it in one process of a machine."""

@@ -16,6 +16,7 @@ from filelock import FileLock
 from prunelit.request import BadRequest
 from prunelit.training.data.options import Options
 
+Preview = tuple[int, tuple[int, int, int]]
 Augmentation = Literal["none", "crop", "resized_crop"]
 
 # what a broken download or archive raises: URLError and time-outs are OSErrors
@@ -78,6 +79,15 @@ class Source(ABC):
             raise self.wrong_root("no folder was given")
         if self.options.folder.exists() and not self.options.folder.is_dir():
             raise self.wrong_root("that is not a folder")
+
+    def preview(self) -> Preview | None:
+        """Number of classes and shape of an image, as far as they are known before images are read."""
+        return None
+
+    def resized(self, num_classes: int, channels: int, side: int) -> Preview:
+        """The preview of square images of ``side`` pixels, after ``data.size``."""
+        side = self.options.size or side
+        return num_classes, (channels, side, side)
 
     @abstractmethod
     def present(self) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 
 from prunelit.request import BadRequest
 from prunelit.training.data.decode import Decoder, NotGray, has_gray_header, statistics
-from prunelit.training.data.source import Contents, Source, Split
+from prunelit.training.data.source import Contents, Preview, Source, Split
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 """The files that count as images: those torchvision's ``ImageFolder`` takes."""
@@ -80,6 +80,17 @@ class Tree(Source):
             if (self.base / name).is_dir():
                 return self.base / name
         raise self.wrong_root(f"{self.base} has no {'/ or '.join(self.test_names)}/")
+
+    def preview(self) -> Preview | None:
+        """The class folders, and the first image if it is coloured: only all images tell gray ones."""
+        if not self.present():
+            return None
+        classes = _classes(self.base / "train")
+        first = _walk([(self.base / "train" / classes[0], 0)]).files[0]
+        if has_gray_header(str(self.options.root), first):
+            return None
+        channels, height, width = self.decoder(3)(first).shape
+        return len(classes), (channels, height, width)
 
     @cached_property
     def listing(self) -> Listing:
