@@ -1,0 +1,76 @@
+"""A record is whole or not there."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from prunelit.study.record import RESULT_FIELDS, Record, write_atomically
+
+RESULT = dict.fromkeys(RESULT_FIELDS, 1)
+
+
+def test_the_result_is_written_last_and_makes_a_run_complete(tmp_path: Path) -> None:
+    record = Record(tmp_path / "run")
+    record.start()
+    assert not record.complete
+    assert json.loads((record.folder / "status.json").read_text()) == {"status": "running"}
+    record.finish(RESULT)
+    assert record.complete
+    assert record.result == RESULT
+
+
+def test_numbers_that_json_lacks_become_null(tmp_path: Path) -> None:
+    record = Record(tmp_path)
+    record.finish({**RESULT, "test_loss": math.nan, "top5": math.inf})
+    assert (record.result["test_loss"], record.result["top5"]) == (None, None)
+
+
+def test_a_result_with_a_key_too_few_is_a_bug(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError):
+        Record(tmp_path).finish({"top1": 1})
+    assert not Record(tmp_path).complete
+
+
+def test_a_failure_keeps_its_traceback(tmp_path: Path) -> None:
+    record = Record(tmp_path)
+    try:
+        raise ValueError("boom")
+    except ValueError as error:
+        path = record.fail(error)
+    assert "ValueError: boom" in path.read_text()
+    status = json.loads((tmp_path / "status.json").read_text())
+    assert status == {"status": "failed", "traceback": path.name, "error": "ValueError: boom"}
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    write_atomically(path, "old")
+    with pytest.raises(TypeError):
+        write_atomically(path, 5)  # type: ignore[arg-type]
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["metrics.csv"]
+
+
+def test_rows_with_different_columns_share_a_header(tmp_path: Path) -> None:
+    Record(tmp_path).write_metrics([{"epoch": 0, "a": 1}, {"epoch": 1, "b": 2}])
+    assert (tmp_path / "metrics.csv").read_text() == "epoch,a,b\n0,1,\n1,,2\n"
+
+
+def test_a_record_of_another_rank_changes_no_file(tmp_path: Path) -> None:
+    record = Record(tmp_path / "run", writable=False)
+    record.start()
+    record.write_metrics([{"epoch": 0}])
+    record.finish(RESULT)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_repeated_run_is_put_aside_each_time(tmp_path: Path) -> None:
+    for number in (1, 2):
+        record = Record(tmp_path / "study" / "run")
+        record.start()
+        record.finish(RESULT)
+        aside = record.put_aside()
+        assert aside == tmp_path / "study" / ".previous" / f"run-{number}"
+        assert Record(aside).complete

@@ -1,0 +1,101 @@
+"""Each file imports alone, and only from where the wings allow."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src"
+FILES = sorted(path for path in SOURCE.rglob("*.py"))
+
+# What a place may import of prunelit; the longest prefix that fits a module counts.
+ALLOWED = {
+    "prunelit": ("prunelit",),
+    "prunelit.request": (),
+    "prunelit.pruning": ("prunelit.request", "prunelit.pruning"),
+    "prunelit.training": ("prunelit.request", "prunelit.pruning", "prunelit.training"),
+    "prunelit.study": ("prunelit.request", "prunelit.study"),
+    "hydra_plugins.prunelit_sweeper": ("prunelit.study",),
+}
+# What a place may not import of others, not even inside a function.
+FORBIDDEN = {
+    "prunelit.request": ("torch", "lightning", "hydra"),
+    "prunelit.pruning": ("lightning", "hydra", "omegaconf", "torchvision", "torchmetrics"),
+    "prunelit.study": ("torch", "lightning", "torchvision", "torchmetrics"),
+}
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that a file imports, inside functions too, but for type checking."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found.add(str(node.module))
+    return found
+
+
+def rule(table: dict[str, tuple[str, ...]], module: str) -> tuple[str, ...] | None:
+    fitting = [prefix for prefix in table if within(module, prefix)]
+    return table[max(fitting, key=len)] if fitting else None
+
+
+def within(module: str, prefix: str) -> bool:
+    return module == prefix or module.startswith(f"{prefix}.")
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_imports_only_from_where_the_layout_allows(path: Path) -> None:
+    module = name_of(path)
+    allowed, forbidden = rule(ALLOWED, module), rule(FORBIDDEN, module) or ()
+    assert allowed is not None, f"{module} has no place in the layout"
+    for imported in imports(path):
+        if within(imported, "prunelit"):
+            assert any(within(imported, prefix) for prefix in allowed), f"{module} imports {imported}"
+        assert not any(within(imported, name) for name in forbidden), f"{module} imports {imported}"
+
+
+def test_each_file_imports_alone() -> None:
+    """One fresh module table a file, in one interpreter: no file leans on another's having been imported."""
+    code = (
+        "import importlib, sys\n"
+        "import torch, lightning.pytorch, hydra\n"
+        "for name in sys.argv[1:]:\n"
+        "    for loaded in [m for m in sys.modules if m.split('.')[0] in ('prunelit', 'hydra_plugins')]:\n"
+        "        del sys.modules[loaded]\n"
+        "    importlib.import_module(name)\n"
+    )
+    names = [name_of(path) for path in FILES]
+    done = subprocess.run([sys.executable, "-c", code, *names], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_reading_records_loads_no_torch() -> None:
+    code = "import prunelit, prunelit.study.record, prunelit.study.checks, sys; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_the_names_of_the_library_are_there() -> None:
+    import prunelit
+
+    for name in prunelit.__all__:
+        assert getattr(prunelit, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'Prunning'"):
+        _ = prunelit.Prunning
+
+
+def test_no_file_has_outgrown_its_place() -> None:
+    long = [name_of(path) for path in FILES if path.read_text().count("\n") > 300]
+    assert long == []
+    criteria = SOURCE / "prunelit" / "pruning" / "criteria"
+    assert [p.name for p in criteria.glob("*.py") if p.read_text().count("\n") > 105] == []
