@@ -1,0 +1,380 @@
+"""The loop over rounds: what ``prune`` does to a network and what it leaves alone."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from prunelit.pruning.criteria import SNIP, Criterion, GraSP, Mag, Rand, SynFlow
+from prunelit.pruning.masks import NonFiniteScores, Scores, attached, count_kept
+from prunelit.pruning.objective import Objective
+from prunelit.pruning.parameters import Parameters, Selection
+from prunelit.pruning.rounds import Plan, check_density, prune, reset_parameters, starting_masks
+from prunelit.request import BadRequest
+
+
+class Watched(Criterion):
+    """Magnitude, with a note of what the network looks like at each round."""
+
+    def __init__(self) -> None:
+        self.kept: list[dict[str, Tensor]] = []
+        self.training: list[bool] = []
+
+    def scores(self, network: nn.Module, parameters: Parameters, objective: Objective | None) -> Scores:
+        self.kept.append({name: p.detach() != 0 for name, p in parameters.items()})
+        self.training.append(all(module.training for module in network.modules()))
+        return Mag().scores(network, parameters, objective)
+
+
+class Broken(Mag):
+    """Magnitude, but one score of ``layer`` is ``value`` from round ``round`` on."""
+
+    def __init__(self, layer: str, value: float, round: int = 1) -> None:
+        self.layer, self.value, self.left = layer, value, round
+
+    def scores(self, network: nn.Module, parameters: Parameters, objective: Objective | None) -> Scores:
+        self.left -= 1
+        scores = {
+            name: score.clone() for name, score in super().scores(network, parameters, objective).items()
+        }
+        if self.left < 1:
+            scores[self.layer].view(-1)[1] = self.value
+        return scores
+
+
+def mlp(*sizes: int) -> nn.Sequential:
+    torch.manual_seed(0)
+    layers = [nn.Linear(a, b) for a, b in pairwise(sizes)]
+    return nn.Sequential(*[module for layer in layers for module in (layer, nn.ReLU())][:-1])
+
+
+def values(network: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+
+def same(network: nn.Module, before: dict[str, Tensor]) -> bool:
+    return all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+
+
+def assert_pruned(network: nn.Module, masks: dict[str, Tensor], before: dict[str, Tensor]) -> None:
+    """Pruned weights are 0 and all else is as before."""
+    for name, tensor in network.state_dict().items():
+        expected = before[name] * masks[name] if name in masks else before[name]
+        assert torch.equal(tensor, expected), name
+
+
+def test_prune_by_hand() -> None:
+    network = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 1))
+    network[0].weight.data = torch.tensor([[0.1, -0.6], [0.2, 0.5]])
+    network[1].weight.data = torch.tensor([[-0.4, 0.3]])
+    outcome = prune(network, Mag(), 0.5)
+    assert outcome.masks["0.weight"].tolist() == [[False, True], [False, True]]
+    assert outcome.masks["1.weight"].tolist() == [[True, False]]
+    torch.testing.assert_close(network[0].weight.data, torch.tensor([[0, -0.6], [0, 0.5]]), rtol=0, atol=0)
+    torch.testing.assert_close(network[1].weight.data, torch.tensor([[-0.4, 0]]), rtol=0, atol=0)
+    assert outcome.densities == [0.5]
+    torch.testing.assert_close(outcome.scores["1.weight"], torch.tensor([[0.4, 0.3]]))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "counts"),
+    [
+        # 800 weights down to 50 in four rounds: halved each time; 187.5 less each time (612.5 and
+        # 237.5 round to the even number); 50 + 750 (1 - r/4)^3.
+        ("exponential", [400, 200, 100, 50]),
+        ("linear", [612, 425, 238, 50]),
+        ("cubic", [366, 144, 62, 50]),
+    ],
+)
+def test_rounds_follow_the_schedule(schedule: str, counts: list[int]) -> None:
+    criterion = Watched()
+    network = mlp(20, 20, 20)
+    before = values(network)
+    outcome = prune(network, criterion, 1 / 16, plan=Plan(rounds=4, schedule=schedule))
+    assert [round(d * 800) for d in outcome.densities] == counts
+    seen = [sum(int(kept.sum()) for kept in masks.values()) for masks in criterion.kept]
+    assert seen == [800, *counts[:-1]]  # every round scores the network as the last one left it
+    for earlier, later in zip(criterion.kept, [*criterion.kept[1:], outcome.masks], strict=True):
+        assert all(not (later[name] & ~earlier[name]).any() for name in later)
+    assert_pruned(network, outcome.masks, before)
+
+
+def test_rounds_change_the_masks_of_a_criterion_that_looks_at_the_network(
+    example: Callable[..., Objective],
+) -> None:
+    one, many = mlp(20, 40, 20, 10), mlp(20, 40, 20, 10)
+    first = prune(one, SynFlow(), 0.05, objective=example(1, 20))
+    second = prune(many, SynFlow(), 0.05, plan=Plan(rounds=20), objective=example(1, 20))
+    assert count_kept(first.masks) == count_kept(second.masks) == 90
+    assert any(not torch.equal(first.masks[name], second.masks[name]) for name in first.masks)
+
+
+def test_layer_scope_keeps_the_share_of_each_tensor() -> None:
+    network = mlp(10, 30, 20, 5)
+    network[0].weight.data.mul_(100)
+    outcome = prune(network, Mag(), 0.13, plan=Plan(rounds=3, scope="layer"))
+    assert {n: int(m.sum()) for n, m in outcome.masks.items()} == {
+        "0.weight": 39,
+        "2.weight": 78,
+        "4.weight": 13,
+    }
+
+
+def test_bias_norm_and_exclude_decide_what_is_pruned() -> None:
+    network = nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6), nn.Linear(6, 6))
+    nn.init.normal_(network[1].weight)
+    before = values(network)
+    selection = Selection(bias=True, norm=True, exclude=("2", "1.bias"))
+    outcome = prune(network, Mag(), 0.25, selection=selection)
+    assert list(outcome.masks) == ["0.weight", "0.bias", "1.weight"]
+    assert count_kept(outcome.masks) == 12
+    assert_pruned(network, outcome.masks, before)
+
+
+def test_invert_keeps_the_lowest() -> None:
+    network, other = mlp(10, 10, 10), mlp(10, 10, 10)
+    low = prune(network, Mag(), 0.3, plan=Plan(invert=True)).masks
+    high = prune(other, Mag(), 0.7).masks
+    assert all(torch.equal(low[name], ~high[name]) for name in low)
+
+
+def test_shuffle_keeps_counts_and_moves_places() -> None:
+    network, plain = mlp(10, 30, 20), mlp(10, 30, 20)
+    network[0].weight.data.mul_(2)
+    plain[0].weight.data.mul_(2)
+    before = values(network)
+    shuffled = prune(network, Mag(), 0.3, plan=Plan(shuffle=True)).masks
+    straight = prune(plain, Mag(), 0.3).masks
+    for name in shuffled:
+        assert int(shuffled[name].sum()) == int(straight[name].sum())
+        assert not torch.equal(shuffled[name], straight[name])
+    assert_pruned(network, shuffled, before)
+    again = prune(network, Mag(), 0.1, plan=Plan(shuffle=True)).masks
+    assert all(not (again[name] & ~shuffled[name]).any() for name in again)
+
+
+def test_reinitialize_draws_all_weights_anew_and_masks_hold() -> None:
+    network, twin, other = mlp(10, 30, 20), mlp(10, 30, 20), mlp(10, 30, 20)
+    before = values(network)
+    straight = prune(mlp(10, 30, 20), Mag(), 0.3).masks
+    outcome = prune(network, Mag(), 0.3, plan=Plan(reinitialize=True), seed=1)
+    for name, mask in outcome.masks.items():
+        assert torch.equal(mask, straight[name])
+        weight = network.get_parameter(name).detach()
+        assert (weight[~mask] == 0).all()
+        assert not (weight == before[name])[mask].any()
+    assert not torch.equal(network[0].bias, before["0.bias"])
+    prune(twin, Mag(), 0.3, plan=Plan(reinitialize=True), seed=1)
+    assert same(twin, values(network))
+    prune(other, Mag(), 0.3, plan=Plan(reinitialize=True), seed=2)
+    assert not same(other, values(network))
+
+
+def test_reinitialize_does_not_repeat_the_weights_drawn_under_the_same_seed() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(10, 10), nn.Linear(10, 10))
+    before = values(network)
+    prune(network, Mag(), 1.0, plan=Plan(reinitialize=True), seed=0)
+    assert not any((tensor == before[name]).any() for name, tensor in network.state_dict().items())
+
+
+def test_reset_parameters_prefers_the_network_then_outer_modules() -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(2, 2)
+
+        def reset_parameters(self) -> None:
+            nn.init.constant_(self.fc.weight, 5.0)
+
+    block = Block()
+    network = nn.Sequential(block, nn.BatchNorm1d(2))
+    nn.init.constant_(network[1].weight, 3.0)
+    nn.init.constant_(block.fc.bias, 9.0)
+    reset_parameters(network)
+    assert (block.fc.weight == 5).all()
+    assert (block.fc.bias != 9).all()
+    assert (network[1].weight == 1).all()
+    nn.init.constant_(block.fc.bias, 9.0)
+    reset_parameters(block)
+    assert (block.fc.bias == 9).all()
+    with pytest.raises(ValueError, match="reset_parameters"):
+        reset_parameters(nn.ReLU())
+
+
+def test_eval_mode_unless_asked_and_statistics_are_restored() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(), nn.Linear(8, 3))
+    objective = Objective.of_classifier(network, [(torch.randn(16, 4), torch.randint(3, (16,)))])
+    network[1].eval()
+    before = values(network)
+    scores = []
+    for train_mode in (False, True):
+        twin = copy.deepcopy(network)
+        watched = Watched()
+        prune(copy.deepcopy(network), watched, 0.5, plan=Plan(train_mode=train_mode))
+        assert watched.training == [train_mode]
+        objective = Objective.of_classifier(twin, objective.batches)
+        outcome = prune(twin, SNIP(), 0.5, plan=Plan(train_mode=train_mode), objective=objective)
+        assert_pruned(twin, outcome.masks, before)
+        assert [module.training for module in twin] == [True, False, True, True]
+        scores.append(outcome.scores["0.weight"])
+    assert not torch.allclose(scores[0], scores[1])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("round", [1, 3])
+def test_scores_that_are_not_finite_name_the_layer_and_leave_the_network(value: float, round: int) -> None:
+    network = mlp(6, 6, 6)
+    before, random = values(network), torch.get_rng_state()
+    with pytest.raises(NonFiniteScores, match=r"2\.weight"):
+        prune(network, Broken("2.weight", value, round), 0.1, plan=Plan(rounds=4))
+    assert same(network, before)
+    assert torch.equal(torch.get_rng_state(), random)
+    assert attached(network) is None
+    assert network.training
+
+
+@pytest.mark.parametrize("criterion", [SNIP(), GraSP()])
+def test_a_loss_that_is_not_finite_names_the_layer(criterion: Criterion) -> None:
+    network = mlp(4, 5, 3)
+    batch = (torch.full((2, 4), float("nan")), torch.tensor([0, 1]))
+    with pytest.raises(NonFiniteScores, match=r"0\.weight"):
+        prune(network, criterion, 0.5, objective=Objective.of_classifier(network, [batch]))
+
+
+def test_a_network_pruned_before_only_shrinks() -> None:
+    network = mlp(10, 30, 20)
+    first = prune(network, Mag(), 0.4).masks
+    nn.init.normal_(network[0].weight)  # even where something filled the holes
+    second = prune(network, Rand(), 0.2, plan=Plan(rounds=3)).masks
+    assert count_kept(second) == 180
+    assert all(not (second[name] & ~first[name]).any() for name in first)
+    twin = copy.deepcopy(network)
+    third = prune(twin, Rand(), 0.1, plan=Plan(rounds=2, schedule="linear"), seed=9)
+    assert third.densities == pytest.approx([0.15, 0.1])  # from where the second ended
+    assert all(not (third.masks[name] & ~second[name]).any() for name in first)
+    assert all(torch.equal(attached(network)[name], second[name]) for name in second)
+
+
+@pytest.mark.parametrize("density", [0.25, 0.5, 1.0])
+@pytest.mark.parametrize("rounds", [1, 5])
+def test_pruning_to_the_density_there_is_or_a_higher_one_changes_nothing(density: float, rounds: int) -> None:
+    network = mlp(8, 8, 8)
+    first = prune(network, Mag(), 0.25).masks
+    before = values(network)
+    outcome = prune(network, Rand(), density, plan=Plan(rounds=rounds))
+    assert all(torch.equal(outcome.masks[name], first[name]) for name in first)
+    assert outcome.densities == [0.25]
+    assert same(network, before)
+
+
+@pytest.mark.parametrize("reinitialize", [False, True])
+def test_masks_outside_the_selection_are_kept(reinitialize: bool) -> None:
+    network = mlp(10, 10, 10, 10)
+    first = prune(network, Mag(), 0.4, selection=Selection(exclude=("4",))).masks
+    second = prune(
+        network, Mag(), 0.2, selection=Selection(exclude=("0",)), plan=Plan(reinitialize=reinitialize)
+    ).masks
+    assert list(second) == ["2.weight", "4.weight"]
+    assert not (second["2.weight"] & ~first["2.weight"]).any()
+    assert (network[0].weight[~first["0.weight"]] == 0).all()
+    noted = attached(network)
+    assert sorted(noted) == ["0.weight", "2.weight", "4.weight"]
+    assert torch.equal(noted["0.weight"], first["0.weight"])
+    third = prune(network, Mag(), 0.05).masks
+    assert count_kept(third) == 15
+    assert not (third["0.weight"] & ~first["0.weight"]).any()
+    assert not (third["4.weight"] & ~second["4.weight"]).any()
+
+
+def test_a_layer_that_was_replaced_starts_whole() -> None:
+    network = mlp(10, 10, 10)
+    prune(network, Mag(), 0.3)
+    network[2] = nn.Linear(10, 4)
+    start = starting_masks(network, Selection().of(network))
+    assert start["2.weight"].all()
+    assert start["2.weight"].shape == (4, 10)
+    assert not start["0.weight"].all()
+    assert count_kept(prune(network, Mag(), 0.2).masks) == 28
+    assert count_kept(prune(network, Mag(), 0.2, selection=Selection(exclude=("2",))).masks) <= 20
+    del network[2]
+    assert count_kept(prune(network, Mag(), 0.05).masks) == 5
+
+
+@pytest.mark.parametrize("density", [-0.1, 1.5, float("nan"), 0.0, 1e-9])
+def test_a_density_out_of_range_or_too_low_is_refused(density: float) -> None:
+    network = mlp(4, 4)
+    before = values(network)
+    with pytest.raises(BadRequest, match="density="):
+        prune(network, Mag(), density)
+    assert same(network, before)
+
+
+def test_the_lowest_density_keeps_one_parameter() -> None:
+    check_density(1 / 16, 16)
+    assert count_kept(prune(mlp(4, 4), Mag(), 1 / 16).masks) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rounds": 0}, r"pruner\.rounds=0: allowed is an integer of 1 or more"),
+        ({"rounds": True}, r"pruner\.rounds=True"),
+        ({"rounds": 2.5}, r"pruner\.rounds=2\.5"),
+        ({"schedule": "exponental"}, r"pruner\.schedule=exponental.*did you mean exponential"),
+        ({"scope": "layers"}, r"pruner\.scope=layers.*did you mean layer\?"),
+    ],
+)
+def test_a_wrong_plan_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadRequest, match=message):
+        Plan(**options)
+
+
+@pytest.mark.parametrize("criterion", [SNIP(), GraSP(), SynFlow()])
+def test_a_missing_objective_is_named(criterion: Criterion) -> None:
+    with pytest.raises(ValueError, match=f"{type(criterion).__name__} needs {criterion.needs}"):
+        prune(mlp(4, 4), criterion, 0.5)
+    if criterion.needs == "batches":
+        with pytest.raises(ValueError, match="at least one batch"):
+            prune(mlp(4, 4), criterion, 0.5, objective=Objective(lambda b: b, [], (torch.ones(1, 4),)))
+
+
+def test_agreed_masks_are_the_ones_that_count() -> None:
+    """The masks that several processes agree on replace this process's own."""
+    network = mlp(4, 4)
+    agreed = {"0.weight": torch.eye(4, dtype=torch.bool)}
+    outcome = prune(network, Mag(), 0.25, agree=lambda masks: agreed)
+    assert outcome.masks is agreed
+    assert torch.equal(network[0].weight != 0, agreed["0.weight"])
+
+
+def test_seed_and_nothing_else_decides_random_scores() -> None:
+    torch.manual_seed(1)
+    first = prune(mlp(20, 20), Rand(), 0.5, seed=3).masks["0.weight"]
+    torch.manual_seed(2)
+    second = prune(mlp(20, 20), Rand(), 0.5, seed=3).masks["0.weight"]
+    third = prune(mlp(20, 20), Rand(), 0.5, seed=4).masks["0.weight"]
+    assert torch.equal(first, second)
+    assert not torch.equal(first, third)
+
+
+def test_pruned_channels_last_networks() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(4, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3))
+    nn.init.constant_(network[0].weight, 0.1)  # ties
+    turned = copy.deepcopy(network).to(memory_format=torch.channels_last)
+    for plan in (Plan(), Plan(shuffle=True)):
+        first, second = copy.deepcopy(network), copy.deepcopy(turned)
+        masks = prune(first, Mag(), 0.4, plan=plan).masks
+        assert all(torch.equal(m, masks[n]) for n, m in prune(second, Mag(), 0.4, plan=plan).masks.items())
+        assert same(second, values(first))
+        x = torch.randn(2, 4, 8, 8)
+        torch.testing.assert_close(F.relu(first(x)), F.relu(second(x)), atol=1e-5, rtol=1e-5)
