@@ -73,6 +73,8 @@ class GraSP(Criterion):
         """Return one part's Hessian times ``vector``, by differentiating <vector, gradient>."""
         gradients = self._gradients(objective, part, parameters, create_graph=True)
         inner = torch.stack([(vector[name] * g).sum() for name, g in gradients.items()]).sum()
+        if not inner.requires_grad:  # the loss is linear: its Hessian is 0
+            return {}
         products = torch.autograd.grad(inner, list(parameters.values()), allow_unused=True)
         named = zip(parameters, products, strict=True)
         return {name: product for name, product in named if product is not None}
