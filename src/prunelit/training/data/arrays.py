@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,7 @@ class Digits(Source):
 
     def decode(self) -> Contents:
         """The split above; mean and std from the training images."""
-        from sklearn.datasets import load_digits
-
-        pixels, labels = load_digits(return_X_y=True)
+        pixels, labels = _read_digits()
         images = np.rint(pixels.reshape(-1, 1, 8, 8) * (255 / 16)).astype(np.uint8)
         images = resize(images, self.options.size)
         test = np.zeros(len(labels), bool)
@@ -168,6 +167,23 @@ class Cifar100(Cifar10):
         ]
         class_names = list(meta["coarse_label_names"])
         return Contents(splits[0], splits[1], class_names, contents.mean, contents.std)
+
+
+def _read_digits() -> tuple[np.ndarray, np.ndarray]:
+    """The grays (1797, 64) and labels of scikit-learn's table, as its ``load_digits`` gives them.
+
+    Read without importing scikit-learn: that takes longer than all else before the first training step.
+    """
+    package = find_spec("sklearn")
+    folders = (package.submodule_search_locations if package else None) or []
+    for table in (Path(folder) / "datasets" / "data" / "digits.csv.gz" for folder in folders):
+        if table.is_file():
+            rows = np.loadtxt(table, np.uint8, delimiter=",")
+            return rows[:, :-1], rows[:, -1]
+    from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)
+    return pixels, labels
 
 
 def _unpickle(path: Path) -> Any:
