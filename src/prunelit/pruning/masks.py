@@ -7,7 +7,9 @@ scores go by the parameters' full names.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,20 +38,27 @@ def num_kept(density: float, n: int) -> int:
     return round(density * n)
 
 
-def make_masks(scores: Scores, density: float, scope: str = "global", previous: Masks | None = None) -> Masks:
+def make_masks(
+    scores: Scores,
+    density: float,
+    scope: str = "global",
+    previous: Masks | None = None,
+    keep_at_least: int = 0,
+) -> Masks:
     """Keep the ``round(density * n)`` parameters of highest score, among those that ``previous`` keeps.
 
     With scope ``global`` all parameters compete and ``n`` counts them all; with ``layer`` each
     tensor is a competition of its own, with its own ``n``. Where scores tie at the threshold,
     the parameters that come first are kept: tensors in their order, elements in row-major order.
 
+    ``keep_at_least`` parameters of each tensor, its highest, are kept before the others compete.
+
     Raises:
         NonFiniteScores: a score is NaN or infinite.
     """
     previous = previous or full_masks(scores)
-    for name, score in scores.items():
-        if not torch.isfinite(score).all():
-            raise NonFiniteScores(f"the scores of layer {name} are not finite")
+    if keep_at_least:
+        scores = _raise_highest(scores, keep_at_least, previous)
     if scope == "global":
         return _keep_highest(scores, density, previous)
     if scope == "layer":
@@ -57,36 +66,82 @@ def make_masks(scores: Scores, density: float, scope: str = "global", previous: 
     raise BadRequest("pruner.scope", scope, "one of " + ", ".join(SCOPES))
 
 
+def threshold_masks(scores: Scores, threshold: float, previous: Masks, keep_at_least: int = 0) -> Masks:
+    """Keep the scores of at least ``threshold``, and ``keep_at_least`` of each tensor, within ``previous``."""
+    _check_finite(scores)
+    raised = _raise_highest(scores, keep_at_least, previous) if keep_at_least else scores
+    return {name: (score >= threshold) & previous[name] for name, score in raised.items()}
+
+
+def _raise_highest(scores: Scores, number: int, previous: Masks) -> Scores:
+    """Lift the ``number`` highest kept scores of each tensor above all others."""
+    _check_finite(scores)
+    top = max(float(score.max()) for score in scores.values() if score.numel())
+    raised = {}
+    for name, score in scores.items():
+        best = _keep_highest({name: score}, min(1.0, number / score.numel()), {name: previous[name]})
+        raised[name] = score.double().masked_fill(best[name], abs(top) + 1)
+    return raised
+
+
+def _check_finite(scores: Scores) -> None:
+    for name, score in scores.items():
+        if not torch.isfinite(score).all():
+            raise NonFiniteScores(f"the scores of layer {name} are not finite")
+
+
 def _keep_highest(scores: Scores, density: float, previous: Masks) -> Masks:
     """Keep exactly ``round(density * n)`` of all elements; fewer only if ``previous`` keeps fewer."""
-    k = num_kept(density, sum(score.numel() for score in scores.values()))
     dtype = torch.float32 if all(s.dtype == torch.float32 for s in scores.values()) else torch.float64
-    alive = torch.cat([scores[name][previous[name]].to(dtype) for name in scores])
-    if k >= alive.numel():
-        return {name: previous[name].clone() for name in scores}
+    values = _in_a_row(scores.values(), dtype)
+    if not math.isfinite(values.min()) or not math.isfinite(values.max()):
+        _check_finite(scores)
+    kept = _highest(values, _in_a_row((previous[name] for name in scores), torch.bool), density)
+    parts = torch.as_tensor(kept).split([score.numel() for score in scores.values()])
+    return {
+        n: p.view(s.shape).to(s.device, copy=True) for (n, s), p in zip(scores.items(), parts, strict=True)
+    }
+
+
+def _highest(values: Any, candidates: Any, density: float) -> Any:
+    """Mark the ``round(density * len(values))`` highest of ``values`` among the marked ``candidates``.
+
+    All are 1-d and either NumPy arrays or tensors. Of equal values the first are marked.
+    """
+    k = num_kept(density, len(values))
+    alive = values[candidates]
+    if k >= len(alive):
+        return candidates
     if k == 0:
-        return {name: torch.zeros_like(previous[name]) for name in scores}
+        return candidates & False
     threshold = _kth_highest(alive, k)
-    masks = {n: ((score.to(dtype) > threshold) & previous[n]).contiguous() for n, score in scores.items()}
-    missing = k - sum(int(mask.sum()) for mask in masks.values())
-    for name, mask in masks.items():
-        if missing == 0:
-            break
-        ties = ((scores[name].to(dtype) == threshold) & previous[name]).flatten().nonzero()[:missing, 0]
-        mask.view(-1)[ties] = True
-        missing -= len(ties)
-    assert missing == 0
-    return masks
+    marked = (values >= threshold) & candidates
+    excess = int(marked.sum()) - k
+    if excess:
+        ties = (values == threshold) & candidates
+        marked = marked & ~(ties & (ties.cumsum(0) > int(ties.sum()) - excess))
+    assert int(marked.sum()) == k
+    return marked
 
 
-def _kth_highest(values: Tensor, k: int) -> Tensor:
+def _in_a_row(tensors: Iterable[Tensor], dtype: torch.dtype) -> Any:
+    """Return all elements as one row: on a GPU a tensor, else a NumPy array.
+
+    On a CPU NumPy selects several times faster than torch, and does so on one thread: several
+    processes on the same cores do not wait for each other in each small step.
+    """
+    parts = [tensor.detach().flatten() for tensor in tensors]
+    if all(part.is_cuda for part in parts):
+        return torch.cat([part.to(dtype) for part in parts])
+    return np.concatenate([part.cpu().to(dtype).numpy() for part in parts])
+
+
+def _kth_highest(values: Any, k: int) -> Any:
     """Return the ``k``-th highest of ``values`` (1-d, overwritten), with 1 <= k <= len(values)."""
-    if values.is_cuda:
+    if isinstance(values, Tensor):
         return values.kthvalue(len(values) - k + 1).values
-    array = values.cpu().numpy()
-    # NumPy's vectorised selection is several times faster than torch.kthvalue on a CPU.
-    array.partition(len(array) - k)
-    return torch.from_numpy(np.asarray(array[len(array) - k])).to(values.device)
+    values.partition(len(values) - k)
+    return values[len(values) - k]
 
 
 @torch.no_grad()
