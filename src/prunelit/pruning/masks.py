@@ -58,7 +58,9 @@ def make_masks(
     """
     previous = previous or full_masks(scores)
     if keep_at_least:
-        scores = _raise_highest(scores, keep_at_least, previous)
+        best = _best_of_each(scores, keep_at_least, previous)
+        above = 1 + max(abs(float(score.max())) for score in scores.values())
+        scores = {name: score.double().masked_fill(best[name], above) for name, score in scores.items()}
     if scope == "global":
         return _keep_highest(scores, density, previous)
     if scope == "layer":
@@ -67,21 +69,18 @@ def make_masks(
 
 
 def threshold_masks(scores: Scores, threshold: float, previous: Masks, keep_at_least: int = 0) -> Masks:
-    """Keep the scores of at least ``threshold``, and ``keep_at_least`` of each tensor, within ``previous``."""
+    """Keep scores of at least ``threshold``, and ``keep_at_least`` of each tensor, within ``previous``."""
     _check_finite(scores)
-    raised = _raise_highest(scores, keep_at_least, previous) if keep_at_least else scores
-    return {name: (score >= threshold) & previous[name] for name, score in raised.items()}
+    best = _best_of_each(scores, keep_at_least, previous)
+    return {n: ((score >= threshold) & previous[n]) | best[n] for n, score in scores.items()}
 
 
-def _raise_highest(scores: Scores, number: int, previous: Masks) -> Scores:
-    """Lift the ``number`` highest kept scores of each tensor above all others."""
-    _check_finite(scores)
-    top = max(float(score.max()) for score in scores.values() if score.numel())
-    raised = {}
-    for name, score in scores.items():
-        best = _keep_highest({name: score}, min(1.0, number / score.numel()), {name: previous[name]})
-        raised[name] = score.double().masked_fill(best[name], abs(top) + 1)
-    return raised
+def _best_of_each(scores: Scores, number: int, previous: Masks) -> Masks:
+    """Keep the ``number`` highest of each tensor, among those that ``previous`` keeps."""
+    return {
+        name: _keep_highest({name: score}, min(1.0, number / score.numel()), {name: previous[name]})[name]
+        for name, score in scores.items()
+    }
 
 
 def _check_finite(scores: Scores) -> None:

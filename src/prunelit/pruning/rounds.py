@@ -22,11 +22,12 @@ from prunelit.pruning.masks import (
     make_masks,
     num_kept,
     shuffle_within_layers,
+    threshold_masks,
 )
 from prunelit.pruning.objective import Objective
 from prunelit.pruning.parameters import Parameters, Selection
 from prunelit.pruning.preserve import preserved, random_state
-from prunelit.pruning.schedules import SCHEDULES
+from prunelit.pruning.schedules import SCHEDULES, constant, rounds_to_reach
 from prunelit.request import BadRequest, nearest
 
 
@@ -35,30 +36,63 @@ class Plan:
     """How scores become masks.
 
     Attributes:
-        rounds: score-and-mask steps.
-        schedule: density after each round: ``exponential``, ``linear`` or ``cubic``.
+        rounds: score-and-mask steps; with schedule ``constant`` as many as the density needs.
+        schedule: density after each round: ``exponential``, ``linear``, ``cubic``, or ``constant``:
+            ``share`` of what remains each time, until the density is reached or passed.
+        share: removed each round by the constant schedule.
         scope: what competes: ``global``, all prunable parameters, or ``layer``, each tensor alone.
         train_mode: score in train mode (batch statistics, dropout) instead of eval mode.
         invert: keep the lowest scores instead of the highest.
         shuffle: move each layer's mask to random places within the layer, counts kept.
         reinitialize: draw the weights anew after pruning; the masks stay.
+        threshold: keep the scores that reach it, instead of a given number of the highest.
+        keep_at_least: parameters of each tensor that are kept whatever their scores.
     """
 
     rounds: int = 1
     schedule: str = "exponential"
+    share: float = 0.1
     scope: str = "global"
     train_mode: bool = False
     invert: bool = False
     shuffle: bool = False
     reinitialize: bool = False
+    threshold: float | None = None
+    keep_at_least: int = 0
 
     def __post_init__(self) -> None:
         if isinstance(self.rounds, bool) or not isinstance(self.rounds, int) or self.rounds < 1:
             raise BadRequest("pruner.rounds", self.rounds, "an integer of 1 or more")
-        if self.schedule not in SCHEDULES:
-            raise BadRequest("pruner.schedule", self.schedule, nearest(self.schedule, SCHEDULES))
+        if self.schedule not in (*SCHEDULES, "constant"):
+            known = (*SCHEDULES, "constant")
+            raise BadRequest("pruner.schedule", self.schedule, nearest(self.schedule, known))
+        if not 0 < self.share < 1:
+            raise BadRequest("pruner.share", self.share, "a number between 0 and 1")
+        if self.keep_at_least < 0:
+            raise BadRequest("pruner.keep_at_least", self.keep_at_least, "an integer of 0 or more")
         if self.scope not in SCOPES:
             raise BadRequest("pruner.scope", self.scope, nearest(self.scope, SCOPES))
+
+    def targets(self, density: float | None, start: float = 1.0) -> list[float | None]:
+        """Return the density after each round, from ``start`` down; None where the threshold decides."""
+        if density is None:
+            return [None] * self.rounds
+        if density >= start:
+            return [density]
+        if self.schedule == "constant":
+            rounds = rounds_to_reach(density, self.share, start)
+            return [constant(r, self.share, start) for r in range(1, rounds + 1)]
+        schedule = SCHEDULES[self.schedule]
+        return [schedule(r, self.rounds, density, start) for r in range(1, self.rounds + 1)]
+
+    def masks(self, scores: Scores, density: float | None, previous: Masks) -> Masks:
+        """Return the masks of one round."""
+        if self.invert:
+            scores = {name: -score for name, score in scores.items()}
+        if density is not None:
+            return make_masks(scores, density, self.scope, previous, self.keep_at_least)
+        assert self.threshold is not None
+        return threshold_masks(scores, self.threshold, previous, self.keep_at_least)
 
 
 @dataclass(frozen=True)
@@ -73,7 +107,7 @@ class Outcome:
 def prune(
     network: nn.Module,
     criterion: Criterion,
-    density: float,
+    density: float | None,
     *,
     selection: Selection = Selection(),
     plan: Plan = Plan(),
@@ -91,7 +125,7 @@ def prune(
     Args:
         network: any module; parameters are named as in ``named_parameters()``.
         criterion: gives the scores.
-        density: kept share of the prunable parameters, in [0, 1].
+        density: kept share of the prunable parameters, in [0, 1]; None: as ``plan.threshold`` decides.
         selection: what is prunable.
         plan: rounds, schedule, scope and what follows.
         objective: batches, loss and example input; some criteria need none.
@@ -104,17 +138,18 @@ def prune(
         NonFiniteScores: the criterion gave NaN or infinity.
     """
     parameters = selection.of(network)
-    check_density(density, count_all(parameters))
+    if density is not None:
+        check_density(density, count_all(parameters))
     criterion.check(objective)
     start = starting_masks(network, parameters)
     masks, scores, densities = start, Scores(), []
     with random_state(seed):
         with preserved(network):
             network.train(plan.train_mode)
-            for target in _targets(plan, density, density_of(start)):
+            for target in plan.targets(density, density_of(start)):
                 apply_masks(parameters, masks)
                 scores = criterion.scores(network, parameters, objective)
-                masks = make_masks(_oriented(scores, plan), target, plan.scope, masks)
+                masks = plan.masks(scores, target, masks)
                 densities.append(density_of(masks))
         if plan.shuffle:
             masks = shuffle_within_layers(masks, among=start)
@@ -157,17 +192,6 @@ def check_density(density: float, n: int, asked: tuple[str, float] | None = None
         raise BadRequest(key, value, "a density from 0 to 1")
     if num_kept(density, n) < 1:
         raise BadRequest(key, value, f"one that keeps at least 1 of the {n} prunable parameters")
-
-
-def _targets(plan: Plan, density: float, start: float) -> list[float]:
-    if density >= start:
-        return [density]
-    schedule = SCHEDULES[plan.schedule]
-    return [schedule(r, plan.rounds, density, start) for r in range(1, plan.rounds + 1)]
-
-
-def _oriented(scores: Scores, plan: Plan) -> Scores:
-    return {name: -score for name, score in scores.items()} if plan.invert else scores
 
 
 @torch.no_grad()

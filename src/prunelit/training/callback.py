@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from dataclasses import fields
 from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
@@ -24,12 +22,12 @@ from prunelit.pruning.masks import (
     density_of,
     digest,
 )
-from prunelit.pruning.parameters import Parameters, Selection
-from prunelit.pruning.rounds import Outcome, Plan, check_density, prune
+from prunelit.pruning.parameters import Parameters
+from prunelit.pruning.rounds import Outcome, check_density, prune
 from prunelit.request import BadRequest, nearest
-from prunelit.training.scoring import Sample, build_objective, undisturbed
-
-MOMENTS = ("start",)
+from prunelit.training.options import distribute, target_density
+from prunelit.training.retraining import restart_schedules, rewind, schedule_states, snapshot
+from prunelit.training.scoring import build_objective, undisturbed
 
 
 class Pruning(Callback):
@@ -48,13 +46,14 @@ class Pruning(Callback):
         criterion: gives the scores.
         compression: ``log10(prunable / kept)``; give it or ``sparsity``.
         sparsity: removed share of the prunable parameters, in [0, 1).
-        when: ``start`` prunes before training.
-        pre_epochs: epochs of training before the first pruning.
         network: dotted name of the submodule to prune; empty: the whole LightningModule. Masks
             carry the names of this part's ``named_parameters()``.
         seed: of the scoring data and of random scores.
         options: fields of :class:`~prunelit.pruning.rounds.Plan` (``rounds``, ``schedule``, ``scope``,
-            ``train_mode``, ``invert``, ``shuffle``, ``reinitialize``),
+            ``train_mode``, ``invert``, ``shuffle``, ``reinitialize``, ``threshold``, ...),
+            :class:`~prunelit.training.timing.Timing` (``when``, ``pre_epochs``, ``every``),
+            :class:`~prunelit.training.retraining.Retraining` (``rewind``, ``restart_schedule``,
+            ``masked_gradient``),
             :class:`~prunelit.pruning.parameters.Selection` (``bias``, ``norm``, ``exclude``) and
             :class:`~prunelit.training.scoring.Sample` (``samples_per_class``, ``batches``,
             ``batch_size``).
@@ -64,6 +63,8 @@ class Pruning(Callback):
         outcome: what the last pruning gave, or None (as after a resume).
         seconds: time spent on scores and masks.
         num_rounds: score-and-mask rounds done so far.
+        steps: what each pruning does: its plan and the density it ends with.
+        num_done: prunings done so far.
     """
 
     state_key = "prunelit.Pruning"
@@ -74,30 +75,29 @@ class Pruning(Callback):
         compression: float | None = None,
         sparsity: float | None = None,
         *,
-        when: str = "start",
-        pre_epochs: int = 0,
         network: str = "",
         seed: int = 0,
         **options: Any,
     ) -> None:
-        if when not in MOMENTS:
-            raise BadRequest("pruner.when", when, nearest(str(when), MOMENTS))
-        self.criterion, self.when, self.pre_epochs = criterion, when, pre_epochs
-        self.density = target_density(compression, sparsity)
+        self.selection, self.plan, self.sample, self.timing, self.retraining = distribute(options)
+        self.criterion, self.network_name, self.seed = criterion, network, seed
+        by_threshold = self.plan.threshold is not None and compression is None and sparsity is None
+        self.density = None if by_threshold else target_density(compression, sparsity)
         self.asked = ("compression", compression or 0.0) if sparsity is None else ("sparsity", sparsity)
-        self.network_name, self.seed = network, seed
-        self.selection, self.plan, self.sample = _distribute(options)
+        self.steps = self.timing.steps(self.plan, self.density)
         self.masks: Masks = {}
         self.outcome: Outcome | None = None
         self.seconds = 0.0
-        self.num_rounds = 0
+        self.num_rounds = self.num_done = 0
         self._hooks: list[RemovableHandle] = []
         self._held: Parameters = {}
+        self._rewind_weights: dict[str, Tensor] = {}
+        self._schedules: list[dict[str, Any]] = []
 
     @property
     def done(self) -> bool:
         """Whether the network has its final density."""
-        return bool(self.masks)
+        return self.num_done >= len(self.steps)
 
     def network(self, pl_module: pl.LightningModule) -> nn.Module:
         """Return the part of ``pl_module`` that is pruned."""
@@ -109,7 +109,9 @@ class Pruning(Callback):
 
     def check(self, network: nn.Module) -> None:
         """Raise BadRequest if nothing would be left of ``network``."""
-        check_density(self.density, count_all(self.selection.of(network)), self.asked)
+        parameters = self.selection.of(network)
+        if self.density is not None:
+            check_density(self.density, count_all(parameters), self.asked)
 
     # When: the hooks of a fit.
 
@@ -120,22 +122,33 @@ class Pruning(Callback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take hold of a resumed network; with no epochs to come, prune now."""
-        if self.done:
+        # The states of a resumed run are restored after this hook: these are those of the beginning.
+        self._schedules = schedule_states(trainer)
+        if self.masks:
             self._hold(trainer, pl_module)
-        elif trainer.max_epochs == 0:
+        if trainer.max_epochs == 0:
             trainer.fit_loop.setup_data()
-            self.prune(trainer, pl_module)
+            while not self.done:
+                self.prune(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Prune at the start of an epoch, so that saved weights are those of the logged accuracy."""
-        if not self.done and trainer.current_epoch >= self.pre_epochs:
+        epoch = trainer.current_epoch
+        if epoch == self.retraining.epoch and not self._rewind_weights:
+            self._rewind_weights = snapshot(self.network(pl_module))
+        if not self.done and self.timing.due(epoch, self.num_done):
+            self.prune(trainer, pl_module)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Prune after training, if that is the moment."""
+        if self.timing.when == "end" and not self.done:
             self.prune(trainer, pl_module)
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
         """Zero the gradients of pruned weights; gradient clipping comes after and counts kept ones only."""
-        if self.masks:
+        if self.masks and self.retraining.masked_gradient:
             apply_masks_to_gradients(self._held, self.masks)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -145,18 +158,22 @@ class Pruning(Callback):
         self._hooks, self._held = [], {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return masks and counts; they ride along in every checkpoint."""
-        return {"masks": dict(self.masks), "seconds": self.seconds, "num_rounds": self.num_rounds}
+        """Return masks, counts and what rewinding goes back to; they ride along in every checkpoint."""
+        counts = {name: getattr(self, name) for name in ("seconds", "num_rounds", "num_done")}
+        return {"masks": dict(self.masks), "rewind_weights": dict(self._rewind_weights), **counts}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take masks and counts from a checkpoint."""
+        """Go on from a checkpoint."""
         self.masks = dict(state_dict["masks"])
-        self.seconds, self.num_rounds = state_dict["seconds"], state_dict["num_rounds"]
+        self._rewind_weights = dict(state_dict["rewind_weights"])
+        for name in ("seconds", "num_rounds", "num_done"):
+            setattr(self, name, state_dict[name])
 
     # What: one pruning.
 
     def prune(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Score, mask and hold, now."""
+        """Do the next pruning now: score, mask, hold, and make ready for retraining."""
+        plan, density = self.steps[self.num_done]
         _tell(trainer, "on_before_pruning", pl_module, self)
         start = time.perf_counter()
         root = self.network(pl_module)
@@ -168,16 +185,21 @@ class Pruning(Callback):
             self.outcome = prune(
                 root,
                 self.criterion,
-                self.density,
+                density,
                 selection=self.selection,
-                plan=self.plan,
+                plan=plan,
                 objective=objective,
                 seed=self.seed,
                 agree=partial(agreed, trainer),
             )
         self.masks = self.outcome.masks
         self.num_rounds += len(self.outcome.densities)
+        self.num_done += 1
         self.seconds += time.perf_counter() - start
+        if self._rewind_weights:
+            rewind(root, self._rewind_weights, trainer)
+        if self.retraining.restart_schedule:
+            restart_schedules(trainer, self._schedules)
         self._hold(trainer, pl_module)
         _forget_best(trainer)
         _tell(trainer, "on_after_pruning", pl_module, self)
@@ -189,7 +211,7 @@ class Pruning(Callback):
         self.masks = {name: mask.to(self._held[name].device) for name, mask in self.masks.items()}
         attach(root, self.masks)
         apply_masks(self._held, self.masks)
-        if not self._hooks:
+        if not self._hooks and self.retraining.masked_gradient:
             self._hooks = [o.register_step_post_hook(self._after_step) for o in trainer.optimizers]
 
     def _after_step(self, *_: Any) -> None:
@@ -197,8 +219,12 @@ class Pruning(Callback):
 
     @property
     def current_density(self) -> float:
-        """Kept share of the prunable parameters now."""
-        return density_of(self.masks) if self.masks else 1.0
+        """Kept share of the prunable parameters; where they may grow back, of those that are not 0."""
+        if not self.masks:
+            return 1.0
+        if self.retraining.masked_gradient or not self._held:
+            return density_of(self.masks)
+        return density_of({name: self._held[name] != 0 for name in self.masks})
 
 
 def agreed(trainer: pl.Trainer, masks: Masks) -> Masks:
@@ -212,48 +238,6 @@ def agreed(trainer: pl.Trainer, masks: Masks) -> Masks:
     if digest(sent) != trainer.strategy.broadcast(digest(masks)):
         raise RuntimeError(f"rank {trainer.global_rank} holds other masks than rank 0")
     return {name: mask.to(devices[name]) for name, mask in sent.items()}
-
-
-def target_density(compression: float | None, sparsity: float | None) -> float:
-    """Return ``10 ** -compression`` or ``1 - sparsity``.
-
-    Raises:
-        BadRequest: both or neither given, or out of range.
-    """
-    if compression is not None and sparsity is not None:
-        raise BadRequest(
-            "sparsity", sparsity, "compression or sparsity, never both", f"compression={compression}"
-        )
-    if sparsity is not None:
-        if not _is_number(sparsity) or not 0 <= sparsity < 1:
-            raise BadRequest("sparsity", sparsity, "a number from 0 up to, but not including, 1")
-        return 1 - sparsity
-    if compression is None:
-        raise BadRequest("compression", compression, "a number of 0 or more (or give sparsity)")
-    if not _is_number(compression) or not 0 <= compression < float("inf"):
-        raise BadRequest("compression", compression, "a number of 0 or more: log10(prunable / kept)")
-    return float(10**-compression)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _distribute(options: dict[str, Any]) -> tuple[Selection, Plan, Sample]:
-    """Give each option to the dataclass that has a field of its name."""
-    if isinstance(options.get("exclude"), str):
-        options["exclude"] = (options["exclude"],)
-    if isinstance(options.get("exclude"), Iterable):
-        options["exclude"] = tuple(options["exclude"])
-    known = {f.name for kind in (Selection, Plan, Sample) for f in fields(kind)}
-    for key in options:
-        if key not in known:
-            raise BadRequest(f"pruner.{key}", options[key], nearest(key, known))
-    chosen = [
-        kind(**{f.name: options[f.name] for f in fields(kind) if f.name in options})
-        for kind in (Selection, Plan, Sample)
-    ]
-    return tuple(chosen)  # type: ignore[return-value]
 
 
 def _tell(trainer: pl.Trainer, event: str, pl_module: pl.LightningModule, pruning: Pruning) -> None:

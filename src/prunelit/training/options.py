@@ -1,0 +1,57 @@
+"""The keys of a pruner's config: amounts, and which dataclass each option belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import fields
+from typing import Any
+
+from prunelit.pruning.parameters import Selection
+from prunelit.pruning.rounds import Plan
+from prunelit.request import BadRequest, nearest
+from prunelit.training.retraining import Retraining
+from prunelit.training.scoring import Sample
+from prunelit.training.timing import Timing
+
+
+def target_density(compression: float | None, sparsity: float | None) -> float:
+    """Return ``10 ** -compression`` or ``1 - sparsity``.
+
+    Raises:
+        BadRequest: both or neither given, or out of range.
+    """
+    if compression is not None and sparsity is not None:
+        raise BadRequest(
+            "sparsity", sparsity, "compression or sparsity, never both", f"compression={compression}"
+        )
+    if sparsity is not None:
+        if not _is_number(sparsity) or not 0 <= sparsity < 1:
+            raise BadRequest("sparsity", sparsity, "a number from 0 up to, but not including, 1")
+        return 1 - sparsity
+    if compression is None:
+        raise BadRequest("compression", compression, "a number of 0 or more (or give sparsity)")
+    if not _is_number(compression) or not 0 <= compression < float("inf"):
+        raise BadRequest("compression", compression, "a number of 0 or more: log10(prunable / kept)")
+    return float(10**-compression)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+Options = tuple[Selection, Plan, Sample, Timing, Retraining]
+
+
+def distribute(options: dict[str, Any]) -> Options:
+    """Give each option to the dataclass that has a field of its name."""
+    if isinstance(options.get("exclude"), str):
+        options["exclude"] = (options["exclude"],)
+    if isinstance(options.get("exclude"), Iterable):
+        options["exclude"] = tuple(options["exclude"])
+    kinds = (Selection, Plan, Sample, Timing, Retraining)
+    known = {f.name for kind in kinds for f in fields(kind)}
+    for key in options:
+        if key not in known:
+            raise BadRequest(f"pruner.{key}", options[key], nearest(key, known))
+    chosen = [kind(**{f.name: options[f.name] for f in fields(kind) if f.name in options}) for kind in kinds]
+    return tuple(chosen)  # type: ignore[return-value]

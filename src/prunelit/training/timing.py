@@ -1,0 +1,59 @@
+"""When to prune, and how dense the network is after each time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from prunelit.pruning.rounds import Plan
+from prunelit.request import BadRequest, nearest
+
+MOMENTS = ("start", "epoch", "end")
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The moments of pruning.
+
+    Attributes:
+        when: ``start``, all rounds at once before training; ``epoch``, a round every ``every`` epochs,
+            at the start of the epoch, so that a logged accuracy belongs to the weights that were
+            saved; ``end``, all rounds at once after training.
+        pre_epochs: epochs of training before the first pruning of ``start`` and ``epoch``.
+        every: epochs from one round to the next.
+    """
+
+    when: str = "start"
+    pre_epochs: int = 0
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        if self.when not in MOMENTS:
+            raise BadRequest("pruner.when", self.when, nearest(str(self.when), MOMENTS))
+        for key, least in (("pre_epochs", 0), ("every", 1)):
+            value = getattr(self, key)
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                name = key if key == "pre_epochs" else f"pruner.{key}"
+                raise BadRequest(name, value, f"an integer of {least} or more")
+
+    def steps(self, plan: Plan, density: float | None) -> list[tuple[Plan, float | None]]:
+        """Return what each pruning does: its plan and the density it ends with."""
+        if self.when != "epoch":
+            return [(plan, density)]
+        one = replace(plan, rounds=1, schedule="exponential")
+        return [(one, target) for target in plan.targets(density)]
+
+    def due(self, epoch: int, done: int) -> bool:
+        """Whether the next pruning, after ``done`` of them, comes at the start of ``epoch``."""
+        return self.when != "end" and epoch >= self.pre_epochs + done * self.every
+
+    def epochs(self, asked: int, steps: int) -> int:
+        """Return the epochs of the whole run when ``asked`` are asked for.
+
+        ``start``: those after the pruning. Otherwise all, or as many as ``steps`` rounds need, with
+        ``every`` epochs of training after the last.
+        """
+        if self.when == "start":
+            return self.pre_epochs + asked
+        if self.when == "end":
+            return asked
+        return max(asked, self.pre_epochs + steps * self.every)
