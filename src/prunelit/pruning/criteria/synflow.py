@@ -60,10 +60,10 @@ class SynFlow(Criterion):
 
 def _linearized(network: nn.Module, parameters: Parameters) -> tuple[dict[str, Tensor], list[Tensor]]:
     """Return float64 copies, parameters as absolute values and running means as 0; and the prunable ones."""
+    # By object: a shared parameter may be prunable under another name than its first.
     copies = {p: p.detach().to(torch.float64).abs_() for p in network.parameters()}
     chosen = [copies[p].requires_grad_() for p in parameters.values()]
-    # A shared parameter may be prunable under another name than its first.
-    tensors = {n: copies[p] for n, p in network.named_parameters(remove_duplicate=False)}
+    tensors = {n: copies[p] for n, p in network.named_parameters()}
     for name, buffer in network.named_buffers():
         if buffer.is_floating_point():
             mean = name.rpartition(".")[2] == "running_mean"
