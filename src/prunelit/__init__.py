@@ -9,7 +9,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from prunelit.pruning.criteria import SNIP, Criterion, GraSP, Mag, Rand, SynFlow
+    from prunelit.pruning.criteria import (
+        LAMP,
+        SNIP,
+        Criterion,
+        Exact,
+        Fisher,
+        GraSP,
+        Hessian,
+        Mag,
+        Rand,
+        SynFlow,
+        Taylor,
+    )
     from prunelit.pruning.objective import Objective
     from prunelit.pruning.parameters import Selection
     from prunelit.pruning.rounds import Plan, prune
@@ -19,9 +31,15 @@ if TYPE_CHECKING:
 _HOMES = {
     "SNIP": "prunelit.pruning.criteria",
     "Criterion": "prunelit.pruning.criteria",
+    "Exact": "prunelit.pruning.criteria",
+    "Fisher": "prunelit.pruning.criteria",
+    "Hessian": "prunelit.pruning.criteria",
+    "LAMP": "prunelit.pruning.criteria",
+    "Taylor": "prunelit.pruning.criteria",
     "GraSP": "prunelit.pruning.criteria",
     "Mag": "prunelit.pruning.criteria",
     "Rand": "prunelit.pruning.criteria",
+    "Std": "prunelit.pruning.criteria",
     "SynFlow": "prunelit.pruning.criteria",
     "Objective": "prunelit.pruning.objective",
     "Plan": "prunelit.pruning.rounds",
@@ -32,17 +50,23 @@ _HOMES = {
 }
 
 __all__ = [
+    "LAMP",
     "SNIP",
     "BadRequest",
     "Criterion",
+    "Exact",
+    "Fisher",
     "GraSP",
+    "Hessian",
     "Mag",
     "Objective",
     "Plan",
     "Pruning",
     "Rand",
     "Selection",
+    "Std",
     "SynFlow",
+    "Taylor",
     "prune",
 ]
 

@@ -64,7 +64,8 @@ def _train(cfg: DictConfig, record: Record) -> dict[str, Any]:
         pruning.check(network)
     measured = Measurements(pruning, record.write_metrics)
     callbacks: list[Any] = [measured] if pruning is None else [measured, pruning]
-    trainer = build.build_trainer(cfg, record.folder, callbacks, sys.stdout.isatty())
+    epochs = build.num_epochs(cfg, pruning)
+    trainer = build.build_trainer(cfg, epochs, record.folder, callbacks, sys.stdout.isatty())
     module = build.build_module(cfg, network, num_classes)
 
     # Fit and test.
@@ -92,6 +93,7 @@ def _train(cfg: DictConfig, record: Record) -> dict[str, Any]:
     details = outcome.details(module, masks, measured, data.class_names)
     if record.writable:
         record.write_metrics(measured.epochs)
+        record.write_rounds(measured.rounds)
         record.write_layers(layers)
         record.write_details(details)
         save_tensors(record.folder / "masks.safetensors", masks)

@@ -216,6 +216,11 @@ def attach(network: nn.Module, masks: Masks) -> None:
     network.__dict__["_prunelit_masks"] = {**(attached(network) or {}), **masks}
 
 
+def detach(network: nn.Module) -> None:
+    """Forget the masks noted on ``network``."""
+    network.__dict__.pop("_prunelit_masks", None)
+
+
 def attached(network: nn.Module) -> Masks | None:
     """Return the masks noted on the network or on a copy of it, or None."""
     masks: Masks | None = network.__dict__.get("_prunelit_masks")

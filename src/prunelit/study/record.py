@@ -73,6 +73,10 @@ class Record:
         """Write ``metrics.csv``: a row an epoch."""
         self._write_csv("metrics.csv", rows)
 
+    def write_rounds(self, rows: Sequence[Row]) -> None:
+        """Write ``rounds.csv``: a row a pruning during training."""
+        self._write_csv("rounds.csv", rows)
+
     def write_layers(self, rows: Sequence[Row]) -> None:
         """Write ``layers.csv``: a row a prunable parameter tensor."""
         self._write_csv("layers.csv", rows)

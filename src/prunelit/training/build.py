@@ -92,14 +92,34 @@ def build_pruning(cfg: DictConfig, compression: float | None, sparsity: float | 
         criterion=criterion,
         compression=compression,
         sparsity=sparsity,
-        pre_epochs=cfg.pre_epochs,
+        pre_epochs=first_pruning(cfg),
         network="network",
         seed=cfg.seed,
     )
     return pruning
 
 
-def build_trainer(cfg: DictConfig, folder: Path, callbacks: list[Callback], terminal: bool) -> pl.Trainer:
+def first_pruning(cfg: DictConfig) -> int:
+    """Return the epochs of training before the first pruning.
+
+    Rounds during training need a trained network: where neither ``pre_epochs`` nor a checkpoint
+    gives one, they begin after as many epochs as lie between rounds.
+    """
+    if cfg.pruner.when == "epoch" and not cfg.pre_epochs and cfg.checkpoint is None and cfg.epochs:
+        return int(cfg.pruner.every)
+    return int(cfg.pre_epochs)
+
+
+def num_epochs(cfg: DictConfig, pruning: Pruning | None) -> int:
+    """Return the epochs of the whole run: as asked, or as many as the pruner's rounds need."""
+    if pruning is None:
+        return int(cfg.pre_epochs + cfg.epochs)
+    return pruning.timing.epochs(cfg.epochs, len(pruning.steps))
+
+
+def build_trainer(
+    cfg: DictConfig, epochs: int, folder: Path, callbacks: list[Callback], terminal: bool
+) -> pl.Trainer:
     """Return the Trainer, with checkpoints, logger and, at a terminal, a progress bar."""
     check_trainer(cfg)
     monitor = "validation/top1" if cfg.data.validation else "test/top1"
@@ -113,7 +133,7 @@ def build_trainer(cfg: DictConfig, folder: Path, callbacks: list[Callback], term
     logger = build(cfg.logger, save_dir=str(folder), name="", version=cfg.logger.name)
     trainer: pl.Trainer = build(
         cfg.trainer,
-        max_epochs=cfg.pre_epochs + cfg.epochs,
+        max_epochs=epochs,
         default_root_dir=str(folder),
         callbacks=[*callbacks, *checkpoints, *bar],
         logger=logger or False,

@@ -20,6 +20,7 @@ from prunelit.pruning.masks import (
     attach,
     count_all,
     density_of,
+    detach,
     digest,
 )
 from prunelit.pruning.parameters import Parameters
@@ -209,9 +210,13 @@ class Pruning(Callback):
         root = self.network(pl_module)
         self._held = dict(root.named_parameters())
         self.masks = {name: mask.to(self._held[name].device) for name, mask in self.masks.items()}
+        if not self.retraining.masked_gradient:
+            # The next round chooses among all weights again.
+            detach(root)
+            return
         attach(root, self.masks)
         apply_masks(self._held, self.masks)
-        if not self._hooks and self.retraining.masked_gradient:
+        if not self._hooks:
             self._hooks = [o.register_step_post_hook(self._after_step) for o in trainer.optimizers]
 
     def _after_step(self, *_: Any) -> None:

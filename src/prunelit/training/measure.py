@@ -29,6 +29,7 @@ class Measurements(Callback):
 
     Attributes:
         epochs: rows of ``metrics.csv``.
+        rounds: rows of ``rounds.csv``: a pruning each, and how the training after it went.
         top1_before: test accuracy in percent just before the last pruning, or None.
         top1_after: the same just after it.
         histograms: by ``before/<parameter>``, ``after/<parameter>`` (kept weights only) and
@@ -40,6 +41,7 @@ class Measurements(Callback):
     def __init__(self, pruning: Pruning | None, epochs_changed: Callable[[list[Row]], None]) -> None:
         self.pruning, self.epochs_changed = pruning, epochs_changed
         self.epochs: list[Row] = []
+        self.rounds: list[Row] = []
         self.top1_before: float | None = None
         self.top1_after: float | None = None
         self.histograms: dict[str, Tensor] = {}
@@ -48,7 +50,7 @@ class Measurements(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything measured so far."""
-        names = ("epochs", "top1_before", "top1_after", "histograms")
+        names = ("epochs", "rounds", "top1_before", "top1_after", "histograms")
         return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -72,10 +74,9 @@ class Measurements(Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add the epoch's row and send it to the loggers."""
         assert isinstance(pl_module, Classifier)
-        pruned = self.pruning is None or self.pruning.done
         row: Row = {
             "epoch": trainer.current_epoch,
-            "phase": "train" if pruned else "pretrain",
+            "phase": _phase(self.pruning),
             "learning_rate": self._learning_rate,
         }
         for split in ("train", "test", "validation"):
@@ -85,6 +86,8 @@ class Measurements(Callback):
         row["density"] = self.pruning.current_density if self.pruning else 1.0
         row["seconds"] = time.perf_counter() - self._started - self._paused
         self.epochs.append(row)
+        if self.rounds:
+            _add_epoch(self.rounds[-1], row)
         if trainer.is_global_zero:
             self.epochs_changed(self.epochs)
         _log(trainer, row)
@@ -93,6 +96,7 @@ class Measurements(Callback):
         """Note accuracy and weights before pruning."""
         start = time.perf_counter()
         self.top1_before = test_top1(trainer, pl_module)
+        self._density_before = pruning.current_density
         parameters = pruning.selection.of(pruning.network(pl_module))
         for name, parameter in parameters.items():
             counts, edges = _histogram(parameter, None)
@@ -110,6 +114,16 @@ class Measurements(Callback):
         kept_weights = {name: p[pruning.masks[name]] for name, p in parameters.items()}
         self._note_weights(trainer, "weights_after_pruning", kept_weights)
         self.top1_after = test_top1(trainer, pl_module)
+        self.rounds.append(
+            {
+                "round": len(self.rounds) + 1,
+                "epoch": trainer.current_epoch,
+                "sparsity_before": 1 - self._density_before,
+                "sparsity_after": 1 - pruning.current_density,
+                "top1_before": self.top1_before,
+                "top1_after": self.top1_after,
+            }
+        )
         self._paused += time.perf_counter() - self._pruning_started
 
     def _note_weights(self, trainer: pl.Trainer, tag: str, weights: Any) -> None:
@@ -124,6 +138,23 @@ class Measurements(Callback):
         """Return the best test accuracy in percent over epochs at the final density, or None."""
         final = [row["test_top1"] for row in self.epochs if row["density"] == density and "test_top1" in row]
         return max(final, default=None)
+
+
+def _phase(pruning: Pruning | None) -> str:
+    """Return ``pretrain`` before the first pruning, ``prune`` between rounds, ``train`` after the last."""
+    if pruning is None or pruning.done:
+        return "train"
+    return "prune" if pruning.num_done else "pretrain"
+
+
+def _add_epoch(pruning: Row, epoch: Row) -> None:
+    """Note in a round's row how an epoch of the training after it went."""
+    pruning["epochs"] = pruning.get("epochs", 0) + 1
+    pruning["last_top1"] = epoch.get("test_top1")
+    seen = [value for value in (pruning.get("best_top1"), epoch.get("test_top1")) if value is not None]
+    pruning["best_top1"] = max(seen, default=None)
+    # Where pruned weights may grow back, training ends with a lower sparsity than it began with.
+    pruning["sparsity_trained"] = 1 - epoch["density"]
 
 
 def test_top1(trainer: pl.Trainer, pl_module: pl.LightningModule) -> float | None:

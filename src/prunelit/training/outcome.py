@@ -34,8 +34,15 @@ PACKAGES = ("prunelit", "torch", "torchvision", "lightning", "hydra-core", "torc
 
 
 def final_masks(pruning: Pruning | None, network: nn.Module) -> Masks:
-    """Return the masks of the run; the dense baseline keeps everything."""
-    return pruning.masks if pruning else full_masks(Selection().of(network))
+    """Return the masks of the run; the dense baseline keeps everything.
+
+    Where pruned weights may grow back, those that are not 0 in the end are kept.
+    """
+    if pruning is None:
+        return full_masks(Selection().of(network))
+    if pruning.retraining.masked_gradient:
+        return pruning.masks
+    return {name: p.detach() != 0 for name, p in pruning.selection.of(network).items()}
 
 
 def layer_rows(network: nn.Module, masks: Masks, scores: Scores, flops: Flops) -> list[dict[str, Any]]:

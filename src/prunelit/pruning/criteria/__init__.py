@@ -1,10 +1,28 @@
 """The pruning criteria, one file each."""
 
 from prunelit.pruning.criteria.criterion import Criterion
+from prunelit.pruning.criteria.exact import Exact
+from prunelit.pruning.criteria.fisher import Fisher
 from prunelit.pruning.criteria.grasp import GraSP
+from prunelit.pruning.criteria.hessian import Hessian
+from prunelit.pruning.criteria.lamp import LAMP
 from prunelit.pruning.criteria.mag import Mag
 from prunelit.pruning.criteria.rand import Rand
 from prunelit.pruning.criteria.snip import SNIP
+from prunelit.pruning.criteria.std import Std
 from prunelit.pruning.criteria.synflow import SynFlow
+from prunelit.pruning.criteria.taylor import Taylor
 
-__all__ = ["SNIP", "Criterion", "GraSP", "Mag", "Rand", "SynFlow"]
+__all__ = [
+    "LAMP",
+    "SNIP",
+    "Criterion",
+    "Exact",
+    "Fisher",
+    "GraSP",
+    "Hessian",
+    "Mag",
+    "Rand",
+    "Std", "SynFlow",
+    "Taylor",
+]

@@ -1,0 +1,41 @@
+"""Magnitude in standard deviations: score(w) = |w| / (factor * std), to be kept from 1 on.
+
+Evani, 10-605 Mini Project Pruning, algorithm 1, after Han, Pool, Tran and Dally, Learning both weights
+and connections for efficient neural networks, https://arxiv.org/abs/1506.02626
+
+std is the standard deviation (of a population) of all prunable weights, or of the weight's own
+layer; pruned weights count as 0. With ``threshold=1`` weights smaller than ``factor`` standard
+deviations are removed.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from prunelit.pruning.criteria.criterion import Criterion
+from prunelit.pruning.masks import Scores
+from prunelit.pruning.objective import Objective
+from prunelit.pruning.parameters import Parameters
+from prunelit.request import BadRequest
+
+
+class Std(Criterion):
+    """Magnitude over ``factor`` standard deviations, of all weights (``global``) or of each layer's."""
+
+    def __init__(self, factor: float = 0.5, scope: str = "global") -> None:
+        if not factor > 0:
+            raise BadRequest("pruner.criterion.factor", factor, "a number above 0")
+        if scope not in ("global", "layer"):
+            raise BadRequest("pruner.scope", scope, "global or layer")
+        self.factor, self.scope = factor, scope
+
+    def scores(self, network: nn.Module, parameters: Parameters, objective: Objective | None) -> Scores:
+        """Return ``|w| / (factor * std)``; 0 where all weights are equal."""
+        weights = {name: p.detach().double() for name, p in parameters.items()}
+        whole = torch.cat([w.flatten() for w in weights.values()])
+        return {name: self._scaled(w, w if self.scope == "layer" else whole) for name, w in weights.items()}
+
+    def _scaled(self, weight: Tensor, group: Tensor) -> Tensor:
+        deviation = group.std(correction=0)
+        return weight.abs() / (self.factor * deviation) if deviation > 0 else torch.zeros_like(weight)
