@@ -13,14 +13,15 @@ from prunelit.pruning.objective import Objective
 
 
 class Images(nn.Module):
-    """Convolutions, BatchNorm, a residual sum, dropout and 33,012 prunable weights."""
+    """Convolutions, BatchNorm, a residual sum, dropout and, for a width of 62, 33,012 prunable weights."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = 62, pool: int = 8) -> None:
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
         self.block = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8))
         self.head = nn.Sequential(
-            nn.Flatten(), nn.Linear(512, 62), nn.Dropout(), nn.ReLU(), nn.Linear(62, 10)
+            *(nn.AdaptiveAvgPool2d(pool), nn.Flatten(), nn.Linear(8 * pool**2, width)),
+            *(nn.Dropout(), nn.ReLU(), nn.Linear(width, 10)),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -50,8 +51,8 @@ class Unused(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.used, self.spare, self.side = nn.Linear(64, 20), nn.Linear(30, 30), nn.Linear(20, 10)
-        self.out = nn.Linear(20, 10).requires_grad_(False)
+        self.used, self.spare, self.side = nn.Linear(64, 8), nn.Linear(9, 9), nn.Linear(8, 10)
+        self.out = nn.Linear(8, 10).requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.used(x.flatten(1)))
@@ -60,14 +61,15 @@ class Unused(nn.Module):
 
 def sparse() -> nn.Module:
     """A network that has zero weights already, of unknown origin."""
-    network = Images()
+    network = Images(12, pool=1)
     for parameter in network.parameters():
         parameter.data[torch.rand(parameter.shape) < 0.7] = 0
     return network
 
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
-    "images": Images,
+    "large": Images,
+    "images": lambda: Images(12, pool=1),
     "tied": Tied,
     "unused": Unused,
     "sparse": sparse,
