@@ -18,6 +18,7 @@ from prunelit.pruning.masks import (
     apply_masks_to_gradients,
     attach,
     attached,
+    bit_masks,
     collapsed_layers,
     count_all,
     count_kept,
@@ -209,6 +210,23 @@ def test_applied_masks_give_exact_zeros_to_weights_and_gradients() -> None:
     apply_masks_to_gradients({"weight": layer.weight}, masks)
     assert layer.weight.tolist() == [[0, 2]]
     assert layer.weight.grad.tolist() == [[0, 3]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_bit_masks_do_what_masks_do(dtype: torch.dtype) -> None:
+    weight = torch.randn(6, 4, 3, 3).to(dtype, memory_format=torch.channels_last)
+    weight[0, 0] = torch.tensor([float("nan"), float("inf"), -float("inf")])
+    parameters = {"weight": nn.Parameter(weight), "dense": nn.Parameter(torch.ones(3))}
+    parameters["weight"].grad = weight.clone()
+    masks = {"weight": torch.rand(weight.shape) < 0.5}
+    masks["weight"][0, 0] = False
+    expected = torch.where(masks["weight"], weight, torch.zeros((), dtype=dtype))
+    bits = bit_masks(parameters, masks)
+    apply_masks(parameters, bits)
+    apply_masks_to_gradients(parameters, bits)
+    for result in (parameters["weight"].detach(), parameters["weight"].grad):
+        assert torch.equal(result, expected)
+        assert not result.signbit()[~masks["weight"]].any()
 
 
 def test_shuffled_masks_keep_their_counts_and_stay_among_the_given_places() -> None:

@@ -145,9 +145,9 @@ def _kth_highest(values: Any, k: int) -> Any:
 
 @torch.no_grad()
 def apply_masks(parameters: Mapping[str, Tensor], masks: Masks) -> None:
-    """Set each pruned parameter to exactly 0, in place."""
+    """Set each pruned parameter to exactly 0, in place; ``masks`` may be of :func:`bit_masks`."""
     for name, mask in masks.items():
-        parameters[name].masked_fill_(~mask, 0)
+        _clear(parameters[name], mask)
 
 
 @torch.no_grad()
@@ -156,7 +156,30 @@ def apply_masks_to_gradients(parameters: Parameters, masks: Masks) -> None:
     for name, mask in masks.items():
         gradient = parameters[name].grad
         if gradient is not None:
-            gradient.masked_fill_(~mask, 0)
+            _clear(gradient, mask)
+
+
+def bit_masks(parameters: Mapping[str, Tensor], masks: Masks) -> Masks:
+    """Return masks to apply again and again: integers as wide as their parameter, all bits set where kept.
+
+    A bitwise and with them gives exactly 0, of NaN and infinity too, as ``masked_fill_`` does, and on
+    a CPU takes a tenth of its time.
+    """
+    return {
+        name: torch.zeros_like(p, dtype=_INTEGERS[p.element_size()]).masked_fill_(masks[name], -1)
+        for name, p in parameters.items()
+        if name in masks
+    }
+
+
+_INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def _clear(tensor: Tensor, mask: Tensor) -> None:
+    if mask.dtype == torch.bool:
+        tensor.masked_fill_(~mask, 0)
+    else:
+        tensor.view(mask.dtype).bitwise_and_(mask)
 
 
 def count_kept(masks: Masks) -> int:
