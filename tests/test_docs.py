@@ -1,0 +1,42 @@
+"""The configuration reference is complete."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from prunelit.study.command import CONFIGS
+from prunelit.study.record import RESULT_FIELDS
+
+REFERENCE = (Path(__file__).parents[1] / "docs" / "configuration.md").read_text()
+WORDS = set(re.findall(r"[A-Za-z_]\w*", " ".join(re.findall(r"`([^`\n]+)`", REFERENCE))))
+FILES = sorted(
+    path for path in CONFIGS.rglob("*.yaml") if path.parent.name not in ("job_logging", "experiment")
+)
+
+
+def keys(node: DictConfig) -> set[str]:
+    """All keys of a yaml file but Hydra's own."""
+    found = set()
+    for key in map(str, node):
+        if key in ("hydra", "defaults") or key.startswith("_"):
+            continue
+        found.add(key)
+        value = node._get_node(key)
+        if isinstance(value, DictConfig):
+            found |= keys(value)
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONFIGS)))
+def test_every_key_and_choice_is_in_the_reference(path: Path) -> None:
+    config = OmegaConf.load(path)
+    assert isinstance(config, DictConfig)
+    assert keys(config) - WORDS == set()
+
+
+def test_every_key_of_a_result_is_in_the_reference() -> None:
+    assert set(RESULT_FIELDS) - WORDS == set()
