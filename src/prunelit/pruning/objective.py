@@ -33,12 +33,16 @@ class Objective:
         inputs: positional arguments of the network's forward pass, for their shapes and types.
         sum_over_ranks: adds up a tensor over the processes that share the batches; every process
             calls it equally often. One process alone returns the tensor as it is.
+        head: where a batch is a tuple that starts with the network's only input, and the loss is
+            taken on its output: maps output and batch to the mean loss, in float64 if it can.
+            It lets ``Exact`` run only what follows a layer; None: it runs ``loss`` as a whole.
     """
 
     loss: Callable[[Batch], Tensor]
     batches: Sequence[Batch]
     inputs: tuple[Any, ...]
     sum_over_ranks: Callable[[Tensor], Tensor] = _identity
+    head: Callable[[Tensor, Batch], Tensor] | None = None
 
     @classmethod
     def of_classifier(
@@ -48,7 +52,13 @@ class Objective:
         loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
     ) -> Objective:
         """Return the mean ``loss(network(images), labels)`` over ``(images, labels)`` batches."""
-        return cls(lambda batch: loss(network(batch[0]), batch[1]), batches, (batches[0][0],))
+
+        def head(output: Tensor, batch: Batch) -> Tensor:
+            labels = batch[1].double() if batch[1].is_floating_point() else batch[1]
+            return loss(output.double(), labels)
+
+        inputs = (batches[0][0],)
+        return cls(lambda batch: loss(network(batch[0]), batch[1]), batches, inputs, head=head)
 
     def gradients(self, parameters: Parameters) -> dict[str, Tensor]:
         """Return the gradient of the mean loss over all samples, by parameter; 0 where it is unused."""
@@ -59,18 +69,30 @@ class Objective:
         function: Callable[[Batch], Mapping[str, Tensor]],
         parameters: Parameters,
         batches: Sequence[Batch],
+        dtype: torch.dtype | None = None,
     ) -> dict[str, Tensor]:
-        """Return the mean of ``function`` over the samples of all batches, on all processes."""
-        total = {name: torch.zeros_like(p) for name, p in parameters.items()}
-        device = next(iter(total.values())).device
-        own = torch.tensor(sum(map(num_samples, batches)), dtype=torch.float64, device=device)
-        samples = float(self.sum_over_ranks(own))
-        if not samples:
-            raise ValueError("scores need at least one batch: the objective has none")
+        """Return the mean of ``function`` over the samples of all batches, on all processes.
+
+        It is in ``dtype``, or in that of each parameter.
+        """
+        total = {name: torch.zeros_like(p, dtype=dtype) for name, p in parameters.items()}
+        samples = self.count(batches, next(iter(total.values())).device)
         for batch in batches:
             for name, value in function(batch).items():
                 total[name].add_(value, alpha=num_samples(batch) / samples)
         return {name: self.sum_over_ranks(value) for name, value in total.items()}
+
+    def count(self, batches: Sequence[Batch], device: torch.device) -> float:
+        """Return the number of samples in ``batches`` on all processes.
+
+        Raises:
+            ValueError: there are none.
+        """
+        own = torch.tensor(sum(map(num_samples, batches)), dtype=torch.float64, device=device)
+        samples = float(self.sum_over_ranks(own))
+        if not samples:
+            raise ValueError("scores need at least one batch: the objective has none")
+        return samples
 
     def batch_gradients(
         self, batch: Batch, parameters: Parameters, create_graph: bool = False

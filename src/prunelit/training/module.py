@@ -67,6 +67,10 @@ class Classifier(pl.LightningModule):
         images, labels = batch
         return F.cross_entropy(self.network(images), labels)
 
+    def pruning_head(self, logits: Tensor, batch: Images) -> Tensor:
+        """Return ``pruning_loss`` from the network's output, in float64."""
+        return F.cross_entropy(logits.double(), batch[1])
+
     def training_step(self, batch: Images, batch_idx: int) -> Tensor:
         """Return the training loss of one batch."""
         images, labels = batch

@@ -77,7 +77,8 @@ def build_objective(
     if needs == "batches":
         # Ranks share the batches; gradients are summed over ranks before anything is made of them.
         own = batches[trainer.global_rank :: trainer.world_size]
-        return Objective(loss, own, (), partial(trainer.strategy.reduce, reduce_op="sum"))
+        head = getattr(pl_module, "pruning_head", None)
+        return Objective(loss, own, (), partial(trainer.strategy.reduce, reduce_op="sum"), head)
     return Objective(loss, batches, network_inputs(pl_module, root, loss, batches[0]))
 
 

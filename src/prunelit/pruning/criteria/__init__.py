@@ -23,6 +23,7 @@ __all__ = [
     "Hessian",
     "Mag",
     "Rand",
-    "Std", "SynFlow",
+    "Std",
+    "SynFlow",
     "Taylor",
 ]

@@ -1,0 +1,77 @@
+"""Exact: the change of the loss without each weight in turn, score(w_j) = |L(w) - L(w; w_j = 0)|.
+
+Mozer and Smolensky, Skeletonization: a technique for trimming the fat from a network via relevance
+assessment, Advances in Neural Information Processing Systems 1, 1988,
+https://proceedings.neurips.cc/paper/1988/hash/07e1cd7dca89a1678042477183b7ac3f-Abstract.html,
+define the relevance of a unit so; here it is that of a weight, which SNIP and Taylor approximate to
+first order and Hessian to second. L is the mean loss over all given samples.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from torch import nn
+
+from prunelit.pruning.ablation import Ablation, traced
+from prunelit.pruning.criteria.criterion import Criterion
+from prunelit.pruning.masks import Scores, count_all
+from prunelit.pruning.objective import Objective, num_samples
+from prunelit.pruning.parameters import Parameters
+from prunelit.pruning.partial import Partial, fingerprint
+
+
+class Exact(Criterion):
+    """The loss without each weight, in float64; one pass a weight, through what follows its layer only.
+
+    At a terminal a bar shows how many weights are done.
+
+    Args:
+        cache: folder where what is done lies while it runs: the same request after an interruption
+            goes on from there. None: nothing is saved.
+    """
+
+    needs = "batches"
+
+    def __init__(self, cache: str | os.PathLike[str] | None = None) -> None:
+        self.cache = None if cache is None else Path(cache)
+
+    def scores(self, network: nn.Module, parameters: Parameters, objective: Objective | None) -> Scores:
+        """Return ``|L(w) - L(w; w_j = 0)|`` of each weight ``w_j``."""
+        assert objective is not None
+        device = next(iter(parameters.values())).device
+        samples = objective.count(objective.batches, device)
+        trace = traced(network) if objective.head else None
+        file = None
+        if self.cache is not None:
+            file = self.cache / f"exact-{fingerprint(network, parameters, objective.batches)}.pt"
+        partial = Partial(parameters, file)
+        left = objective.batches[partial.num_batches :]
+        with partial.kept(), _bar(count_all(parameters) * len(left)) as advance:
+            for batch in left:
+                ablation = Ablation(network, trace, objective, batch)
+                for name in parameters:
+                    for indices, changes in ablation.changes(name, partial.missing(name)):
+                        partial.put(name, indices, changes)
+                        advance(len(indices))
+                partial.finish_batch(num_samples(batch) / samples)
+        totals = {name: partial.total[name].to(device) for name in parameters}
+        return {
+            name: objective.sum_over_ranks(totals[name]).abs().view(p.shape) for name, p in parameters.items()
+        }
+
+
+@contextmanager
+def _bar(count: int) -> Iterator[Callable[[int], object]]:
+    """Draw a progress bar at a terminal, on one process."""
+    if not sys.stderr.isatty() or os.environ.get("LOCAL_RANK", "0") != "0":
+        yield lambda done: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=count, desc="Exact", unit="weight", unit_scale=True, leave=False) as bar:
+        yield bar.update

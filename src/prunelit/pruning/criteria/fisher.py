@@ -1,0 +1,44 @@
+"""Fisher: score(w) = w^2 / 2 * mean over samples of (dL_i/dw)^2, with L_i the loss of one sample.
+
+Theis, Korshunova, Tejani and Huszar, Faster gaze prediction with dense networks and Fisher
+pruning, https://arxiv.org/abs/1801.05787
+
+The mean of the squared gradients is the diagonal of the empirical Fisher information, which near
+a minimum stands for that of the Hessian in the loss's second-order change, w^2 H / 2. The mean
+is over single samples: over the gradients of whole batches it would be ``Taylor``.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from prunelit.pruning.criteria.criterion import Criterion
+from prunelit.pruning.masks import Scores
+from prunelit.pruning.objective import Batch, Objective, num_samples, split_batch
+from prunelit.pruning.parameters import Parameters
+
+
+class Fisher(Criterion):
+    """Empirical diagonal Fisher in float64; one forward and backward pass a sample, alone in its batch.
+
+    Batch normalisation runs on its running statistics: one sample has none of its own.
+    """
+
+    needs = "batches"
+
+    def scores(self, network: nn.Module, parameters: Parameters, objective: Objective | None) -> Scores:
+        """Return ``w^2 / 2`` times the mean over samples of the squared gradient."""
+        assert objective is not None
+        for module in network.modules():
+            if isinstance(module, _BatchNorm):
+                module.eval()
+
+        def squares(sample: Batch) -> dict[str, Tensor]:
+            gradients = objective.batch_gradients(sample, parameters)
+            return {name: gradient.double().square() for name, gradient in gradients.items()}
+
+        samples = [part for batch in objective.batches for part in split_batch(batch, num_samples(batch))]
+        diagonal = objective.mean(squares, parameters, samples, torch.float64)
+        return {name: p.detach().double().square() * diagonal[name] / 2 for name, p in parameters.items()}

@@ -1,0 +1,93 @@
+"""Numbers of each parameter, summed over batches, that outlast an interruption in a file."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from prunelit.pruning.objective import Batch
+from prunelit.pruning.parameters import Parameters
+
+SAVE_EVERY = 30.0
+"""Seconds between two saves."""
+
+
+class Partial:
+    """Sums over batches of one float64 number a parameter element, and how far they are.
+
+    Args:
+        parameters: whose elements are numbered.
+        file: where to save; None: nowhere. What lies there is taken up.
+    """
+
+    def __init__(self, parameters: Parameters, file: Path | None = None) -> None:
+        self.file, self.saved = file, time.monotonic()
+        self.num_batches = 0  # finished ones
+        self.total = _flat(parameters, 0.0)
+        self.current = _flat(parameters, torch.nan)  # of the batch under way; NaN is missing
+        if file is not None and file.exists():
+            state = torch.load(file, weights_only=True)
+            self.num_batches, self.total, self.current = state["batches"], state["total"], state["current"]
+
+    def missing(self, name: str) -> Tensor:
+        """Return the flat indices that the batch under way still lacks."""
+        return self.current[name].isnan().nonzero()[:, 0]
+
+    def put(self, name: str, indices: Tensor, values: Tensor) -> None:
+        """Note numbers of the batch under way; save them now and then."""
+        self.current[name][indices.cpu()] = values
+        if time.monotonic() - self.saved > SAVE_EVERY:
+            self.save()
+
+    def finish_batch(self, weight: float) -> None:
+        """Add the batch's numbers times ``weight``, and begin the next."""
+        for name, values in self.current.items():
+            self.total[name] += weight * values
+            values.fill_(torch.nan)
+        self.num_batches += 1
+
+    def save(self) -> None:
+        """Write the file in one step."""
+        self.saved = time.monotonic()
+        if self.file is not None:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            new = self.file.with_name(f"{self.file.name}.{os.getpid()}.new")
+            torch.save({"batches": self.num_batches, "total": self.total, "current": self.current}, new)
+            new.replace(self.file)
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Save if the block is left by an error or an interruption; remove the file if it is done."""
+        try:
+            yield
+        except BaseException:
+            self.save()
+            raise
+        if self.file is not None:
+            self.file.unlink(missing_ok=True)
+
+
+def fingerprint(network: nn.Module, parameters: Parameters, batches: Sequence[Batch]) -> str:
+    """Return a digest of all that scores depend on: weights, buffers, modes, what is prunable, batches."""
+    sha = hashlib.sha256()
+    tensors: Mapping[str, Any] = dict(network.named_parameters()) | dict(network.named_buffers())
+    modes = [(name, type(module).__name__, module.training) for name, module in network.named_modules()]
+    sha.update(repr((torch.__version__, modes, list(parameters), list(tensors))).encode())
+    for tensor in (*tensors.values(), *tree_leaves(batches)):
+        if isinstance(tensor, Tensor):
+            sha.update(repr((tensor.dtype, tensor.shape)).encode())
+            sha.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()
+
+
+def _flat(parameters: Parameters, value: float) -> dict[str, Tensor]:
+    return {name: torch.full((p.numel(),), value, dtype=torch.float64) for name, p in parameters.items()}
