@@ -16,6 +16,7 @@ from prunelit.pruning.criteria import Exact
 from prunelit.pruning.objective import Objective
 from prunelit.pruning.parameters import Selection
 from prunelit.pruning.rounds import Plan, prune
+from prunelit.request import BadRequest
 
 Batches = list[tuple[Tensor, Tensor]]
 Linear = Callable[..., nn.Linear]
@@ -279,3 +280,11 @@ def test_what_is_saved_serves_the_same_request_only(residual: nn.Module, images:
     residual.eval()
     prints.add(partial.fingerprint(residual, parameters, images))
     assert len(prints) == 6
+
+
+def test_a_cache_that_is_no_folder_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    for cache in (True, file):
+        with pytest.raises(BadRequest, match=r"pruner\.criterion\.cache=.*: allowed is a folder, or null"):
+            Exact(cache)  # type: ignore[arg-type]

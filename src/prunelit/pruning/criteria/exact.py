@@ -23,6 +23,7 @@ from prunelit.pruning.masks import Scores, count_all
 from prunelit.pruning.objective import Objective, num_samples
 from prunelit.pruning.parameters import Parameters
 from prunelit.pruning.partial import Partial, fingerprint
+from prunelit.request import BadRequest
 
 
 class Exact(Criterion):
@@ -38,6 +39,8 @@ class Exact(Criterion):
     needs = "batches"
 
     def __init__(self, cache: str | os.PathLike[str] | None = None) -> None:
+        if cache is not None and (not isinstance(cache, (str, os.PathLike)) or Path(cache).is_file()):
+            raise BadRequest("pruner.criterion.cache", cache, "a folder, or null")
         self.cache = None if cache is None else Path(cache)
 
     def scores(self, network: nn.Module, parameters: Parameters, objective: Objective | None) -> Scores:
