@@ -64,6 +64,13 @@ def test_exclude_by_module_by_name_and_by_wildcard(exclude: tuple[str, ...], lef
     assert list(Selection(exclude=exclude).of(Network())) == left
 
 
+def test_only_leaves_nothing_else_and_exclude_takes_from_it() -> None:
+    assert list(Selection(only=("fc", "body")).of(Network())) == WEIGHTS[1:]
+    assert list(Selection(only="body", exclude="*.deep", bias=True).of(Network())) == ["body.up.weight"]
+    with pytest.raises(BadRequest, match=r"pruner\.only=fc1: allowed is a pattern that matches one of stem"):
+        Selection(only=("fc1",)).of(Network())
+
+
 def test_exclude_names_whole_parts() -> None:
     """``layers.1`` is not ``layers.10``, and patterns mind upper and lower case."""
     network = nn.Sequential(*[nn.Linear(1, 1) for _ in range(11)])

@@ -26,16 +26,19 @@ class Selection:
     ``bias`` adds the biases of those layers, ``norm`` the weights of normalisation layers, both
     together the biases of normalisation layers too. ``exclude`` leaves out each parameter whose
     name, or the name of a module that holds it, matches one of the shell-style patterns
-    (``fc``, ``layers.0.*``, ``*.bias``).
+    (``fc``, ``layers.0.*``, ``*.bias``). ``only`` leaves out each that matches none of its patterns;
+    empty: none is left out.
     """
 
     bias: bool = False
     norm: bool = False
     exclude: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        patterns = (self.exclude,) if isinstance(self.exclude, str) else tuple(self.exclude)
-        object.__setattr__(self, "exclude", patterns)
+        for key in ("exclude", "only"):
+            patterns = getattr(self, key)
+            object.__setattr__(self, key, (patterns,) if isinstance(patterns, str) else tuple(patterns))
 
     def of(self, network: nn.Module) -> Parameters:
         """Return the prunable parameters of ``network`` by name; a shared one stands once.
@@ -56,8 +59,8 @@ class Selection:
         self._check_patterns(chosen)
         if not kept:
             raise BadRequest(
-                "pruner.exclude",
-                list(self.exclude),
+                "pruner.exclude" if self.exclude else "pruner.only",
+                list(self.exclude or self.only),
                 "a choice that leaves a Conv*d or Linear weight to prune",
             )
         return kept
@@ -70,14 +73,15 @@ class Selection:
         return False
 
     def _excluded(self, name: str) -> bool:
-        return any(_matches(name, pattern) for pattern in self.exclude)
+        wanted = not self.only or any(_matches(name, pattern) for pattern in self.only)
+        return not wanted or any(_matches(name, pattern) for pattern in self.exclude)
 
     def _check_patterns(self, chosen: Parameters) -> None:
-        for pattern in self.exclude:
-            if not any(_matches(name, pattern) for name in chosen):
-                raise BadRequest(
-                    "pruner.exclude", pattern, "a pattern that matches one of " + ", ".join(chosen)
-                )
+        for key in ("exclude", "only"):
+            for pattern in getattr(self, key):
+                if not any(_matches(name, pattern) for name in chosen):
+                    allowed = "a pattern that matches one of " + ", ".join(chosen)
+                    raise BadRequest(f"pruner.{key}", pattern, allowed)
 
 
 def _matches(name: str, pattern: str) -> bool:

@@ -5,6 +5,7 @@ from prunelit.pruning.criteria.exact import Exact
 from prunelit.pruning.criteria.fisher import Fisher
 from prunelit.pruning.criteria.grasp import GraSP
 from prunelit.pruning.criteria.hessian import Hessian
+from prunelit.pruning.criteria.karnin import Karnin
 from prunelit.pruning.criteria.lamp import LAMP
 from prunelit.pruning.criteria.mag import Mag
 from prunelit.pruning.criteria.rand import Rand
@@ -21,6 +22,7 @@ __all__ = [
     "Fisher",
     "GraSP",
     "Hessian",
+    "Karnin",
     "Mag",
     "Rand",
     "Std",

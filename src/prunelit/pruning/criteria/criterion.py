@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from torch import nn
 
@@ -20,9 +21,12 @@ class Criterion(ABC):
 
     Attributes:
         needs: ``nothing``; ``example``, the shape of an input; or ``batches``, data and a loss.
+        observes: when it looks at the training that comes before its scores: ``never``, after each
+            optimizer ``step``, or at the end of each ``epoch``.
     """
 
     needs: ClassVar[Literal["nothing", "example", "batches"]] = "nothing"
+    observes: Literal["never", "step", "epoch"] = "never"
 
     @abstractmethod
     def scores(self, network: nn.Module, parameters: Parameters, objective: Objective | None) -> Scores:
@@ -38,3 +42,16 @@ class Criterion(ABC):
         """Raise ValueError if what the criterion needs is missing."""
         if self.needs != "nothing" and objective is None:
             raise ValueError(f"{type(self).__name__} needs {self.needs}: pass an objective")
+
+    def begin(self, parameters: Parameters) -> None:
+        """Note the weights that training starts from; for a criterion that observes."""
+
+    def observe(self, parameters: Parameters, learning_rates: Mapping[str, float]) -> None:
+        """Look at the weights after a step or an epoch, and at the learning rate of each, by name."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what was observed so far; empty before :meth:`begin`. It rides along in checkpoints."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from what was observed."""
