@@ -5,6 +5,7 @@ import json
 import math
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -64,7 +65,9 @@ def rows(name: str) -> list[dict]:
 def planned(pruner: str) -> tuple[list[float | None], int]:
     """The densities and the epochs that a pruner's own config promises."""
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        cfg = compose("config", [f"pruner={pruner}", "compression=0.5", "epochs=2"])
+        cfg = compose("config", [f"pruner={pruner}", "epochs=2"])
+    if pruner in ("like", "nm"):
+        return [None], 2
     pruning = build_pruning(cfg, 0.5, None)
     densities = pruning.plan.targets(pruning.density) if pruning else [1.0]
     return densities, num_epochs(cfg, pruning)
@@ -72,7 +75,13 @@ def planned(pruner: str) -> tuple[list[float | None], int]:
 
 @pytest.mark.parametrize("pruner", sorted(path.stem for path in Path("conf/pruner").glob("*.yaml")))
 def test_every_pruner_leaves_a_whole_record(cli, pruner: str) -> None:
-    status, out, err = cli(f"pruner={pruner}", "compression=0.5", "epochs=2")
+    amount = ["compression=0.5"]
+    if pruner in ("like", "nm"):
+        # Another run's masks, or a pattern, decide how much is kept.
+        assert cli("pruner=mag", "compression=0.5", "name=other", *QUICK)[0] == 0
+        amount = [f"pruner.mask_from={only_folder().rename('other')}"] if pruner == "like" else []
+        shutil.rmtree("outputs")
+    status, out, err = cli(f"pruner={pruner}", "epochs=2", *amount)
     assert (status, err) == (0, [])
     found, folder = result(), only_folder()
     assert f"complete: {folder}" in out
@@ -80,6 +89,10 @@ def test_every_pruner_leaves_a_whole_record(cli, pruner: str) -> None:
     n = 6400 + 4 * 10000 + 1000
     targets, epochs = planned(pruner)
     kept = found["kept"] if targets[-1] is None else round(targets[-1] * n)
+    if pruner in ("like", "nm"):
+        kept = round(10**-0.5 * n) if pruner == "like" else n // 2
+    if pruner == "uniform":
+        kept = sum(round(10**-0.5 * size) for size in (6400, *[10000] * 4, 1000))
     assert (found["prunable"], found["kept"]) == (n, kept)
     assert found["density"] == kept / n
     assert found["sparsity"] == pytest.approx(1 - kept / n)
@@ -108,7 +121,8 @@ def test_every_pruner_leaves_a_whole_record(cli, pruner: str) -> None:
     metrics = rows("metrics.csv")
     assert [int(row["epoch"]) for row in metrics] == list(range(epochs))
     assert float(metrics[-1]["test_top1"]) == pytest.approx(found["top1"])
-    assert found["best_top1"] == pytest.approx(max(float(row["test_top1"]) for row in metrics))
+    final = [row for row in metrics if float(row["density"]) == found["density"]]
+    assert found["best_top1"] == pytest.approx(max(float(row["test_top1"]) for row in final))
     details = np.load(folder / "details.npz")
     confusion = details["confusion/test"]
     assert 100 * confusion.trace() / confusion.sum() == pytest.approx(found["top1"], abs=1e-3)
@@ -227,6 +241,93 @@ def test_every_option_of_pruning_reaches_it(cli) -> None:
     assert result()["rounds"] == 3
 
 
+def test_rounds_by_epoch_leave_the_published_sparsities(cli) -> None:
+    """10 % of what remains each round until 50 % is passed; the learning rate starts anew each time."""
+    schedule = ("scheduler=exponential", "scheduler.gamma=0.5", "pre_epochs=1", "epochs=0", "pruner.every=2")
+    assert cli("pruner=iterative", "sparsity=0.5", "logger=none", *schedule)[0] == 0
+    found = [float(row["sparsity_after"]) for row in rows("rounds.csv")]
+    assert [round(100 * s, 2) for s in found] == [10.00, 19.00, 27.10, 34.39, 40.95, 46.86, 52.17]
+    assert [int(row["epoch"]) for row in rows("rounds.csv")] == [1, 3, 5, 7, 9, 11, 13]
+    metrics = rows("metrics.csv")
+    assert len(metrics) == 15
+    assert [float(row["learning_rate"]) for row in metrics] == [0.001] + [0.001, 0.0005] * 7
+    last = rows("rounds.csv")[-1]
+    assert float(last["last_top1"]) == pytest.approx(result()["top1"])
+    assert float(last["best_top1"]) == pytest.approx(result()["best_top1"])
+
+
+@pytest.mark.parametrize(("target", "count", "sparsity"), [(0.75, 14, 77.12), (0.9, 22, 90.15)])
+def test_rounds_go_on_until_the_target_is_passed(cli, target: float, count: int, sparsity: float) -> None:
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        cfg = compose("config", ["pruner=iterative", f"sparsity={target}"])
+    pruning = build_pruning(cfg, None, target)
+    assert len(pruning.steps) == count
+    assert round(100 * (1 - pruning.steps[-1][1]), 2) == sparsity
+
+
+def test_lottery_rewinds_kept_weights_to_the_beginning(cli) -> None:
+    """With a learning rate of 0 in the last round, kept weights are those of the initialisation."""
+    more = ("pruner.share=0.5", "sparsity=0.5", "logger=none")
+    assert cli("pruner=rand", "compression=0", "epochs=0", "logger=none", "name=start")[0] == 0
+    assert cli("pruner=lottery", "epochs=2", "name=lottery", "optimizer.lr=1e-30", *more)[0] == 0
+    lottery, start = (load_file(folder / "weights.safetensors") for folder in folders())
+    masks = load_file(folders()[0] / "masks.safetensors")
+    for name, mask in masks.items():
+        assert torch.equal(lottery[name][mask], start[name][mask])
+
+
+def test_pruned_weights_may_grow_back(cli) -> None:
+    assert (
+        cli("pruner=std", "pruner.masked_gradient=false", "pruner.rounds=2", "epochs=0", "pre_epochs=1")[0]
+        == 0
+    )
+    for row in rows("rounds.csv"):
+        assert float(row["sparsity_after"]) > 0.2
+        assert float(row["sparsity_trained"]) < float(row["sparsity_after"])
+    weights = load_file(only_folder() / "weights.safetensors")
+    masks = load_file(only_folder() / "masks.safetensors")
+    assert all(torch.equal(weights[name] != 0, mask) for name, mask in masks.items())
+
+
+@pytest.mark.parametrize("pruner", ["iterative", "lottery", "std"])
+def test_rounds_interrupted_go_on_bit_for_bit(cli, monkeypatch, pruner: str) -> None:
+    from prunelit.training.module import Classifier
+
+    arguments = (f"pruner={pruner}", "sparsity=0.3", "epochs=3", "logger=none", "optimizer=momentum")
+    assert cli(*arguments, "name=whole")[0] == 0
+    step = Classifier.training_step
+
+    def broken(self, batch, batch_idx):
+        if self.current_epoch == 2 and batch_idx == 3:
+            raise RuntimeError("power cut")
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(Classifier, "training_step", broken)
+    assert cli(*arguments, "name=cut")[0] == 1
+    monkeypatch.setattr(Classifier, "training_step", step)
+    assert cli(*arguments, "name=cut")[0] == 0
+    cut, whole = folders()
+    assert (cut / "rounds.csv").read_text() == (whole / "rounds.csv").read_text()
+    for name in ("weights.safetensors", "masks.safetensors"):
+        one, other = load_file(cut / name), load_file(whole / name)
+        assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_pruning_after_training(cli) -> None:
+    assert cli("pruner=mag", "pruner.when=end", "compression=1", "epochs=2", "logger=none")[0] == 0
+    found = result()
+    assert found["kept"] == 4740
+    assert found["top1_after"] == pytest.approx(found["top1"])
+    assert found["top1_before"] == pytest.approx(float(rows("metrics.csv")[-1]["test_top1"]))
+    assert [row["density"] for row in rows("metrics.csv")] == ["1.0", "1.0"]
+
+
+@pytest.mark.parametrize("compression", [2.0, 3.0])
+def test_synflow_collapses_no_layer_of_the_default_network(cli, compression: float) -> None:
+    assert cli("pruner=synflow", f"compression={compression}", "epochs=0", "logger=none")[0] == 0
+    assert result()["collapsed"] == []
+
+
 def test_a_network_that_collapses_is_recorded(cli) -> None:
     assert cli("pruner=mag", "pruner.invert=true", "compression=3", "epochs=0", "logger=none")[0] == 0
     found = result()
@@ -248,6 +349,13 @@ REFUSED = [
     ("batch_size=0", "batch_size=0: allowed is an integer of 1 or more"),
     ("epochs=-1", "epochs=-1: allowed is an integer of 0 or more"),
     ("seed=x", "seed=x: allowed is an integer"),
+    ("pruner=like", "pruner.mask_from=: allowed is the folder of a complete run"),
+    (
+        "pruner=like pruner.mask_from=nowhere",
+        "pruner.mask_from=nowhere: allowed is the folder of a complete run",
+    ),
+    ("pruner=nm compression=1", "pruner.scope=2:4: allowed is neither compression nor sparsity beside it"),
+    ("pruner.rewind=begin", "pruner.rewind=begin: allowed is none, init"),
     ("label_smoothing=1", "label_smoothing=1: allowed"),
     ("name=../x", "name=../x: allowed is a name"),
     ("data=folder", "data.root=.*: .*allowed is a folder"),
@@ -262,7 +370,7 @@ REFUSED = [
     ("model.init=xavier", "model.init=xavier: allowed .*did you mean xavier_normal"),
     ("model=mlp model.width=0", "model.width=0: allowed"),
     ("pruner.schedule=cubik", "pruner.schedule=cubik: .*did you mean cubic"),
-    ("pruner.scope=tensor", "pruner.scope=tensor: allowed is one of global, layer"),
+    ("pruner.scope=tensor", "pruner.scope=tensor: allowed is one of .*global, layer"),
     ("pruner.exclude=[head]", "pruner.exclude=head: allowed is a pattern"),
     ("pruner=grasp pruner.criterion.temperature=0", "pruner.criterion.temperature=0: allowed"),
     ("trainer.accelerator=warp", "trainer.accelerator=warp: allowed is one of"),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
+from prunelit.pruning.allocation import erdos_renyi_densities, layer_masks, pattern_masks, pattern_of
 from prunelit.pruning.criteria.criterion import Criterion
 from prunelit.pruning.masks import (
     SCOPES,
@@ -40,7 +41,10 @@ class Plan:
         schedule: density after each round: ``exponential``, ``linear``, ``cubic``, or ``constant``:
             ``share`` of what remains each time, until the density is reached or passed.
         share: removed each round by the constant schedule.
-        scope: what competes: ``global``, all prunable parameters, or ``layer``, each tensor alone.
+        scope: what competes: ``global``, all prunable parameters; ``layer``, each tensor alone, all
+            at one density; ``erk``, each at its Erdos-Renyi density; ``like``, each at its own in
+            ``layer_densities``; or a pattern such as ``2:4``, which also decides the density.
+        layer_densities: a density for each tensor, for scope ``like``.
         train_mode: score in train mode (batch statistics, dropout) instead of eval mode.
         invert: keep the lowest scores instead of the highest.
         shuffle: move each layer's mask to random places within the layer, counts kept.
@@ -59,6 +63,7 @@ class Plan:
     reinitialize: bool = False
     threshold: float | None = None
     keep_at_least: int = 0
+    layer_densities: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.rounds, bool) or not isinstance(self.rounds, int) or self.rounds < 1:
@@ -70,11 +75,21 @@ class Plan:
             raise BadRequest("pruner.share", self.share, "a number between 0 and 1")
         if self.keep_at_least < 0:
             raise BadRequest("pruner.keep_at_least", self.keep_at_least, "an integer of 0 or more")
-        if self.scope not in SCOPES:
-            raise BadRequest("pruner.scope", self.scope, nearest(self.scope, SCOPES))
+        if self.scope not in (*SCOPES, "erk", "like") and pattern_of(self.scope) is None:
+            known = (*SCOPES, "erk", "like", "N:M such as 2:4")
+            raise BadRequest("pruner.scope", self.scope, nearest(str(self.scope), known))
+        if (self.scope == "like") != (self.layer_densities is not None):
+            allowed = "the folder of a complete run, together with pruner.scope=like"
+            raise BadRequest("pruner.mask_from", "" if self.layer_densities is None else "given", allowed)
+
+    @property
+    def decides_density(self) -> bool:
+        """Whether the plan itself says how much is kept."""
+        by_pattern = pattern_of(self.scope) is not None
+        return by_pattern or self.threshold is not None or self.layer_densities is not None
 
     def targets(self, density: float | None, start: float = 1.0) -> list[float | None]:
-        """Return the density after each round, from ``start`` down; None where the threshold decides."""
+        """Return the density after each round, from ``start`` down; None where the plan decides."""
         if density is None:
             return [None] * self.rounds
         if density >= start:
@@ -90,7 +105,15 @@ class Plan:
         if self.invert:
             scores = {name: -score for name, score in scores.items()}
         if density is not None:
-            return make_masks(scores, density, self.scope, previous, self.keep_at_least)
+            if self.scope != "erk":
+                return make_masks(scores, density, self.scope, previous, self.keep_at_least)
+            shapes = {name: score.shape for name, score in scores.items()}
+            densities = erdos_renyi_densities(shapes, density)
+            return layer_masks(scores, densities, previous, self.keep_at_least)
+        if self.layer_densities is not None:
+            return layer_masks(scores, self.layer_densities, previous, self.keep_at_least)
+        if (pattern := pattern_of(self.scope)) is not None:
+            return pattern_masks(scores, *pattern, previous)
         assert self.threshold is not None
         return threshold_masks(scores, self.threshold, previous, self.keep_at_least)
 
@@ -125,7 +148,7 @@ def prune(
     Args:
         network: any module; parameters are named as in ``named_parameters()``.
         criterion: gives the scores.
-        density: kept share of the prunable parameters, in [0, 1]; None: as ``plan.threshold`` decides.
+        density: kept share of the prunable parameters, in [0, 1]; None: as ``plan`` decides.
         selection: what is prunable.
         plan: rounds, schedule, scope and what follows.
         objective: batches, loss and example input; some criteria need none.

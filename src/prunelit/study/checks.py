@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from prunelit.request import BadRequest
-from prunelit.study.sweep.identity import requested, resolved
+from prunelit.study.sweep.identity import decides_density, requested, resolved
 
 COUNTS = {"epochs": 0, "pre_epochs": 0, "batch_size": 1}
 """Whole numbers and the least value of each."""
@@ -43,6 +43,8 @@ def check_amount(cfg: DictConfig) -> None:
         value = cfg[key]
         if value is not None and (not _is_number(value) or not 0 <= value < _LIMITS[key]):
             raise BadRequest(key, value, _ALLOWED[key])
+    if any(cfg[key] is not None for key in _LIMITS) and decides_density(cfg):
+        raise BadRequest("pruner.scope", cfg.pruner.scope, "neither compression nor sparsity beside it")
     compression, _ = requested(cfg)
     if compression is not None and not _is_number(compression):
         raise BadRequest("pruner.compression", compression, _ALLOWED["compression"])

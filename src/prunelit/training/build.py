@@ -15,8 +15,10 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from prunelit.pruning.criteria import Criterion
+from prunelit.pruning.masks import layer_densities
 from prunelit.request import BadRequest
 from prunelit.training.callback import Pruning
+from prunelit.training.checkpoints import read_masks
 from prunelit.training.data import ImageData
 from prunelit.training.module import Classifier
 from prunelit.training.progress import Progress
@@ -81,6 +83,16 @@ def build_optimizer(cfg: DictConfig, parameters: Iterable[nn.Parameter]) -> torc
     return optimizer
 
 
+def densities_of(run: str | None) -> dict[str, float] | None:
+    """Return the layer densities of a run's masks, given its folder or its ``masks.safetensors``."""
+    if run is None:
+        return None
+    path = Path(run) / "masks.safetensors" if Path(run).is_dir() else Path(run)
+    if not path.is_file():
+        raise BadRequest("pruner.mask_from", run, "the folder of a complete run, or its masks.safetensors")
+    return layer_densities(read_masks(path))
+
+
 def build_pruning(cfg: DictConfig, compression: float | None, sparsity: float | None) -> Pruning | None:
     """Return the pruning callback, None for the dense baseline."""
     if cfg.pruner.criterion is None:
@@ -88,7 +100,8 @@ def build_pruning(cfg: DictConfig, compression: float | None, sparsity: float | 
     criterion: Criterion = instantiate(cfg.pruner.criterion, _convert_="all")
     pruning: Pruning = build(
         cfg.pruner,
-        *("criterion", "compression"),
+        *("criterion", "compression", "mask_from"),
+        layer_densities=densities_of(cfg.pruner.mask_from),
         criterion=criterion,
         compression=compression,
         sparsity=sparsity,

@@ -18,6 +18,8 @@ from prunelit.pruning.masks import (
     apply_masks,
     apply_masks_to_gradients,
     attach,
+    attached,
+    bit_masks,
     count_all,
     density_of,
     detach,
@@ -82,8 +84,10 @@ class Pruning(Callback):
     ) -> None:
         self.selection, self.plan, self.sample, self.timing, self.retraining = distribute(options)
         self.criterion, self.network_name, self.seed = criterion, network, seed
-        by_threshold = self.plan.threshold is not None and compression is None and sparsity is None
-        self.density = None if by_threshold else target_density(compression, sparsity)
+        asked = compression is not None or sparsity is not None
+        self.density = (
+            target_density(compression, sparsity) if asked or not self.plan.decides_density else None
+        )
         self.asked = ("compression", compression or 0.0) if sparsity is None else ("sparsity", sparsity)
         self.steps = self.timing.steps(self.plan, self.density)
         self.masks: Masks = {}
@@ -92,6 +96,7 @@ class Pruning(Callback):
         self.num_rounds = self.num_done = 0
         self._hooks: list[RemovableHandle] = []
         self._held: Parameters = {}
+        self._held_masks: Masks = {}
         self._rewind_weights: dict[str, Tensor] = {}
         self._schedules: list[dict[str, Any]] = []
 
@@ -149,14 +154,13 @@ class Pruning(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
         """Zero the gradients of pruned weights; gradient clipping comes after and counts kept ones only."""
-        if self.masks and self.retraining.masked_gradient:
-            apply_masks_to_gradients(self._held, self.masks)
+        apply_masks_to_gradients(self._held, self._held_masks)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Let go of the optimizers."""
         for hook in self._hooks:
             hook.remove()
-        self._hooks, self._held = [], {}
+        self._hooks, self._held, self._held_masks = [], {}, {}
 
     def state_dict(self) -> dict[str, Any]:
         """Return masks, counts and what rewinding goes back to; they ride along in every checkpoint."""
@@ -208,19 +212,23 @@ class Pruning(Callback):
     def _hold(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Zero the pruned weights now and after every optimizer step, whatever the optimizer does."""
         root = self.network(pl_module)
-        self._held = dict(root.named_parameters())
-        self.masks = {name: mask.to(self._held[name].device) for name, mask in self.masks.items()}
+        self._held = parameters = dict(root.named_parameters(remove_duplicate=False))
+        self.masks = {name: mask.to(parameters[name].device) for name, mask in self.masks.items()}
         if not self.retraining.masked_gradient:
             # The next round chooses among all weights again.
             detach(root)
             return
         attach(root, self.masks)
-        apply_masks(self._held, self.masks)
+        # Masks that an earlier pruning left on other parameters are held as well.
+        every = {name: mask for name, mask in (attached(root) or {}).items() if name in parameters}
+        every = {name: mask.to(parameters[name].device) for name, mask in every.items()}
+        self._held_masks = bit_masks(parameters, every)
+        self._after_step()
         if not self._hooks:
             self._hooks = [o.register_step_post_hook(self._after_step) for o in trainer.optimizers]
 
     def _after_step(self, *_: Any) -> None:
-        apply_masks(self._held, self.masks)
+        apply_masks(self._held, self._held_masks)
 
     @property
     def current_density(self) -> float:

@@ -41,7 +41,12 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], Masks]:
     return dict(weights), {name: mask.bool() for name, mask in masks.items()}
 
 
-def _load(path: Path) -> dict[str, Any]:
+def read_masks(path: Path) -> Masks:
+    """Return the masks in a ``masks.safetensors`` file."""
+    return {name: mask.bool() for name, mask in _load(path, "pruner.mask_from").items()}
+
+
+def _load(path: Path, key: str = "checkpoint") -> dict[str, Any]:
     if path.suffix == ".safetensors":
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -49,14 +54,14 @@ def _load(path: Path) -> dict[str, Any]:
         try:
             return dict(load_file(path))
         except SafetensorError as error:
-            raise BadRequest("checkpoint", path, KINDS, f"it cannot be read ({error})") from error
+            raise BadRequest(key, path, KINDS, f"it cannot be read ({error})") from error
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
         reason = str(error).strip().split("\n")[0].split(". ")[0]
-        raise BadRequest("checkpoint", path, KINDS, f"it cannot be read ({reason})") from error
+        raise BadRequest(key, path, KINDS, f"it cannot be read ({reason})") from error
     if not isinstance(content, dict):
-        raise BadRequest("checkpoint", path, KINDS, f"it holds a {type(content).__name__}")
+        raise BadRequest(key, path, KINDS, f"it holds a {type(content).__name__}")
     return content
 
 

@@ -114,6 +114,7 @@ class Measurements(Callback):
         kept_weights = {name: p[pruning.masks[name]] for name, p in parameters.items()}
         self._note_weights(trainer, "weights_after_pruning", kept_weights)
         self.top1_after = test_top1(trainer, pl_module)
+        self._learning_rate = float(trainer.optimizers[0].param_groups[0]["lr"])
         self.rounds.append(
             {
                 "round": len(self.rounds) + 1,

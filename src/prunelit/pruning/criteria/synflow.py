@@ -4,8 +4,10 @@ Tanaka, Kunin, Yamins and Ganguli, Pruning neural networks without any data by i
 conserving synaptic flow, https://arxiv.org/abs/2006.05467
 
 R is the sum of the outputs for an input of ones, when every parameter is replaced by its absolute
-value. Batch normalisation runs in eval mode with its running mean taken as 0, so that it is a
-positive scaling; in a fresh network that is the identity.
+value, and biases that are not prunable are left out, as in the paper: flow that enters by them
+starves the layers before, which may then empty. ``biases=True`` counts them, as published code
+does; without biases both are the same. Batch normalisation runs in eval mode with its running mean
+taken as 0, so that it is a positive scaling; in a fresh network that is the identity.
 
 R is a product over layers and leaves float32 in deep networks, so it is computed in float64 on
 copies of the parameters: the network itself is not touched. Where R nears the ends of float64
@@ -25,6 +27,7 @@ from torch.func import functional_call
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from prunelit.pruning.criteria.criterion import Criterion
+from prunelit.pruning.linearize import linearized
 from prunelit.pruning.masks import Scores
 from prunelit.pruning.objective import Objective
 from prunelit.pruning.parameters import Parameters
@@ -35,12 +38,15 @@ class SynFlow(Criterion):
 
     needs = "example"
 
+    def __init__(self, biases: bool = False) -> None:
+        self.biases = biases
+
     def scores(self, network: nn.Module, parameters: Parameters, objective: Objective | None) -> Scores:
         """Return ``|w| * dR/d|w|`` in float64."""
         assert objective is not None
         network.eval()
         example = objective.example()
-        tensors, chosen = _linearized(network, parameters)
+        tensors, chosen = linearized(network, parameters, self.biases)
 
         def flow(scale: float) -> Tensor:
             ones = tree_map_only(Tensor, lambda tensor: _filled(tensor, scale), example)
@@ -56,19 +62,6 @@ class SynFlow(Criterion):
             name: torch.zeros_like(w) if gradient is None else (w * gradient).detach()
             for name, w, gradient in zip(parameters, chosen, gradients, strict=True)
         }
-
-
-def _linearized(network: nn.Module, parameters: Parameters) -> tuple[dict[str, Tensor], list[Tensor]]:
-    """Return float64 copies, parameters as absolute values and running means as 0; and the prunable ones."""
-    # By object: a shared parameter may be prunable under another name than its first.
-    copies = {p: p.detach().to(torch.float64).abs_() for p in network.parameters()}
-    chosen = [copies[p].requires_grad_() for p in parameters.values()]
-    tensors = {n: copies[p] for n, p in network.named_parameters()}
-    for name, buffer in network.named_buffers():
-        if buffer.is_floating_point():
-            mean = name.rpartition(".")[2] == "running_mean"
-            tensors[name] = torch.zeros_like(buffer, dtype=torch.float64) if mean else buffer.double()
-    return tensors, chosen
 
 
 def _power_of_two(total: Tensor, flow: Callable[[float], Tensor]) -> float:

@@ -52,14 +52,22 @@ def requested(cfg: DictConfig) -> tuple[Any, Any]:
     if cfg.pruner.criterion is None:
         return 0.0, None
     if cfg.compression is None and cfg.sparsity is None:
-        return cfg.pruner.compression, None
+        return None if decides_density(cfg) else cfg.pruner.compression, None
     return cfg.compression, cfg.sparsity
+
+
+def decides_density(cfg: DictConfig) -> bool:
+    """Whether the pruner's scope settles the density by itself: N:M, or like another run's masks."""
+    scope = str(cfg.pruner.scope)
+    return ":" in scope or scope == "like"
 
 
 def slug(cfg: DictConfig) -> str:
     """Return the readable name of a run's folder, such as ``digits-fc-synflow-c0.5-seed0-1a2b3c4d5e``."""
     compression, sparsity = requested(cfg)
-    amount = f"c{compression}" if sparsity is None else f"s{sparsity}"
+    amount = f"s{sparsity}" if compression is None else f"c{compression}"
+    if compression is None and sparsity is None:
+        amount = str(cfg.pruner.scope) if decides_density(cfg) else f"t{cfg.pruner.threshold}"
     parts = [cfg.data.name, cfg.model.name, cfg.pruner.name, amount, f"seed{cfg.seed}"]
     readable = re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join(map(str, parts)))
     return f"{readable[:80]}-{config_hash(cfg)}"
