@@ -48,7 +48,7 @@ def test_four_weights_in_three_steps(per: str) -> None:
 
 def test_each_change_is_divided_by_the_rate_of_its_own_step() -> None:
     """Weight a: 1 / 1 + 4 / 0.5 + 1 / 0.25 = 13, times 3 / 2; weight b: 1 + 0 + 36 = 37, times 1 / 2."""
-    scores = observed(Karnin(), [way[:2] + [1.0] for way in WAYS], [1.0, 0.5, 0.25])
+    scores = observed(Karnin(), [[*way[:2], 1.0] for way in WAYS], [1.0, 0.5, 0.25])
     assert torch.allclose(scores["weight"], torch.tensor([[1, 18.5 / 19.5, 0]], dtype=torch.float64))
 
 

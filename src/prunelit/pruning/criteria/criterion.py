@@ -44,14 +44,17 @@ class Criterion(ABC):
             raise ValueError(f"{type(self).__name__} needs {self.needs}: pass an objective")
 
     def begin(self, parameters: Parameters) -> None:
-        """Note the weights that training starts from; for a criterion that observes."""
+        """Note the weights that training starts from."""
+        raise NotImplementedError(f"{type(self).__name__} observes nothing")
 
     def observe(self, parameters: Parameters, learning_rates: Mapping[str, float]) -> None:
         """Look at the weights after a step or an epoch, and at the learning rate of each, by name."""
+        raise NotImplementedError(f"{type(self).__name__} observes nothing")
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what was observed so far; empty before :meth:`begin`. It rides along in checkpoints."""
+        """Return what was observed since :meth:`begin`, empty before it. It rides along in checkpoints."""
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from what was observed."""
+        assert not state_dict, f"{type(self).__name__} observes nothing"

@@ -1,4 +1,4 @@
-"""Karnin: sensitivity gathered while training, score(w) = sum over n of [dw(n)]^2 * w_f / (eta * (w_f - w_i)).
+"""Karnin: sensitivity gathered in training, score(w) = sum over n of [dw(n)]^2 * w_f / (eta * (w_f - w_i)).
 
 Karnin, A simple procedure for pruning back-propagation trained neural networks, IEEE Transactions on
 Neural Networks 1(2), 239-242, https://doi.org/10.1109/72.80236; repeated by Khanal, Examining the Effects
