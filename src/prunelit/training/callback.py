@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
@@ -23,12 +23,13 @@ from prunelit.pruning.masks import (
     count_all,
     density_of,
     detach,
-    digest,
 )
 from prunelit.pruning.parameters import Parameters
 from prunelit.pruning.rounds import Outcome, check_density, prune
 from prunelit.request import BadRequest, nearest
-from prunelit.training.options import distribute, target_density
+from prunelit.training.observation import Observation
+from prunelit.training.options import distribute, listed_thresholds, target_density
+from prunelit.training.peers import agreed, forget_best, tell
 from prunelit.training.retraining import restart_schedules, rewind, schedule_states, snapshot
 from prunelit.training.scoring import build_objective, undisturbed
 
@@ -53,11 +54,11 @@ class Pruning(Callback):
             carry the names of this part's ``named_parameters()``.
         seed: of the scoring data and of random scores.
         options: fields of :class:`~prunelit.pruning.rounds.Plan` (``rounds``, ``schedule``, ``scope``,
-            ``train_mode``, ``invert``, ``shuffle``, ``reinitialize``, ``threshold``, ...),
+            ``train_mode``, ``invert``, ``shuffle``, ``reinitialize``, ``threshold`` or a list, ...),
             :class:`~prunelit.training.timing.Timing` (``when``, ``pre_epochs``, ``every``),
             :class:`~prunelit.training.retraining.Retraining` (``rewind``, ``restart_schedule``,
             ``masked_gradient``),
-            :class:`~prunelit.pruning.parameters.Selection` (``bias``, ``norm``, ``exclude``) and
+            :class:`~prunelit.pruning.parameters.Selection` (``bias``, ``norm``, ``exclude``, ``only``) and
             :class:`~prunelit.training.scoring.Sample` (``samples_per_class``, ``batches``,
             ``batch_size``).
 
@@ -68,6 +69,8 @@ class Pruning(Callback):
         num_rounds: score-and-mask rounds done so far.
         steps: what each pruning does: its plan and the density it ends with.
         num_done: prunings done so far.
+        thresholds: those that are tried one by one on the network to be pruned, if a list of them was
+            given as ``threshold``; the first is the one that holds.
     """
 
     state_key = "prunelit.Pruning"
@@ -82,6 +85,7 @@ class Pruning(Callback):
         seed: int = 0,
         **options: Any,
     ) -> None:
+        self.thresholds = listed_thresholds(options)
         self.selection, self.plan, self.sample, self.timing, self.retraining = distribute(options)
         self.criterion, self.network_name, self.seed = criterion, network, seed
         asked = compression is not None or sparsity is not None
@@ -99,6 +103,8 @@ class Pruning(Callback):
         self._held_masks: Masks = {}
         self._rewind_weights: dict[str, Tensor] = {}
         self._schedules: list[dict[str, Any]] = []
+        self._observation: Observation | None = None
+        self._epochs_before = 0  # those that a resumed run has behind it
 
     @property
     def done(self) -> bool:
@@ -127,12 +133,17 @@ class Pruning(Callback):
             self.check(self.network(pl_module))
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take hold of a resumed network; with no epochs to come, prune now."""
+        """Take hold of a resumed network, let the criterion begin; with no epochs to come, prune now."""
         # The states of a resumed run are restored after this hook: these are those of the beginning.
         self._schedules = schedule_states(trainer)
         if self.masks:
             self._hold(trainer, pl_module)
-        if trainer.max_epochs == 0:
+        if not self.done:
+            parameters = self.selection.of(self.network(pl_module))
+            self._observation = Observation(self.criterion, parameters, trainer.optimizers)
+        # Lightning skips a training that has no epoch left, and its end with it.
+        trained = self.timing.when == "end" and self._epochs_before == trainer.max_epochs
+        if trainer.max_epochs == 0 or trained:
             trainer.fit_loop.setup_data()
             while not self.done:
                 self.prune(trainer, pl_module)
@@ -144,6 +155,11 @@ class Pruning(Callback):
             self._rewind_weights = snapshot(self.network(pl_module))
         if not self.done and self.timing.due(epoch, self.num_done):
             self.prune(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Let the criterion observe the epoch."""
+        if self._observation:
+            self._observation.epoch_ended()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Prune after training, if that is the moment."""
@@ -161,11 +177,14 @@ class Pruning(Callback):
         for hook in self._hooks:
             hook.remove()
         self._hooks, self._held, self._held_masks = [], {}, {}
+        self._stop_observing()
 
     def state_dict(self) -> dict[str, Any]:
         """Return masks, counts and what rewinding goes back to; they ride along in every checkpoint."""
         counts = {name: getattr(self, name) for name in ("seconds", "num_rounds", "num_done")}
-        return {"masks": dict(self.masks), "rewind_weights": dict(self._rewind_weights), **counts}
+        observed = self.criterion.state_dict() if self._observation else {}
+        rewind_weights = dict(self._rewind_weights)
+        return {"masks": dict(self.masks), "rewind_weights": rewind_weights, "observed": observed, **counts}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
@@ -173,13 +192,23 @@ class Pruning(Callback):
         self._rewind_weights = dict(state_dict["rewind_weights"])
         for name in ("seconds", "num_rounds", "num_done"):
             setattr(self, name, state_dict[name])
+        if state_dict["observed"]:
+            self.criterion.load_state_dict(state_dict["observed"])
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Note how many epochs the run has behind it: the trainer learns that only after ``on_fit_start``."""
+        if "loops" in checkpoint:
+            progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]
+            self._epochs_before = progress["current"]["processed"]
 
     # What: one pruning.
 
     def prune(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Do the next pruning now: score, mask, hold, and make ready for retraining."""
         plan, density = self.steps[self.num_done]
-        _tell(trainer, "on_before_pruning", pl_module, self)
+        tell(trainer, "on_before_pruning", pl_module, self)
         start = time.perf_counter()
         root = self.network(pl_module)
         with undisturbed(pl_module, root):
@@ -206,8 +235,12 @@ class Pruning(Callback):
         if self.retraining.restart_schedule:
             restart_schedules(trainer, self._schedules)
         self._hold(trainer, pl_module)
-        _forget_best(trainer)
-        _tell(trainer, "on_after_pruning", pl_module, self)
+        if self.done:
+            self._stop_observing()
+        elif self._observation:
+            self._observation.begin_again()
+        forget_best(trainer)
+        tell(trainer, "on_after_pruning", pl_module, self)
 
     def _hold(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Zero the pruned weights now and after every optimizer step, whatever the optimizer does."""
@@ -227,6 +260,11 @@ class Pruning(Callback):
         if not self._hooks:
             self._hooks = [o.register_step_post_hook(self._after_step) for o in trainer.optimizers]
 
+    def _stop_observing(self) -> None:
+        if self._observation:
+            self._observation.close()
+            self._observation = None
+
     def _after_step(self, *_: Any) -> None:
         apply_masks(self._held, self._held_masks)
 
@@ -238,33 +276,3 @@ class Pruning(Callback):
         if self.retraining.masked_gradient or not self._held:
             return density_of(self.masks)
         return density_of({name: self._held[name] != 0 for name in self.masks})
-
-
-def agreed(trainer: pl.Trainer, masks: Masks) -> Masks:
-    """Return the masks of rank 0 on every rank.
-
-    Raises:
-        RuntimeError: a rank did not get what rank 0 sent.
-    """
-    devices = {name: mask.device for name, mask in masks.items()}
-    sent = trainer.strategy.broadcast({name: mask.cpu() for name, mask in masks.items()})
-    if digest(sent) != trainer.strategy.broadcast(digest(masks)):
-        raise RuntimeError(f"rank {trainer.global_rank} holds other masks than rank 0")
-    return {name: mask.to(devices[name]) for name, mask in sent.items()}
-
-
-def _tell(trainer: pl.Trainer, event: str, pl_module: pl.LightningModule, pruning: Pruning) -> None:
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        listener = getattr(callback, event, None)
-        if listener is not None:
-            listener(trainer, pl_module, pruning)
-
-
-def _forget_best(trainer: pl.Trainer) -> None:
-    """Let every monitoring checkpoint start anew: a best from before the pruning is none of this density."""
-    for checkpoint in trainer.checkpoint_callbacks:
-        if isinstance(checkpoint, ModelCheckpoint) and checkpoint.monitor is not None:
-            checkpoint.best_k_models = {}
-            checkpoint.best_model_score = checkpoint.current_score = None
-            checkpoint.kth_value = None  # type: ignore[assignment]
-            checkpoint.best_model_path = checkpoint.kth_best_model_path = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
@@ -39,15 +40,32 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
+def listed_thresholds(options: dict[str, Any]) -> tuple[float, ...]:
+    """Return the thresholds if ``options["threshold"]`` lists several, and leave the first in their place.
+
+    Raises:
+        BadRequest: not finite numbers; a list where several rounds follow each other.
+    """
+    asked = options.get("threshold")
+    if asked is None:
+        return ()
+    several = isinstance(asked, Iterable) and not isinstance(asked, str)
+    listed = list(asked) if several else [asked]
+    if not listed or not all(_is_number(value) and math.isfinite(value) for value in listed):
+        raise BadRequest("pruner.threshold", asked, "a number, or a list of numbers, or null")
+    options["threshold"] = listed[0]
+    if not several:
+        return ()
+    if options.get("when") == "epoch" or options.get("rounds", 1) != 1:
+        raise BadRequest("pruner.threshold", asked, "one number", "a list is for a single pruning")
+    return tuple(listed)
+
+
 Options = tuple[Selection, Plan, Sample, Timing, Retraining]
 
 
 def distribute(options: dict[str, Any]) -> Options:
     """Give each option to the dataclass that has a field of its name."""
-    if isinstance(options.get("exclude"), str):
-        options["exclude"] = (options["exclude"],)
-    if isinstance(options.get("exclude"), Iterable):
-        options["exclude"] = tuple(options["exclude"])
     kinds = (Selection, Plan, Sample, Timing, Retraining)
     known = {f.name for kind in kinds for f in fields(kind)}
     for key in options:

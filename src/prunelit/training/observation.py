@@ -1,0 +1,57 @@
+"""Show a criterion the training that comes before its scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+
+from prunelit.pruning.criteria import Criterion
+from prunelit.pruning.parameters import Parameters
+
+
+class Observation:
+    """Calls ``criterion.observe`` after each optimizer step or epoch, as ``criterion.observes`` says.
+
+    The criterion begins with the weights as they are, or goes on where a checkpoint left it.
+    """
+
+    def __init__(self, criterion: Criterion, parameters: Parameters, optimizers: list[Optimizer]) -> None:
+        self.criterion, self.parameters, self.optimizers = criterion, parameters, optimizers
+        self._hooks: list[RemovableHandle] = []
+        if criterion.observes != "never" and not criterion.state_dict():
+            criterion.begin(parameters)
+        if criterion.observes == "step":
+            self._hooks = [optimizer.register_step_post_hook(self._look) for optimizer in optimizers]
+
+    def epoch_ended(self) -> None:
+        """Show the weights at the end of an epoch, before the learning rate changes."""
+        if self.criterion.observes == "epoch":
+            self._look()
+
+    def begin_again(self) -> None:
+        """Begin with the weights as they are."""
+        if self.criterion.observes != "never":
+            self.criterion.begin(self.parameters)
+
+    def close(self) -> None:
+        """Let go of the optimizers."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+
+    def _look(self, *_: Any) -> None:
+        self.criterion.observe(self.parameters, learning_rates(self.parameters, self.optimizers))
+
+
+def learning_rates(parameters: Parameters, optimizers: Iterable[Optimizer]) -> dict[str, float]:
+    """Return the learning rate of each parameter by name, 0 for one that no optimizer has."""
+    rates = {
+        id(parameter): float(group["lr"])
+        for optimizer in optimizers
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    return {name: rates.get(id(parameter), 0.0) for name, parameter in parameters.items()}
