@@ -18,10 +18,12 @@ if TYPE_CHECKING:
         GraSP,
         Hessian,
         Karnin,
+        L1Filter,
         Mag,
         Rand,
         SynFlow,
         Taylor,
+        ThiNet,
     )
     from prunelit.pruning.objective import Objective
     from prunelit.pruning.parameters import Selection
@@ -36,8 +38,10 @@ _HOMES = {
     "Fisher": "prunelit.pruning.criteria",
     "Hessian": "prunelit.pruning.criteria",
     "Karnin": "prunelit.pruning.criteria",
+    "L1Filter": "prunelit.pruning.criteria",
     "LAMP": "prunelit.pruning.criteria",
     "Taylor": "prunelit.pruning.criteria",
+    "ThiNet": "prunelit.pruning.criteria",
     "GraSP": "prunelit.pruning.criteria",
     "Mag": "prunelit.pruning.criteria",
     "Rand": "prunelit.pruning.criteria",
@@ -61,6 +65,7 @@ __all__ = [
     "GraSP",
     "Hessian",
     "Karnin",
+    "L1Filter",
     "Mag",
     "Objective",
     "Plan",
@@ -70,6 +75,7 @@ __all__ = [
     "Std",
     "SynFlow",
     "Taylor",
+    "ThiNet",
     "prune",
 ]
 

@@ -64,7 +64,8 @@ def make_masks(
     if scope == "global":
         return _keep_highest(scores, density, previous)
     if scope == "layer":
-        return {n: _keep_highest({n: s}, density, {n: previous[n]})[n] for n, s in scores.items()}
+        masks = {n: _keep_highest({n: s}, density, {n: previous[n]})[n] for n, s in scores.items()}
+        return {n: mask | best[n] for n, mask in masks.items()} if keep_at_least else masks
     raise BadRequest("pruner.scope", scope, "one of " + ", ".join(SCOPES))
 
 

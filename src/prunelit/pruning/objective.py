@@ -36,6 +36,7 @@ class Objective:
         head: where a batch is a tuple that starts with the network's only input, and the loss is
             taken on its output: maps output and batch to the mean loss, in float64 if it can.
             It lets ``Exact`` run only what follows a layer; None: it runs ``loss`` as a whole.
+        first: a batch that every process has, where ``batches`` may hold none; None: it holds some.
     """
 
     loss: Callable[[Batch], Tensor]
@@ -43,6 +44,7 @@ class Objective:
     inputs: tuple[Any, ...]
     sum_over_ranks: Callable[[Tensor], Tensor] = _identity
     head: Callable[[Tensor, Batch], Tensor] | None = None
+    first: Batch | None = None
 
     @classmethod
     def of_classifier(
@@ -109,6 +111,11 @@ class Objective:
     def example(self) -> tuple[Any, ...]:
         """Return the network's inputs cut to one sample."""
         return tree_map_only(Tensor, lambda tensor: tensor[:1] if tensor.ndim else tensor, self.inputs)
+
+    def one_sample(self) -> Batch:
+        """Return the first batch cut to its first sample."""
+        batch = self.batches[0] if self.first is None else self.first
+        return _cut(batch, num_samples(batch), slice(0, 1))
 
 
 def num_samples(batch: Batch) -> int:

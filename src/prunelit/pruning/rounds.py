@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
@@ -29,6 +29,7 @@ from prunelit.pruning.objective import Objective
 from prunelit.pruning.parameters import Parameters, Selection
 from prunelit.pruning.preserve import preserved, random_state
 from prunelit.pruning.schedules import SCHEDULES, constant, rounds_to_reach
+from prunelit.pruning.units import Groups
 from prunelit.request import BadRequest, nearest
 
 
@@ -145,6 +146,9 @@ def prune(
     ``plan.reinitialize``), gradients, buffers, modes and the random state are as before, and if
     anything raises, all of it is.
 
+    A criterion of whole filters keeps ``round(density * units)`` units of each layer that it prunes,
+    whatever ``plan.scope``; biases and normalisation are prunable then, whatever ``selection``.
+
     Args:
         network: any module; parameters are named as in ``named_parameters()``.
         criterion: gives the scores.
@@ -160,6 +164,9 @@ def prune(
         ValueError: the criterion needs an objective and there is none.
         NonFiniteScores: the criterion gave NaN or infinity.
     """
+    if criterion.unit == "filter":
+        selection = replace(selection, bias=True, norm=True)
+        plan = replace(plan, scope="layer", layer_densities=None)
     parameters = selection.of(network)
     if density is not None:
         check_density(density, count_all(parameters))
@@ -168,14 +175,15 @@ def prune(
     masks, scores, densities = start, Scores(), []
     with random_state(seed):
         with preserved(network):
+            groups = criterion.groups(network, parameters, objective)
             network.train(plan.train_mode)
             for target in plan.targets(density, density_of(start)):
                 apply_masks(parameters, masks)
                 scores = criterion.scores(network, parameters, objective)
-                masks = plan.masks(scores, target, masks)
+                masks = _choose(plan, scores, target, masks, groups)
                 densities.append(density_of(masks))
         if plan.shuffle:
-            masks = shuffle_within_layers(masks, among=start)
+            masks = _shuffled(masks, start, groups)
         if agree:
             masks = agree(masks)
         if plan.reinitialize:
@@ -183,7 +191,27 @@ def prune(
     assert count_all(masks) == count_all(parameters)
     attach(network, masks)
     apply_masks(*_all_masked(network))
+    if not plan.reinitialize:
+        criterion.adjust(network, masks)
     return Outcome(masks, scores, densities)
+
+
+def _choose(
+    plan: Plan, scores: Scores, density: float | None, previous: Masks, groups: Groups | None
+) -> Masks:
+    """Return the masks of one round, by single weights or by groups."""
+    if groups is None:
+        return plan.masks(scores, density, previous)
+    competing = groups.gather(scores)
+    kept = plan.masks(competing, density, groups.alive(previous)) if competing else {}
+    return groups.spread(kept, previous)
+
+
+def _shuffled(masks: Masks, start: Masks, groups: Groups | None) -> Masks:
+    """Return masks that keep as much of each layer elsewhere."""
+    if groups is None:
+        return shuffle_within_layers(masks, among=start)
+    return groups.spread(shuffle_within_layers(groups.alive(masks), among=groups.alive(start)), start)
 
 
 def starting_masks(network: nn.Module, parameters: Parameters) -> Masks:

@@ -28,7 +28,7 @@ from prunelit.pruning.parameters import Parameters
 from prunelit.pruning.rounds import Outcome, check_density, prune
 from prunelit.request import BadRequest, nearest
 from prunelit.training.observation import Observation
-from prunelit.training.options import distribute, listed_thresholds, target_density
+from prunelit.training.options import distribute, for_filters, listed_thresholds, target_density
 from prunelit.training.peers import agreed, forget_best, tell
 from prunelit.training.retraining import restart_schedules, rewind, schedule_states, snapshot
 from prunelit.training.scoring import build_objective, undisturbed
@@ -85,6 +85,7 @@ class Pruning(Callback):
         seed: int = 0,
         **options: Any,
     ) -> None:
+        options = for_filters(options) if criterion.unit == "filter" else options
         self.thresholds = listed_thresholds(options)
         self.selection, self.plan, self.sample, self.timing, self.retraining = distribute(options)
         self.criterion, self.network_name, self.seed = criterion, network, seed

@@ -61,6 +61,23 @@ def listed_thresholds(options: dict[str, Any]) -> tuple[float, ...]:
     return tuple(listed)
 
 
+WHOLE = {"scope": "layer", "bias": True, "norm": True}
+"""What holds where whole filters are pruned."""
+
+
+def for_filters(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of a criterion of whole filters.
+
+    Raises:
+        BadRequest: an option that would leave a part of a filter, or let layers compete.
+    """
+    why = "whole filters go with all their parts, a share a layer"
+    for key, value in WHOLE.items():
+        if options.get(key, value) != value:
+            raise BadRequest(f"pruner.{key}", options[key], str(value).lower(), why)
+    return {**options, **WHOLE}
+
+
 Options = tuple[Selection, Plan, Sample, Timing, Retraining]
 
 

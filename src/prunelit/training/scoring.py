@@ -78,7 +78,7 @@ def build_objective(
         # Ranks share the batches; gradients are summed over ranks before anything is made of them.
         own = batches[trainer.global_rank :: trainer.world_size]
         head = getattr(pl_module, "pruning_head", None)
-        return Objective(loss, own, (), partial(trainer.strategy.reduce, reduce_op="sum"), head)
+        return Objective(loss, own, (), partial(trainer.strategy.reduce, reduce_op="sum"), head, batches[0])
     return Objective(loss, batches, network_inputs(pl_module, root, loss, batches[0]))
 
 

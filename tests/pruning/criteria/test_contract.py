@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from prunelit.pruning import criteria
 from prunelit.pruning.criteria import Criterion
-from prunelit.pruning.masks import Masks, Scores, attached, count_all, count_kept
+from prunelit.pruning.masks import Masks, Scores, attached, count_all, count_kept, full_masks
 from prunelit.pruning.objective import Objective
 from prunelit.pruning.parameters import Parameters, Selection
 from prunelit.pruning.preserve import random_state
@@ -47,6 +47,21 @@ def every(function: Callable[..., None]) -> Callable[..., None]:
     return pytest.mark.parametrize(
         "criterion", [found() for found in CRITERIA], ids=lambda c: type(c).__name__
     )(function)
+
+
+def check_counts(
+    criterion: Criterion, network: nn.Module, objective: Objective, masks: Masks, density: float
+) -> None:
+    """Exactly the right number is kept: of all weights, or of each layer's units, which go as wholes."""
+    if criterion.unit == "weight":
+        assert count_kept(masks) == round(density * count_all(masks))
+        return
+    groups = criterion.groups(network, {n: network.get_parameter(n) for n in masks}, objective)
+    assert groups is not None
+    kept = groups.alive(masks)
+    for name, mask in kept.items():
+        assert int(mask.sum()) == round(density * mask.numel()), name
+    assert equal(masks, groups.spread(kept, full_masks(masks)))
 
 
 def follow(objective: Objective, network: nn.Module) -> Objective:
@@ -145,7 +160,7 @@ def test_nothing_but_the_pruned_weights_changes(
     plan = Plan(rounds=2, train_mode=train_mode)
     outcome = prune(network, criterion, 0.3, plan=plan, objective=objective)
     before.check(network, outcome.masks)
-    assert count_kept(outcome.masks) == round(0.3 * count_all(outcome.masks))
+    check_counts(criterion, network, objective, outcome.masks, 0.3)
 
 
 @kinds
@@ -176,7 +191,9 @@ def test_everything_is_restored_when_the_criterion_raises(
     assert attached(network) is None
 
 
-@every
+@pytest.mark.parametrize(
+    "criterion", [found() for found in CRITERIA if found.unit == "weight"], ids=lambda c: type(c).__name__
+)
 def test_exact_counts_at_compressions_0_to_4(criterion: Criterion, make: Make) -> None:
     network, objective = make("large")
     scores = prune(network, criterion, 1.0, objective=objective).scores
@@ -202,8 +219,8 @@ def test_exact_counts_when_all_weights_are_zero(criterion: Criterion, scope: str
     for parameter in network.parameters():
         parameter.data.zero_()
     masks = prune(network, criterion, 0.125, plan=Plan(3, scope=scope), objective=objective).masks
-    if scope == "global":
-        assert count_kept(masks) == round(0.125 * count_all(masks))
+    if scope == "global" or criterion.unit == "filter":
+        check_counts(criterion, network, objective, masks, 0.125)
     else:
         assert all(int(mask.sum()) == round(0.125 * mask.numel()) for mask in masks.values())
 
@@ -234,7 +251,7 @@ def test_a_second_pruning_only_shrinks_copies_too(criterion: Criterion, kind: st
     for again in (network, twin):
         second = prune(again, criterion, 0.1, objective=follow(objective, again), seed=1).masks
         assert only_shrinks(second, first)
-        assert count_kept(second) == round(0.1 * count_all(second))
+        check_counts(criterion, again, follow(objective, again), second, 0.1)
         third = prune(again, criterion, 0.9, objective=follow(objective, again), seed=2).masks
         assert equal(third, second)
 

@@ -8,9 +8,10 @@ from typing import Any, ClassVar, Literal
 
 from torch import nn
 
-from prunelit.pruning.masks import Scores
+from prunelit.pruning.masks import Masks, Scores
 from prunelit.pruning.objective import Objective
 from prunelit.pruning.parameters import Parameters
+from prunelit.pruning.units import Groups
 
 
 class Criterion(ABC):
@@ -21,11 +22,14 @@ class Criterion(ABC):
 
     Attributes:
         needs: ``nothing``; ``example``, the shape of an input; or ``batches``, data and a loss.
+        unit: what is kept or removed: each ``weight`` by itself, or a ``filter`` with all its parts, a
+            share of each layer's; biases and normalisation are prunable then.
         observes: when it looks at the training that comes before its scores: ``never``, after each
             optimizer ``step``, or at the end of each ``epoch``.
     """
 
     needs: ClassVar[Literal["nothing", "example", "batches"]] = "nothing"
+    unit: ClassVar[Literal["weight", "filter"]] = "weight"
     observes: Literal["never", "step", "epoch"] = "never"
 
     @abstractmethod
@@ -42,6 +46,15 @@ class Criterion(ABC):
         """Raise ValueError if what the criterion needs is missing."""
         if self.needs != "nothing" and objective is None:
             raise ValueError(f"{type(self).__name__} needs {self.needs}: pass an objective")
+
+    def groups(
+        self, network: nn.Module, parameters: Parameters, objective: Objective | None
+    ) -> Groups | None:
+        """Return what is kept or removed together; None: every weight stands for itself."""
+        return None
+
+    def adjust(self, network: nn.Module, masks: Masks) -> None:  # noqa: B027 - most have nothing to do
+        """Change kept weights once the final masks are applied."""
 
     def begin(self, parameters: Parameters) -> None:
         """Note the weights that training starts from."""
