@@ -49,7 +49,7 @@ def _train(cfg: DictConfig, record: Record) -> dict[str, Any]:
     from prunelit.pruning.flops import count_flops
     from prunelit.pruning.paths import effective_density
     from prunelit.training import build, outcome
-    from prunelit.training.checkpoints import save_tensors, start_from
+    from prunelit.training.checkpoints import save_again, save_tensors, start_from
     from prunelit.training.measure import Measurements
 
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -71,6 +71,8 @@ def _train(cfg: DictConfig, record: Record) -> dict[str, Any]:
     # Fit and test.
     last = record.folder / "checkpoints" / "last.ckpt"
     trainer.fit(module, datamodule=data, ckpt_path=last if last.is_file() else None, weights_only=True)
+    if pruning is not None and pruning.timing.when == "end":
+        save_again(trainer, record.folder / "checkpoints")
     masks = outcome.final_masks(pruning, network)
     example = data.scoring_batches(None, 1, 1)[0][0].to(module.device)
     flops = count_flops(network, example)
@@ -94,6 +96,7 @@ def _train(cfg: DictConfig, record: Record) -> dict[str, Any]:
     if record.writable:
         record.write_metrics(measured.epochs)
         record.write_rounds(measured.rounds)
+        record.write_thresholds(measured.thresholds)
         record.write_layers(layers)
         record.write_details(details)
         save_tensors(record.folder / "masks.safetensors", masks)

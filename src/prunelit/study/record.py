@@ -77,6 +77,11 @@ class Record:
         """Write ``rounds.csv``: a row a pruning during training."""
         self._write_csv("rounds.csv", rows)
 
+    def write_thresholds(self, rows: Sequence[Row]) -> None:
+        """Write ``thresholds.csv``: a row a threshold, of a run that was given a list of them."""
+        if rows:
+            self._write_csv("thresholds.csv", rows)
+
     def write_layers(self, rows: Sequence[Row]) -> None:
         """Write ``layers.csv``: a row a prunable parameter tensor."""
         self._write_csv("layers.csv", rows)

@@ -14,9 +14,10 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from prunelit.pruning import criteria
 from prunelit.pruning.criteria import Criterion
 from prunelit.pruning.masks import layer_densities
-from prunelit.request import BadRequest
+from prunelit.request import BadRequest, nearest
 from prunelit.training.callback import Pruning
 from prunelit.training.checkpoints import read_masks
 from prunelit.training.data import ImageData
@@ -83,6 +84,19 @@ def build_optimizer(cfg: DictConfig, parameters: Iterable[nn.Parameter]) -> torc
     return optimizer
 
 
+def build_criterion(node: DictConfig | str) -> Criterion:
+    """Return the criterion of a config node; a name is that of its file, and gives it its defaults."""
+    if not isinstance(node, str):
+        criterion: Criterion = instantiate(node, _convert_="all")
+        return criterion
+    classes = [getattr(criteria, name) for name in criteria.__all__]
+    known = {found.__module__.rpartition(".")[2]: found for found in classes if found is not Criterion}
+    if node not in known:
+        raise BadRequest("pruner.criterion", node, nearest(node, known))
+    named: Criterion = known[node]()
+    return named
+
+
 def densities_of(run: str | None) -> dict[str, float] | None:
     """Return the layer densities of a run's masks, given its folder or its ``masks.safetensors``."""
     if run is None:
@@ -97,7 +111,7 @@ def build_pruning(cfg: DictConfig, compression: float | None, sparsity: float | 
     """Return the pruning callback, None for the dense baseline."""
     if cfg.pruner.criterion is None:
         return None
-    criterion: Criterion = instantiate(cfg.pruner.criterion, _convert_="all")
+    criterion = build_criterion(cfg.pruner.criterion)
     pruning: Pruning = build(
         cfg.pruner,
         *("criterion", "compression", "mask_from"),

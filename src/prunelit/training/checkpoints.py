@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 
@@ -99,3 +100,9 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def save_again(trainer: pl.Trainer, folder: Path) -> None:
+    """Save the network that a pruning after training left, in place of the last and best from before it."""
+    for name in ("last", "best"):
+        trainer.save_checkpoint(folder / f"{name}.ckpt")

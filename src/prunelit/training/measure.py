@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import lightning.pytorch as pl
@@ -12,8 +13,9 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from prunelit.pruning.masks import Masks
-from prunelit.pruning.preserve import modes
+from prunelit.pruning.rounds import starting_masks
 from prunelit.training.callback import Pruning
+from prunelit.training.evaluation import evaluate_masks, evaluate_test, evaluate_train
 from prunelit.training.metrics import Totals
 from prunelit.training.module import Classifier
 
@@ -32,6 +34,9 @@ class Measurements(Callback):
         rounds: rows of ``rounds.csv``: a pruning each, and how the training after it went.
         top1_before: test accuracy in percent just before the last pruning, or None.
         top1_after: the same just after it.
+        confusions: just before the last pruning on the test set, ``test_before``, and if it comes after
+            training and the images are in memory, on the training set, ``train``.
+        thresholds: rows of ``thresholds.csv``: what each threshold of a list would leave.
         histograms: by ``before/<parameter>``, ``after/<parameter>`` (kept weights only) and
             ``edges/<parameter>``: counts and bin edges of the prunable parameters.
     """
@@ -45,12 +50,16 @@ class Measurements(Callback):
         self.top1_before: float | None = None
         self.top1_after: float | None = None
         self.histograms: dict[str, Tensor] = {}
+        self.confusions: dict[str, Tensor] = {}
+        self.thresholds: list[Row] = []
+        self._weights_before: dict[str, Tensor] = {}
+        self._masks_before: Masks = {}
         self._started = self._paused = 0.0
         self._learning_rate = float("nan")
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything measured so far."""
-        names = ("epochs", "rounds", "top1_before", "top1_after", "histograms")
+        names = ("epochs", "rounds", "top1_before", "top1_after", "histograms", "confusions", "thresholds")
         return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -95,12 +104,15 @@ class Measurements(Callback):
     def on_before_pruning(self, trainer: pl.Trainer, pl_module: pl.LightningModule, pruning: Pruning) -> None:
         """Note accuracy and weights before pruning."""
         start = time.perf_counter()
-        self.top1_before = test_top1(trainer, pl_module)
+        self._test_before(trainer, pl_module, pruning)
         self._density_before = pruning.current_density
         parameters = pruning.selection.of(pruning.network(pl_module))
         for name, parameter in parameters.items():
             counts, edges = _histogram(parameter, None)
             self.histograms |= {f"before/{name}": counts, f"edges/{name}": edges}
+        if pruning.thresholds:
+            self._weights_before = {name: p.detach().clone() for name, p in parameters.items()}
+            self._masks_before = starting_masks(pruning.network(pl_module), parameters)
         self._note_weights(trainer, "weights_before_pruning", parameters)
         self._paused += time.perf_counter() - start
         self._pruning_started = time.perf_counter()
@@ -113,12 +125,15 @@ class Measurements(Callback):
             self.histograms[f"after/{name}"] = _histogram(kept, self.histograms[f"edges/{name}"])[0]
         kept_weights = {name: p[pruning.masks[name]] for name, p in parameters.items()}
         self._note_weights(trainer, "weights_after_pruning", kept_weights)
-        self.top1_after = test_top1(trainer, pl_module)
+        tested = evaluate_test(trainer, pl_module)
+        self.top1_after = tested.top1 if tested else None
+        if pruning.thresholds:
+            self._try_thresholds(trainer, pl_module, pruning)
         self._learning_rate = float(trainer.optimizers[0].param_groups[0]["lr"])
         self.rounds.append(
             {
                 "round": len(self.rounds) + 1,
-                "epoch": trainer.current_epoch,
+                "epoch": len(self.epochs),
                 "sparsity_before": 1 - self._density_before,
                 "sparsity_after": 1 - pruning.current_density,
                 "top1_before": self.top1_before,
@@ -127,13 +142,30 @@ class Measurements(Callback):
         )
         self._paused += time.perf_counter() - self._pruning_started
 
+    def _test_before(self, trainer: pl.Trainer, pl_module: pl.LightningModule, pruning: Pruning) -> None:
+        tested = evaluate_test(trainer, pl_module)
+        self.top1_before = tested.top1 if tested else None
+        if tested:
+            self.confusions["test_before"] = tested.confusion
+        if pruning.timing.when == "end" and (trained := evaluate_train(trainer, pl_module)):
+            self.confusions["train"] = trained.confusion
+
+    def _try_thresholds(self, trainer: pl.Trainer, pl_module: pl.LightningModule, pruning: Pruning) -> None:
+        """Note what each threshold of a list would leave of the network as it was before pruning."""
+        assert pruning.outcome is not None
+        parameters = pruning.selection.of(pruning.network(pl_module))
+        for threshold in pruning.thresholds:
+            plan = replace(pruning.plan, threshold=threshold)
+            masks = plan.masks(pruning.outcome.scores, None, self._masks_before)
+            row = evaluate_masks(trainer, pl_module, parameters, self._weights_before, masks)
+            self.thresholds.append({"threshold": threshold, **row})
+        self._weights_before, self._masks_before = {}, {}
+
     def _note_weights(self, trainer: pl.Trainer, tag: str, weights: Any) -> None:
         for writer in _writers(trainer):
             for name, values in weights.items():
                 if values.numel():
-                    writer.add_histogram(
-                        f"{tag}/{name}", values.detach().float().cpu(), trainer.current_epoch
-                    )
+                    writer.add_histogram(f"{tag}/{name}", values.detach().float().cpu(), len(self.epochs))
 
     def best_top1(self, density: float) -> float | None:
         """Return the best test accuracy in percent over epochs at the final density, or None."""
@@ -156,21 +188,6 @@ def _add_epoch(pruning: Row, epoch: Row) -> None:
     pruning["best_top1"] = max(seen, default=None)
     # Where pruned weights may grow back, training ends with a lower sparsity than it began with.
     pruning["sparsity_trained"] = 1 - epoch["density"]
-
-
-def test_top1(trainer: pl.Trainer, pl_module: pl.LightningModule) -> float | None:
-    """Return the accuracy in percent on the data module's test set, or None if there is none."""
-    datamodule = getattr(trainer, "datamodule", None)
-    if datamodule is None:
-        return None
-    totals = Totals().to(pl_module.device)
-    with modes(pl_module), torch.no_grad():
-        pl_module.eval()
-        for batch in datamodule.test_dataloader():
-            images, labels = trainer.strategy.batch_to_device(batch, pl_module.device)
-            logits = pl_module(images)
-            totals.update(logits.new_zeros(()), logits, labels)
-    return totals.compute()["top1"]
 
 
 def kept_connections(masks: Masks) -> dict[str, Tensor]:

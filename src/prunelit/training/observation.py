@@ -15,21 +15,24 @@ from prunelit.pruning.parameters import Parameters
 class Observation:
     """Calls ``criterion.observe`` after each optimizer step or epoch, as ``criterion.observes`` says.
 
-    The criterion begins with the weights as they are, or goes on where a checkpoint left it.
+    The criterion begins with the weights as they are, or goes on where a checkpoint left it. The
+    learning rates of an epoch are those of its last step.
     """
 
     def __init__(self, criterion: Criterion, parameters: Parameters, optimizers: list[Optimizer]) -> None:
         self.criterion, self.parameters, self.optimizers = criterion, parameters, optimizers
         self._hooks: list[RemovableHandle] = []
-        if criterion.observes != "never" and not criterion.state_dict():
+        self._rates: dict[str, float] = {}
+        if criterion.observes == "never":
+            return
+        if not criterion.state_dict():
             criterion.begin(parameters)
-        if criterion.observes == "step":
-            self._hooks = [optimizer.register_step_post_hook(self._look) for optimizer in optimizers]
+        self._hooks = [optimizer.register_step_post_hook(self._step_ended) for optimizer in optimizers]
 
     def epoch_ended(self) -> None:
-        """Show the weights at the end of an epoch, before the learning rate changes."""
+        """Show the weights at the end of an epoch."""
         if self.criterion.observes == "epoch":
-            self._look()
+            self.criterion.observe(self.parameters, self._rates)
 
     def begin_again(self) -> None:
         """Begin with the weights as they are."""
@@ -42,8 +45,11 @@ class Observation:
             hook.remove()
         self._hooks = []
 
-    def _look(self, *_: Any) -> None:
-        self.criterion.observe(self.parameters, learning_rates(self.parameters, self.optimizers))
+    def _step_ended(self, *_: Any) -> None:
+        # Noted here: at the end of an epoch the schedules are a step further.
+        self._rates = learning_rates(self.parameters, self.optimizers)
+        if self.criterion.observes == "step":
+            self.criterion.observe(self.parameters, self._rates)
 
 
 def learning_rates(parameters: Parameters, optimizers: Iterable[Optimizer]) -> dict[str, float]:

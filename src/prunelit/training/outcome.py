@@ -27,6 +27,7 @@ from prunelit.pruning.masks import (
 )
 from prunelit.pruning.parameters import Selection
 from prunelit.training.callback import Pruning
+from prunelit.training.evaluation import accuracy_by_class
 from prunelit.training.measure import Measurements, kept_connections
 from prunelit.training.module import Classifier
 
@@ -112,9 +113,20 @@ def details(
     return {
         **{name: array.numpy() for name, array in measured.histograms.items()},
         **{name: array.numpy() for name, array in kept_connections(masks).items()},
-        "confusion/test": module.confusion.compute().cpu().numpy(),
+        **confusions(module, measured),
         "class_names": class_names,
     }
+
+
+def confusions(module: Classifier, measured: Measurements) -> dict[str, Any]:
+    """Return the confusion matrices (row: class, column: taken for), and accuracies by class in percent."""
+    final = module.confusion.compute().cpu()
+    found = {f"confusion/{name}": matrix.numpy() for name, matrix in measured.confusions.items()}
+    found |= {"confusion/test": final.numpy(), "accuracy_by_class": accuracy_by_class(final).numpy()}
+    if "test_before" in measured.confusions:
+        before = measured.confusions["test_before"]
+        found["accuracy_by_class_before"] = accuracy_by_class(before).numpy()
+    return found
 
 
 def environment(trainer: pl.Trainer) -> dict[str, Any]:

@@ -118,6 +118,12 @@ class ImageData(pl.LightningDataModule):
         """The training images, shuffled and augmented anew in each epoch; the last batch may be smaller."""
         return self._loader("train", self.options.batch_size, shuffle=True)
 
+    def plain_train_dataloader(self) -> EpochLoader | None:
+        """The training images in order, not augmented; None if they are not held in memory."""
+        if self._split("train").images is None:
+            return None
+        return self._loader("train", self.options.eval_batch_size, shuffle=False)
+
     def val_dataloader(self) -> list[EpochLoader]:
         """The test loader, for the test curve, and the validation loader if ``validation`` asks for one."""
         names = ["test", "validation"] if self.validation_size else ["test"]

@@ -1,0 +1,97 @@
+"""Evaluate a classifier outside the Trainer's own loops: accuracy and who is taken for whom."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+
+from prunelit.pruning.masks import Masks, apply_masks, count_all, count_kept
+from prunelit.pruning.parameters import Parameters
+from prunelit.pruning.preserve import modes
+from prunelit.training.metrics import Totals
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a classifier does on a set of images.
+
+    Attributes:
+        top1: accuracy in percent.
+        top5: the same for the five highest outputs.
+        confusion: number of images by class (row) and by the class they are taken for (column).
+    """
+
+    top1: float
+    top5: float
+    confusion: Tensor
+
+
+def evaluate(trainer: pl.Trainer, pl_module: pl.LightningModule, batches: Iterable[Any]) -> Evaluation:
+    """Return what ``pl_module`` does, in eval mode, on all ranks' ``(images, labels)`` batches."""
+    totals = Totals().to(pl_module.device)
+    pairs: Tensor | None = None
+    with modes(pl_module), torch.no_grad():
+        pl_module.eval()
+        for batch in batches:
+            images, labels = trainer.strategy.batch_to_device(batch, pl_module.device)
+            logits = pl_module(images)
+            totals.update(logits.new_zeros(()), logits, labels)
+            classes = logits.shape[1]
+            counts = torch.bincount(labels * classes + logits.argmax(1), minlength=classes**2)
+            pairs = counts if pairs is None else pairs + counts
+    found = totals.compute()
+    assert pairs is not None, "there are no images"
+    confusion = trainer.strategy.reduce(pairs, reduce_op="sum").view(classes, classes)
+    return Evaluation(found["top1"], found["top5"], confusion.cpu())
+
+
+def evaluate_test(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Evaluation | None:
+    """Return what ``pl_module`` does on its data module's test set, None without one."""
+    datamodule = getattr(trainer, "datamodule", None)
+    return None if datamodule is None else evaluate(trainer, pl_module, datamodule.test_dataloader())
+
+
+def evaluate_train(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Evaluation | None:
+    """Return the same on the training images as they are, None where they are not held in memory."""
+    datamodule: Any = getattr(trainer, "datamodule", None)
+    loader = datamodule.plain_train_dataloader() if hasattr(datamodule, "plain_train_dataloader") else None
+    return None if loader is None else evaluate(trainer, pl_module, loader)
+
+
+def accuracy_by_class(confusion: Tensor) -> Tensor:
+    """Return the share in percent of each class's images that are taken for it; NaN without images."""
+    return 100 * confusion.diagonal().double() / confusion.sum(1).double()
+
+
+@torch.no_grad()
+def evaluate_masks(
+    trainer: pl.Trainer,
+    pl_module: pl.LightningModule,
+    parameters: Parameters,
+    weights: dict[str, Tensor],
+    masks: Masks,
+) -> dict[str, Any]:
+    """Return sparsity, removed parameters by tensor and test accuracies of ``weights`` under ``masks``.
+
+    The parameters are given back what they hold.
+    """
+    held = {name: parameter.clone() for name, parameter in parameters.items()}
+    try:
+        for name, parameter in parameters.items():
+            parameter.copy_(weights[name])
+        apply_masks(parameters, masks)
+        tested = evaluate_test(trainer, pl_module)
+    finally:
+        for name, parameter in parameters.items():
+            parameter.copy_(held[name])
+    return {
+        "sparsity": 1 - count_kept(masks) / count_all(masks),
+        **{f"removed/{name}": int((~mask).sum()) for name, mask in masks.items()},
+        "top1": tested.top1 if tested else None,
+        "top5": tested.top5 if tested else None,
+    }
