@@ -30,7 +30,7 @@ def literal_order(x: Tensor) -> list[int]:
 
 
 def test_greedy_order_by_hand() -> None:
-    """Columns (1, 2), (2, 0), (-2, -2) of squares 5, 4, 8; then the second and third leave 4, the first 13."""
+    """Columns (1, 2), (2, 0), (-2, -2) of squares 5, 4, 8; then the third leaves 4, the first 13."""
     x = torch.tensor([[1.0, 2.0, -2.0], [2.0, 0.0, -2.0]])
     assert removal_order(x.T @ x) == [1, 2, 0]
     # Equal ones go in their order, and channels that add nothing before all others.
