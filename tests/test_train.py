@@ -70,7 +70,10 @@ def planned(pruner: str) -> tuple[list[float | None], int]:
         return [None], 2
     pruning = build_pruning(cfg, 0.5, None)
     densities = pruning.plan.targets(pruning.density) if pruning else [1.0]
-    return densities, num_epochs(cfg, pruning)
+    epochs = num_epochs(cfg, pruning)
+    if pruning:  # weights that change places are as many after as before
+        densities += [densities[-1]] * sum(pruning.growth.due(epoch, epochs) for epoch in range(epochs))
+    return densities, epochs
 
 
 @pytest.mark.parametrize("pruner", sorted(path.stem for path in Path("conf/pruner").glob("*.yaml")))

@@ -43,8 +43,9 @@ class Plan:
             ``share`` of what remains each time, until the density is reached or passed.
         share: removed each round by the constant schedule.
         scope: what competes: ``global``, all prunable parameters; ``layer``, each tensor alone, all
-            at one density; ``erk``, each at its Erdos-Renyi density; ``like``, each at its own in
-            ``layer_densities``; or a pattern such as ``2:4``, which also decides the density.
+            at one density; ``erk``, each at its Erdos-Renyi density, or ``er``, without the kernel's
+            sizes; ``like``, each at its own in ``layer_densities``; or a pattern such as ``2:4``, which
+            also decides the density.
         layer_densities: a density for each tensor, for scope ``like``.
         train_mode: score in train mode (batch statistics, dropout) instead of eval mode.
         invert: keep the lowest scores instead of the highest.
@@ -76,8 +77,8 @@ class Plan:
             raise BadRequest("pruner.share", self.share, "a number between 0 and 1")
         if self.keep_at_least < 0:
             raise BadRequest("pruner.keep_at_least", self.keep_at_least, "an integer of 0 or more")
-        if self.scope not in (*SCOPES, "erk", "like") and pattern_of(self.scope) is None:
-            known = (*SCOPES, "erk", "like", "N:M such as 2:4")
+        if self.scope not in (*SCOPES, "er", "erk", "like") and pattern_of(self.scope) is None:
+            known = (*SCOPES, "er", "erk", "like", "N:M such as 2:4")
             raise BadRequest("pruner.scope", self.scope, nearest(str(self.scope), known))
         if (self.scope == "like") != (self.layer_densities is not None):
             allowed = "the folder of a complete run, together with pruner.scope=like"
@@ -106,10 +107,10 @@ class Plan:
         if self.invert:
             scores = {name: -score for name, score in scores.items()}
         if density is not None:
-            if self.scope != "erk":
+            if self.scope not in ("er", "erk"):
                 return make_masks(scores, density, self.scope, previous, self.keep_at_least)
             shapes = {name: score.shape for name, score in scores.items()}
-            densities = erdos_renyi_densities(shapes, density)
+            densities = erdos_renyi_densities(shapes, density, kernel=self.scope == "erk")
             return layer_masks(scores, densities, previous, self.keep_at_least)
         if self.layer_densities is not None:
             return layer_masks(scores, self.layer_densities, previous, self.keep_at_least)

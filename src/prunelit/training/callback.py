@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from prunelit.pruning.criteria import Criterion
+from prunelit.pruning.growth import exchange
 from prunelit.pruning.masks import (
     Masks,
     apply_masks,
@@ -30,7 +32,7 @@ from prunelit.request import BadRequest, nearest
 from prunelit.training.observation import Observation
 from prunelit.training.options import distribute, for_filters, listed_thresholds, target_density
 from prunelit.training.peers import agreed, forget_best, tell
-from prunelit.training.retraining import restart_schedules, rewind, schedule_states, snapshot
+from prunelit.training.retraining import forget_moments, restart_schedules, rewind, schedule_states, snapshot
 from prunelit.training.scoring import build_objective, undisturbed
 
 
@@ -55,6 +57,7 @@ class Pruning(Callback):
         seed: of the scoring data and of random scores.
         options: fields of :class:`~prunelit.pruning.rounds.Plan` (``rounds``, ``schedule``, ``scope``,
             ``train_mode``, ``invert``, ``shuffle``, ``reinitialize``, ``threshold`` or a list, ...),
+            :class:`~prunelit.pruning.growth.Growth` (``grow``, ``decay``, ``stop``, ...),
             :class:`~prunelit.training.timing.Timing` (``when``, ``pre_epochs``, ``every``),
             :class:`~prunelit.training.retraining.Retraining` (``rewind``, ``restart_schedule``,
             ``masked_gradient``),
@@ -87,7 +90,9 @@ class Pruning(Callback):
     ) -> None:
         options = for_filters(options) if criterion.unit == "filter" else options
         self.thresholds = listed_thresholds(options)
-        self.selection, self.plan, self.sample, self.timing, self.retraining = distribute(options)
+        chosen = distribute(options)
+        self.selection, self.plan, self.growth = chosen[:3]
+        self.sample, self.timing, self.retraining = chosen[3:]
         self.criterion, self.network_name, self.seed = criterion, network, seed
         asked = compression is not None or sparsity is not None
         self.density = (
@@ -132,6 +137,8 @@ class Pruning(Callback):
         """Refuse a wrong request before any work starts."""
         if stage == "fit":
             self.check(self.network(pl_module))
+            if self.growth.grow and (trainer.max_epochs or 0) < 0:
+                raise BadRequest("trainer.max_epochs", -1, "a number, if pruner.grow is given")
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take hold of a resumed network, let the criterion begin; with no epochs to come, prune now."""
@@ -154,8 +161,11 @@ class Pruning(Callback):
         epoch = trainer.current_epoch
         if epoch == self.retraining.epoch and not self._rewind_weights:
             self._rewind_weights = snapshot(self.network(pl_module))
+        since, epochs = self.timing.since_pruning(epoch), self.timing.since_pruning(trainer.max_epochs or 0)
         if not self.done and self.timing.due(epoch, self.num_done):
             self.prune(trainer, pl_module)
+        elif self.done and self.growth.due(since, epochs):
+            self.exchange(trainer, pl_module, self.growth.share_at(since, epochs))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Let the criterion observe the epoch."""
@@ -210,29 +220,11 @@ class Pruning(Callback):
         """Do the next pruning now: score, mask, hold, and make ready for retraining."""
         plan, density = self.steps[self.num_done]
         tell(trainer, "on_before_pruning", pl_module, self)
-        start = time.perf_counter()
-        root = self.network(pl_module)
-        with undisturbed(pl_module, root):
-            objective = None
-            if self.criterion.needs != "nothing":
-                needs = self.criterion.needs
-                objective = build_objective(trainer, pl_module, root, needs, self.sample, self.seed)
-            self.outcome = prune(
-                root,
-                self.criterion,
-                density,
-                selection=self.selection,
-                plan=plan,
-                objective=objective,
-                seed=self.seed,
-                agree=partial(agreed, trainer),
-            )
-        self.masks = self.outcome.masks
-        self.num_rounds += len(self.outcome.densities)
+        work = partial(prune, criterion=self.criterion, density=density, plan=plan, seed=self.seed)
+        self._score_and_mask(work, self.criterion.needs, trainer, pl_module)
         self.num_done += 1
-        self.seconds += time.perf_counter() - start
         if self._rewind_weights:
-            rewind(root, self._rewind_weights, trainer)
+            rewind(self.network(pl_module), self._rewind_weights, trainer)
         if self.retraining.restart_schedule:
             restart_schedules(trainer, self._schedules)
         self._hold(trainer, pl_module)
@@ -242,6 +234,32 @@ class Pruning(Callback):
             self._observation.begin_again()
         forget_best(trainer)
         tell(trainer, "on_after_pruning", pl_module, self)
+
+    def exchange(self, trainer: pl.Trainer, pl_module: pl.LightningModule, share: float) -> None:
+        """Drop ``share`` of each layer's weights now and grow as many elsewhere."""
+        tell(trainer, "on_before_pruning", pl_module, self)
+        before, mode, seed = self.masks, self.plan.train_mode, self.seed + (trainer.current_epoch << 32)
+        work = partial(exchange, growth=self.growth, share=share, train_mode=mode, seed=seed)
+        self._score_and_mask(work, self.growth.needs, trainer, pl_module)
+        grown = {self._held[name]: mask & ~before[name] for name, mask in self.masks.items()}
+        forget_moments(trainer.optimizers, grown)
+        self._hold(trainer, pl_module)
+        tell(trainer, "on_after_pruning", pl_module, self)
+
+    def _score_and_mask(
+        self, work: Callable[..., Outcome], needs: str, trainer: pl.Trainer, pl_module: pl.LightningModule
+    ) -> None:
+        start = time.perf_counter()
+        root = self.network(pl_module)
+        with undisturbed(pl_module, root):
+            objective = None
+            if needs != "nothing":
+                objective = build_objective(trainer, pl_module, root, needs, self.sample, self.seed)
+            agree = partial(agreed, trainer)
+            self.outcome = work(root, selection=self.selection, objective=objective, agree=agree)
+        self.masks = self.outcome.masks
+        self.num_rounds += len(self.outcome.densities)
+        self.seconds += time.perf_counter() - start
 
     def _hold(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Zero the pruned weights now and after every optimizer step, whatever the optimizer does."""

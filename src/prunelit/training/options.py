@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
 
+from prunelit.pruning.allocation import pattern_of
+from prunelit.pruning.growth import Growth
 from prunelit.pruning.parameters import Selection
 from prunelit.pruning.rounds import Plan
 from prunelit.request import BadRequest, nearest
@@ -61,7 +63,7 @@ def listed_thresholds(options: dict[str, Any]) -> tuple[float, ...]:
     return tuple(listed)
 
 
-WHOLE = {"scope": "layer", "bias": True, "norm": True}
+WHOLE = {"scope": "layer", "bias": True, "norm": True, "grow": None}
 """What holds where whole filters are pruned."""
 
 
@@ -74,19 +76,39 @@ def for_filters(options: dict[str, Any]) -> dict[str, Any]:
     why = "whole filters go with all their parts, a share a layer"
     for key, value in WHOLE.items():
         if options.get(key, value) != value:
-            raise BadRequest(f"pruner.{key}", options[key], str(value).lower(), why)
+            raise BadRequest(
+                f"pruner.{key}", options[key], "null" if value is None else str(value).lower(), why
+            )
     return {**options, **WHOLE}
 
 
-Options = tuple[Selection, Plan, Sample, Timing, Retraining]
+Options = tuple[Selection, Plan, Growth, Sample, Timing, Retraining]
 
 
 def distribute(options: dict[str, Any]) -> Options:
     """Give each option to the dataclass that has a field of its name."""
-    kinds = (Selection, Plan, Sample, Timing, Retraining)
+    kinds = (Selection, Plan, Growth, Sample, Timing, Retraining)
     known = {f.name for kind in kinds for f in fields(kind)}
     for key in options:
         if key not in known:
             raise BadRequest(f"pruner.{key}", options[key], nearest(key, known))
-    chosen = [kind(**{f.name: options[f.name] for f in fields(kind) if f.name in options}) for kind in kinds]
-    return tuple(chosen)  # type: ignore[return-value]
+    chosen: Any = [
+        kind(**{f.name: options[f.name] for f in fields(kind) if f.name in options}) for kind in kinds
+    ]
+    _check_growth(*chosen)
+    return tuple(chosen)
+
+
+def _check_growth(
+    selection: Selection, plan: Plan, growth: Growth, sample: Sample, timing: Timing, retraining: Retraining
+) -> None:
+    """Raise BadRequest where weights that change places do not fit what else is asked for."""
+    if growth.grow is None:
+        return
+    if timing.when != "start":
+        raise BadRequest("pruner.when", timing.when, "start", f"pruner.grow is {growth.grow}")
+    if not retraining.masked_gradient:
+        raise BadRequest("pruner.masked_gradient", False, "true", f"pruner.grow is {growth.grow}")
+    if pattern_of(plan.scope) is not None:
+        allowed = "a scope that is no pattern"
+        raise BadRequest("pruner.scope", plan.scope, allowed, f"pruner.grow is {growth.grow}")

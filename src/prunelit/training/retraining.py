@@ -8,12 +8,14 @@ Comparing rewinding and fine-tuning in neural network pruning, https://arxiv.org
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from prunelit.request import BadRequest
 
@@ -56,6 +58,19 @@ def rewind(network: nn.Module, weights: dict[str, Tensor], trainer: pl.Trainer) 
     network.load_state_dict(weights, strict=True)
     for optimizer in trainer.optimizers:
         optimizer.state.clear()
+
+
+@torch.no_grad()
+def forget_moments(optimizers: list[Optimizer], places: Mapping[nn.Parameter, Tensor]) -> None:
+    """Let the optimizers begin anew with weights: what they hold of each, as momentum, becomes 0.
+
+    ``places`` marks them in each parameter.
+    """
+    for optimizer in optimizers:
+        for parameter, marked in places.items():
+            for value in optimizer.state.get(parameter, {}).values():
+                if isinstance(value, Tensor) and value.shape == parameter.shape:
+                    value.masked_fill_(marked, 0)
 
 
 def schedule_states(trainer: pl.Trainer) -> list[dict[str, Any]]:

@@ -46,6 +46,10 @@ class Timing:
         """Whether the next pruning, after ``done`` of them, comes at the start of ``epoch``."""
         return self.when != "end" and epoch >= self.pre_epochs + done * self.every
 
+    def since_pruning(self, epoch: int) -> int:
+        """Return the epochs from the first pruning of ``start`` to ``epoch``."""
+        return epoch - self.pre_epochs
+
     def epochs(self, asked: int, steps: int) -> int:
         """Return the epochs of the whole run when ``asked`` are asked for.
 

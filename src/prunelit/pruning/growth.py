@@ -1,0 +1,140 @@
+"""Drop and grow: every layer keeps its number of weights while some of them change their places.
+
+SET: Mocanu, Mocanu, Stone, Nguyen, Gibescu and Liotta, Scalable training of artificial neural networks with
+adaptive sparse connectivity inspired by network science, https://arxiv.org/abs/1707.04780
+RigL: Evci, Gale, Menick, Castro and Elsen, Rigging the lottery: making all tickets winners,
+https://arxiv.org/abs/1911.11134
+
+Of the k weights that a layer keeps, the ``share * k`` of least magnitude are dropped and as many grown: at
+random (SET) or where the loss has its largest gradient (RigL). Grown weights start at 0. SET's paper drops
+the smallest positive and the largest negative weights apart; here, as in RigL's comparison, by magnitude.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from prunelit.pruning.masks import Masks, Scores, apply_masks, attach, count_kept, density_of, make_masks
+from prunelit.pruning.objective import Objective
+from prunelit.pruning.parameters import Parameters, Selection
+from prunelit.pruning.preserve import preserved, random_state
+from prunelit.pruning.rounds import Outcome, starting_masks
+from prunelit.request import BadRequest, nearest
+
+PLACES = ("random", "gradient")
+DECAYS = ("none", "cosine")
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Which weights take the places of others while training goes on.
+
+    Attributes:
+        grow: where there is the largest ``gradient``, or at ``random``; None: masks stay as they are.
+        every: epochs from one exchange to the next.
+        share: of each layer's kept weights that is dropped and grown.
+        decay: ``none``, or ``cosine``: the share falls to 0 by the time ``stop`` is reached.
+        stop: share of the training after which masks stay as they are.
+        regrow: a weight that was just dropped may be grown at once, and then stays what it was.
+    """
+
+    grow: str | None = None
+    every: int = 1
+    share: float = 0.1
+    decay: str = "none"
+    stop: float = 1.0
+    regrow: bool = False
+
+    def __post_init__(self) -> None:
+        if self.grow is not None and self.grow not in PLACES:
+            raise BadRequest("pruner.grow", self.grow, nearest(str(self.grow), PLACES) + ", or null")
+        if self.decay not in DECAYS:
+            raise BadRequest("pruner.decay", self.decay, nearest(str(self.decay), DECAYS))
+        if not 0 <= self.stop <= 1:
+            raise BadRequest("pruner.stop", self.stop, "a share of the training, from 0 to 1")
+
+    @property
+    def needs(self) -> str:
+        """What an exchange needs of an objective: ``batches`` or ``nothing``."""
+        return "batches" if self.grow == "gradient" else "nothing"
+
+    def due(self, epoch: int, epochs: int) -> bool:
+        """Whether to exchange weights at the start of ``epoch``, of ``epochs`` since the masks were made."""
+        return self.grow is not None and 0 < epoch < self.stop * epochs and epoch % self.every == 0
+
+    def share_at(self, epoch: int, epochs: int) -> float:
+        """Return the share to exchange at the start of ``epoch``."""
+        if self.decay == "none":
+            return self.share
+        return self.share / 2 * (1 + math.cos(math.pi * epoch / (self.stop * epochs)))
+
+    def scores(self, parameters: Parameters, objective: Objective | None) -> Scores:
+        """Return what decides where weights grow: absolute gradients, or random numbers in float64."""
+        if self.grow == "gradient":
+            assert objective is not None
+            return {name: gradient.abs() for name, gradient in objective.gradients(parameters).items()}
+        return {name: torch.rand(p.shape, dtype=torch.float64).to(p.device) for name, p in parameters.items()}
+
+
+def drop_and_grow(
+    weights: Mapping[str, Tensor], masks: Masks, scores: Scores, share: float, regrow: bool = False
+) -> Masks:
+    """Return masks that keep as many of each tensor, after an exchange of ``round(share * kept)``.
+
+    The kept weights of least magnitude are dropped, of equal ones the last; those of the highest
+    ``scores`` among all that were not kept (with ``regrow`` also among the dropped) are grown, of equal
+    ones the first. Without ``regrow`` a tensor with fewer free places exchanges as many as it has.
+    """
+    new: Masks = {}
+    for name, mask in masks.items():
+        size, kept = mask.numel(), int(mask.sum())
+        number = min(round(share * kept), kept if regrow else size - kept)
+        magnitudes = {name: weights[name].detach().abs()}
+        staying = make_masks(magnitudes, (kept - number) / size, "layer", {name: mask})[name]
+        free = ~staying if regrow else ~mask
+        grown = make_masks({name: scores[name]}, number / size, "layer", {name: free})[name]
+        new[name] = staying | grown
+    assert count_kept(new) == count_kept(masks)
+    return new
+
+
+def exchange(
+    network: nn.Module,
+    growth: Growth,
+    share: float,
+    *,
+    selection: Selection = Selection(),
+    objective: Objective | None = None,
+    train_mode: bool = False,
+    seed: int = 0,
+    agree: Callable[[Masks], Masks] | None = None,
+) -> Outcome:
+    """Drop ``share`` of each tensor's kept weights of the pruned ``network`` and grow as many, in place.
+
+    Args:
+        network: a network that was pruned, so that its masks are known.
+        growth: where weights grow.
+        share: of the kept weights of each tensor that changes places.
+        selection: what is prunable.
+        objective: batches and loss, for gradients.
+        train_mode: take gradients in train mode instead of eval mode.
+        seed: of random places.
+        agree: makes the masks the same on several processes.
+    """
+    parameters = selection.of(network)
+    masks = starting_masks(network, parameters)
+    with random_state(seed):
+        with preserved(network):
+            network.train(train_mode)
+            scores = growth.scores(parameters, objective)
+        new = drop_and_grow(parameters, masks, scores, share, growth.regrow)
+    if agree:
+        new = agree(new)
+    attach(network, new)
+    apply_masks(parameters, new)
+    return Outcome(new, scores, [density_of(new)])
