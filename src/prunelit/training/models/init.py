@@ -70,8 +70,14 @@ class Network(nn.Sequential):
     def __init__(self, layers: Mapping[str, nn.Module], init: str = "default") -> None:
         super().__init__(OrderedDict(layers))
         self.init = check_init(init)
-        self.reset_parameters()
+        if self._scheme != "default":
+            # PyTorch's layers were drawn by its own scheme when they were made.
+            self.reset_parameters()
+
+    @property
+    def _scheme(self) -> str:
+        return self.default_init if self.init == "default" else self.init
 
     def reset_parameters(self) -> None:
         """Draw every parameter anew, by the network's scheme, from PyTorch's random state."""
-        initialize(self, self.default_init if self.init == "default" else self.init)
+        initialize(self, self._scheme)
