@@ -6,8 +6,9 @@ S. Mikler and E. Plaszczyk, SNIP: single-shot network pruning based on connectio
 reproducibility challenge. Untrained LeNet-300-100 and LeNet-5 with PyTorch's own initialisation;
 weights and biases compete; scores on the whole standardised MNIST training set; means over the seeds
 0, 1, 2. One network differs from the next: over 36 others the kept share of LeNet-5's fc1.bias had a
-standard deviation of 5 points, and conv1.weight at 95 % one of 7. MNIST_ROOT holds MNIST/raw/*-ubyte. The last line is the table as JSON: the largest difference, in
-points of a tensor's share, among tensors of 100 parameters or more.
+standard deviation of 5 points, and conv1.weight at 95 % one of 7. MNIST_ROOT holds
+MNIST/raw/*-ubyte. The last line is the table as JSON: the largest difference, in points of a
+tensor's share, among tensors of 100 parameters or more.
 """
 
 from __future__ import annotations
@@ -95,9 +96,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
     cells = []
-    print(
-        f"{'model':12} {'sparsity':>8} {'parameter':14} {'total':>7} {'published %':>11} {'ours %':>7} {'points':>7}"
-    )
+    print("model        sparsity parameter        total published %  ours %  points")
     for cell in table(options.root, options.seeds):
         cells.append(cell)
         print(
