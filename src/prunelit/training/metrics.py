@@ -14,24 +14,37 @@ class Totals(Metric):
     """
 
     full_state_update = False
-    sums: Tensor
+    loss: Tensor
+    hits: Tensor
+    count: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        # float64 counts exactly and adds losses without drift.
-        self.add_state("sums", torch.zeros(4, dtype=torch.float64), dist_reduce_fx="sum")
+        # float64 adds losses without drift.
+        self.add_state("loss", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        # How often the best, second best, … fifth best class is the right one.
+        self.add_state("hits", torch.zeros(5, dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Add one batch: mean ``loss``, ``logits`` of shape (n, classes), ``labels`` of shape (n,)."""
-        hits = logits.topk(min(5, logits.shape[1])).indices.eq(labels[:, None])
-        n = len(labels)
-        self.sums += torch.stack(
-            [loss.double() * n, hits[:, 0].sum().double(), hits.sum().double(), loss.new_tensor(n).double()]
-        )
+        n, classes = logits.shape
+        best = logits.topk(min(5, classes)).indices
+        self.hits[: best.shape[1]] += best.eq(labels[:, None]).sum(0)
+        self.loss.add_(loss, alpha=n)
+        self.count += n
 
     def compute(self) -> dict[str, float]:
         """Return mean ``loss``, ``top1`` and ``top5`` in percent; NaN without images."""
-        loss, top1, top5, count = self.sums.tolist()
+        return self.so_far()
+
+    def so_far(self) -> dict[str, float]:
+        """Return what ``compute`` does, of this process alone and without waiting for others."""
+        count, hits = int(self.count), self.hits.tolist()
         if not count:
             return dict.fromkeys(("loss", "top1", "top5"), float("nan"))
-        return {"loss": loss / count, "top1": 100 * top1 / count, "top5": 100 * top5 / count}
+        return {
+            "loss": float(self.loss) / count,
+            "top1": 100 * hits[0] / count,
+            "top5": 100 * sum(hits) / count,
+        }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -134,10 +135,18 @@ class Classifier(pl.LightningModule):
         """Load a state dict of the plain network."""
         return self.network.load_state_dict(state_dict, strict=strict, assign=assign)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; Lightning notes the running hook's name some fifty times a step, so quickly."""
+        if name == "_current_fx_name":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
     def _check_finite(self, loss: Tensor, images: Tensor) -> None:
-        if not torch.isfinite(loss.detach()):
+        value = loss.item()
+        if not math.isfinite(value):
             raise NonFiniteLoss(
-                f"the training loss is {loss.item()} in epoch {self.current_epoch}: "
+                f"the training loss is {value} in epoch {self.current_epoch}: "
                 f"{first_non_finite(self.network, images)}"
             )
 

@@ -22,8 +22,8 @@ class Progress(TQDMProgressBar):
         assert isinstance(pl_module, Classifier)
         items: dict[str, Any] = {}
         if pl_module.train_totals.update_called:
-            sums = pl_module.train_totals.sums.tolist()
-            items = {"loss": f"{sums[0] / sums[3]:.3f}", "top1": f"{100 * sums[1] / sums[3]:.2f}%"}
+            now = pl_module.train_totals.so_far()
+            items = {"loss": f"{now['loss']:.3f}", "top1": f"{now['top1']:.2f}%"}
         test = trainer.callback_metrics.get("test/top1")
         if test is not None:
             items["test"] = f"{float(test):.2f}%"
