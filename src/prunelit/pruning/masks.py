@@ -109,7 +109,8 @@ def _highest(values: Any, candidates: Any, density: float) -> Any:
     All are 1-d and either NumPy arrays or tensors. Of equal values the first are marked.
     """
     k = num_kept(density, len(values))
-    alive = values[candidates]
+    # By places: many times faster than NumPy's selection by marks that follow no pattern.
+    alive = values[candidates.nonzero()].reshape(-1)
     if k >= len(alive):
         return candidates
     if k == 0:
@@ -120,7 +121,7 @@ def _highest(values: Any, candidates: Any, density: float) -> Any:
     if excess:
         ties = (values == threshold) & candidates
         marked = marked & ~(ties & (ties.cumsum(0) > int(ties.sum()) - excess))
-    assert int(marked.sum()) == k
+        assert int(marked.sum()) == k
     return marked
 
 
