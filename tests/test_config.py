@@ -7,6 +7,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
+from prunelit.request import BadRequest
 from prunelit.study.checks import check
 from prunelit.study.command import CONFIGS
 from prunelit.training.build import build, build_optimizer, build_pruning
@@ -15,7 +16,7 @@ NAMES = {
     "data": "digits mnist fashion_mnist cifar10 cifar100 tiny_imagenet imagenet folder",
     "model": "fc mlp conv convnet lenet300100 lenet5 vgg11 vgg13 vgg16 vgg19 vgg11_bn vgg13_bn vgg16_bn "
     "vgg19_bn vgg16_mnist resnet18 resnet20 resnet32 resnet44 resnet56 resnet110 wide_resnet20 torchvision",
-    "pruner": "none rand mag snip grasp synflow",
+    "pruner": "none rand mag snip grasp synflow exact hessian oneshot iterative lottery std l1_filter thinet karnin",
     "optimizer": "adam sgd momentum rmsprop adamw",
     "scheduler": "none multistep cosine exponential",
     "trainer": "default cpu gpu ddp",
@@ -82,8 +83,12 @@ def test_every_scheduler_sets_the_learning_rate_of_each_epoch(name: str) -> None
 @pytest.mark.parametrize("path", sorted((CONFIGS / "pruner").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_pruner_says_its_name_and_builds(path: Path) -> None:
     cfg = config(f"pruner={path.stem}")
-    pruning = build_pruning(cfg, 0.5, None)
     assert cfg.pruner.name == path.stem
+    if cfg.pruner.scope == "like":
+        with pytest.raises(BadRequest, match=r"pruner\.mask_from="):
+            build_pruning(cfg, None, None)
+        return
+    pruning = build_pruning(cfg, 0.5, None)
     assert (pruning is None) == (path.stem == "none")
 
 
