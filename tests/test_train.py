@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from prunelit.study.command import CONFIGS
 from prunelit.study.record import RESULT_FIELDS
 from prunelit.training.build import build_pruning, num_epochs
 from prunelit.training.models import FC
+from prunelit.training.module import Classifier
 
 QUICK = ("epochs=1", "logger=none")
 SMALLEST = ("epochs=0", "logger=none", "pruner=rand")
@@ -42,6 +44,21 @@ def cli(tmp_path, monkeypatch, capsys):
         return int(end.value.code or 0), out, lines
 
     return call
+
+
+@contextmanager
+def power_cut(monkeypatch):
+    """Let the third epoch break off after a few steps."""
+    step = Classifier.training_step
+
+    def broken(self, batch, batch_idx):
+        if self.current_epoch == 2 and batch_idx == 3:
+            raise RuntimeError("power cut")
+        return step(self, batch, batch_idx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Classifier, "training_step", broken)
+        yield
 
 
 def folders(pattern: str = "*") -> list[Path]:
@@ -303,20 +320,10 @@ def test_pruned_weights_may_grow_back(cli) -> None:
 
 @pytest.mark.parametrize("pruner", ["iterative", "lottery", "std"])
 def test_rounds_interrupted_go_on_bit_for_bit(cli, monkeypatch, pruner: str) -> None:
-    from prunelit.training.module import Classifier
-
     arguments = (f"pruner={pruner}", "sparsity=0.3", "epochs=3", "logger=none", "optimizer=momentum")
     assert cli(*arguments, "name=whole")[0] == 0
-    step = Classifier.training_step
-
-    def broken(self, batch, batch_idx):
-        if self.current_epoch == 2 and batch_idx == 3:
-            raise RuntimeError("power cut")
-        return step(self, batch, batch_idx)
-
-    monkeypatch.setattr(Classifier, "training_step", broken)
-    assert cli(*arguments, "name=cut")[0] == 1
-    monkeypatch.setattr(Classifier, "training_step", step)
+    with power_cut(monkeypatch):
+        assert cli(*arguments, "name=cut")[0] == 1
     assert cli(*arguments, "name=cut")[0] == 0
     cut, whole = folders()
     assert (cut / "rounds.csv").read_text() == (whole / "rounds.csv").read_text()
@@ -469,19 +476,9 @@ def test_scores_that_are_not_finite_name_the_layer(cli, tmp_path) -> None:
 
 def test_an_interrupted_run_goes_on_where_it_stopped(cli, monkeypatch) -> None:
     """Killed in the third epoch and asked for again, it ends bit for bit as an undisturbed one."""
-    from prunelit.training.module import Classifier
-
     assert cli("pruner=snip", "epochs=4", "logger=none", "name=whole")[0] == 0
-    step = Classifier.training_step
-
-    def broken(self, batch, batch_idx):
-        if self.current_epoch == 2 and batch_idx == 3:
-            raise RuntimeError("power cut")
-        return step(self, batch, batch_idx)
-
-    monkeypatch.setattr(Classifier, "training_step", broken)
-    assert cli("pruner=snip", "epochs=4", "logger=none", "name=cut")[0] == 1
-    monkeypatch.setattr(Classifier, "training_step", step)
+    with power_cut(monkeypatch):
+        assert cli("pruner=snip", "epochs=4", "logger=none", "name=cut")[0] == 1
     assert cli("pruner=snip", "epochs=4", "logger=none", "name=cut")[0] == 0
     cut, whole = folders()
     for name in ("weights.safetensors", "masks.safetensors"):
