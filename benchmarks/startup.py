@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from statistics import median
+
+from setting import setting
 
 IMPORTS = "import torch, lightning.pytorch"
 
@@ -91,9 +90,7 @@ def main() -> None:
         "imports_seconds": round(imports, 2),
         "overrides": given.overrides,
         "repeats": given.repeats,
-        "device": f"{platform.machine()} cpu",
-        "cores": os.cpu_count(),
-        "versions": {name: version(name) for name in ("torch", "lightning", "hydra-core")},
+        **setting(),
     }
     print(json.dumps(record))
 

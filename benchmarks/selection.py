@@ -1,0 +1,115 @@
+"""Scores of VGG16 to masks: prunelit's exact selection beside a full ``torch.kthvalue`` a round.
+
+    python benchmarks/selection.py [--repeats N] [--rounds N] [--compression X] [--device cpu|cuda]
+
+The scores are random, one for each of the 14,715,584 prunable weights, and fixed, so that only the selection
+is timed. The plain way is that of published code: in each round all scores, those of weights that are gone
+set to 0, are put in a row, ``torch.kthvalue`` gives the threshold and ``score > threshold`` the masks.
+prunelit keeps exactly ``round(density * n)`` among the weights still kept. Both go along the exponential
+schedule once in one round and once in ``--rounds``. A ratio is the plain median over prunelit's;
+``ratio`` is that of the many rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from statistics import median
+
+import torch
+from setting import setting
+from torch import Tensor
+
+from prunelit.pruning.masks import Masks, Scores, count_kept, full_masks, make_masks
+from prunelit.pruning.parameters import Selection
+from prunelit.pruning.schedules import exponential
+from prunelit.training.models import VGG
+
+Way = Callable[[Scores, float, int], Masks]
+
+
+def plain(scores: Scores, density: float, rounds: int) -> Masks:
+    masks = {name: torch.ones_like(score) for name, score in scores.items()}
+    for i in range(1, rounds + 1):
+        masked = {name: score * masks[name] for name, score in scores.items()}
+        row = torch.cat([score.flatten() for score in masked.values()])
+        k = int((1 - exponential(i, rounds, density, 1.0)) * row.numel())
+        threshold, _ = torch.kthvalue(row, k)
+        masks = {name: (score > threshold).to(score.dtype) for name, score in masked.items()}
+    return masks
+
+
+def ours(scores: Scores, density: float, rounds: int) -> Masks:
+    masks = full_masks(scores)
+    for i in range(1, rounds + 1):
+        masks = make_masks(scores, exponential(i, rounds, density, 1.0), previous=masks)
+    return masks
+
+
+def timed(way: Way, scores: Scores, density: float, rounds: int) -> tuple[float, Masks]:
+    """Return the seconds that ``way`` takes, and its masks."""
+    start = time.perf_counter()
+    masks = way(scores, density, rounds)
+    if next(iter(scores.values())).is_cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter() - start, masks
+
+
+def compare(scores: Scores, density: float, rounds: int, repeats: int) -> dict[str, float]:
+    """Alternate the two ways; return median seconds, their ratio and how many weights each kept."""
+    seconds: dict[Way, list[float]] = {plain: [], ours: []}
+    kept = {}
+    for _ in range(repeats):
+        for way, values in seconds.items():
+            spent, masks = timed(way, scores, density, rounds)
+            values.append(spent)
+            kept[way] = count_kept(masks)
+    slow, fast = median(seconds[plain]), median(seconds[ours])
+    return {
+        "ratio": round(slow / fast, 2),
+        "plain_seconds": round(slow, 3),
+        "prunelit_seconds": round(fast, 3),
+        "plain_kept": kept[plain],
+        "prunelit_kept": kept[ours],
+    }
+
+
+def random_scores(device: str) -> Scores:
+    """Return a random float32 score for each prunable weight of VGG16."""
+    draw = torch.Generator().manual_seed(0)
+    parameters = Selection().of(VGG(num_classes=10, input_shape=(3, 32, 32)))
+
+    def score(parameter: Tensor) -> Tensor:
+        return torch.rand(parameter.shape, generator=draw).to(device)
+
+    return {name: score(parameter) for name, parameter in parameters.items()}
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    arguments.add_argument("--repeats", type=int, default=3, help="of each way; 3")
+    arguments.add_argument("--rounds", type=int, default=100, help="of the schedule with many rounds; 100")
+    arguments.add_argument("--compression", type=float, default=2.0, help="log10(all / kept); 2")
+    arguments.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    given = arguments.parse_args()
+    scores, density = random_scores(given.device), 10**-given.compression
+    compare(scores, density, 1, 1)
+    one = compare(scores, density, 1, given.repeats)
+    many = compare(scores, density, given.rounds, given.repeats)
+    record = {
+        "benchmark": "selection",
+        "ratio": many["ratio"],
+        "one_round": one,
+        f"{given.rounds}_rounds": many,
+        "scores": sum(score.numel() for score in scores.values()),
+        "compression": given.compression,
+        "repeats": given.repeats,
+        **setting(given.device),
+    }
+    print(json.dumps(record))
+
+
+if __name__ == "__main__":
+    main()
