@@ -385,6 +385,8 @@ REFUSED = [
     ),
     ("data.size=-1", "data.size=-1: allowed"),
     ("data.in_memory=maybe", "data.in_memory=maybe: allowed"),
+    ("+model.foo=3", "model.foo=3: allowed is an argument of prunelit.training.models.*FC"),
+    ("+optimizer.foo=3", "optimizer.foo=3: allowed is an argument of torch.optim.Adam"),
     ("model=vgg16", "data.size=8x8: .*vgg16; allowed is 16 or more"),
     ("model.init=xavier", "model.init=xavier: allowed .*did you mean xavier_normal"),
     ("model=mlp model.width=0", "model.width=0: allowed"),

@@ -118,8 +118,9 @@ def known_keys() -> list[str]:
 
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        groups = {path.name for path in CONFIGS.iterdir() if path.is_dir()}
-        chosen = [a for a in sys.argv[1:] if a.split("=")[0] in groups and "," not in a]
+        # A choice may lie in a --config-dir of the user's: leave it out here.
+        choices = [(a, *a.partition("=")[::2]) for a in sys.argv[1:]]
+        chosen = [a for a, group, name in choices if (CONFIGS / group / f"{name}.yaml").is_file()]
         cfg = compose("config", chosen)
 
     def walk(node: DictConfig, prefix: str) -> list[str]:

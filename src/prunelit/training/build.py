@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from contextlib import nullcontext
 from functools import partial
@@ -39,7 +40,14 @@ def build(node: DictConfig, *without: str, **given: Any) -> Any:
     for key in ("name", *without):
         values.pop(key, None)
     values.pop("_partial_", None)
-    return instantiate(values, _partial_=True, _convert_="all")(**given)
+    try:
+        return instantiate(values, _partial_=True, _convert_="all")(**given)
+    except TypeError as error:
+        unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if unknown and unknown[1] in values:
+            key, target = f"{node._get_full_key(None)}.{unknown[1]}", values["_target_"]
+            raise BadRequest(key, values[unknown[1]], f"an argument of {target}") from error
+        raise
 
 
 def build_data(cfg: DictConfig) -> ImageData:
