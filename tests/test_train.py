@@ -348,9 +348,16 @@ def test_synflow_collapses_no_layer_of_the_default_network(cli, compression: flo
 
 
 def test_a_network_that_collapses_is_recorded(cli) -> None:
-    assert cli("pruner=mag", "pruner.invert=true", "compression=3", "epochs=0", "logger=none")[0] == 0
+    collapsing = ("pruner=mag", "pruner.invert=true", "compression=3", "epochs=0", "logger=none")
+    status, _, err = cli(*collapsing)
+    assert status == 0
     found = result()
     assert found["collapsed"]
+    assert len(err) == 1
+    assert err[0].startswith(f"warning: nothing is kept in {found['collapsed'][0]}")
+    assert cli(*collapsing, "pruner.keep_at_least=1", "name=guarded")[0] == 0
+    guarded = next(folder for folder in folders() if folder.parent.name == "guarded")
+    assert json.loads((guarded / "result.json").read_text())["collapsed"] == []
     assert found["effective_density"] == 0
     assert found["top1"] < 20
 

@@ -126,6 +126,12 @@ def _hyperparameters(cfg: DictConfig, asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def _say(record: Record, result: dict[str, Any], layers: list[dict[str, Any]]) -> None:
+    if result["collapsed"]:
+        warning = (
+            f"nothing is kept in {', '.join(result['collapsed'])} (pruner.keep_at_least=1 guards against it)"
+        )
+        log.warning(warning)
+        print(f"warning: {warning}", file=sys.stderr)
     if sys.stdout.isatty():
         from prunelit.study.terminal import show_run
 
