@@ -98,9 +98,9 @@ def _keep_highest(scores: Scores, density: float, previous: Masks) -> Masks:
         _check_finite(scores)
     kept = _highest(values, _in_a_row((previous[name] for name in scores), torch.bool), density)
     parts = torch.as_tensor(kept).split([score.numel() for score in scores.values()])
-    return {
-        n: p.view(s.shape).to(s.device, copy=True) for (n, s), p in zip(scores.items(), parts, strict=True)
-    }
+    # On a CPU NumPy copies them, for the reasons of _in_a_row.
+    copies = [part.clone() if part.is_cuda else torch.from_numpy(part.numpy().copy()) for part in parts]
+    return {n: c.view(s.shape).to(s.device) for (n, s), c in zip(scores.items(), copies, strict=True)}
 
 
 def _highest(values: Any, candidates: Any, density: float) -> Any:
