@@ -37,9 +37,3 @@ class Progress(TQDMProgressBar):
         bar = super().init_validation_tqdm()
         bar.disable = True
         return bar
-
-    def init_test_tqdm(self) -> Any:
-        """Draw no bar for the last test: the table says what it found."""
-        bar = super().init_test_tqdm()
-        bar.disable = True
-        return bar
