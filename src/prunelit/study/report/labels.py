@@ -1,0 +1,103 @@
+"""What a method is called in a study: its pruner, and what tells its variants apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from prunelit.study.sweep.identity import NO_RESULT
+
+Flat = dict[str, Any]
+
+NOT_METHOD = (
+    *("seed", "compression", "sparsity", "pruner.compression", "pruner.name", "pruner._target_"),
+    *("data.name", "data._target_", "data.dataset", "model.name", "model._target_"),
+    *("trainer.accelerator", "checkpoint", "pruner.mask_from", "pruner.criterion.cache"),
+)
+"""Keys that are rows, columns or seeds of a table already, or name files."""
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> Flat:
+    """Return a nested config as dotted keys; lists stay whole, as text."""
+    flat: Flat = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = str(value) if isinstance(value, list) else value
+    return flat
+
+
+def labels(asked: Sequence[tuple[str, str, str]], configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a name a run, such as ``synflow rounds=100`` where other runs have ``rounds=1``.
+
+    Args:
+        asked: pruner, data and model of each run.
+        configs: their configs, with interpolations as they stand; empty where not known.
+
+    Only what varies between runs of one pruner on one data set and model is named, and of keys that
+    vary together only the first, so that names are as short as they can be.
+    """
+    flats = [_of_method(flatten(config), data) for config, (_, data, _) in zip(configs, asked, strict=True)]
+    telling: dict[str, list[str]] = {}
+    for pruner in dict.fromkeys(pruner for pruner, _, _ in asked):
+        groups: dict[tuple[str, str], list[Flat]] = {}
+        for (name, data, model), flat in zip(asked, flats, strict=True):
+            if name == pruner and flat:
+                groups.setdefault((data, model), []).append(flat)
+        keys = (key for group in groups.values() for key in _telling_keys(group))
+        telling[pruner] = list(dict.fromkeys(keys))
+    every = {key for keys in telling.values() for key in keys}
+    return [
+        " ".join(
+            [
+                name,
+                *(f"{_short(key, every, flat)}={_value(flat[key])}" for key in telling[name] if key in flat),
+            ]
+        )
+        for (name, _, _), flat in zip(asked, flats, strict=True)
+    ]
+
+
+def _of_method(flat: Flat, data: str) -> Flat:
+    """Return what may tell methods apart."""
+    ignored = {*NOT_METHOD, *NO_RESULT, *(() if data == "folder" else ("data.root",))}
+    parents = tuple(f"{key}." for key in NO_RESULT)
+    return {key: value for key, value in flat.items() if key not in ignored and not key.startswith(parents)}
+
+
+def _telling_keys(flats: Sequence[Flat]) -> list[str]:
+    """Return the fewest keys, in the config's order, that tell apart all that differ."""
+    keys = sorted(
+        dict.fromkeys(key for flat in flats for key in flat),
+        key=lambda key: (not key.startswith("pruner."), not key.endswith(".name"), "." in key),
+    )
+    found: list[str] = []
+    parts = [0] * len(flats)  # which runs are told apart so far
+    for key in keys:
+        finer = [(part, repr(flat.get(key))) for part, flat in zip(parts, flats, strict=True)]
+        numbers = {value: number for number, value in enumerate(dict.fromkeys(finer))}
+        if len(numbers) > len(set(parts)):
+            found.append(key)
+            parts = [numbers[value] for value in finer]
+    return found
+
+
+def _short(key: str, others: set[str], config: Flat) -> str:
+    """Return the last part of a key, the whole if another key ends alike."""
+    if key.endswith(("._target_", ".name")):
+        return key.rpartition(".")[0].rpartition(".")[2]
+    last = key.rpartition(".")[2]
+    same = [
+        other for other in {*others, *(k for k in config if "." not in k)} if other.rpartition(".")[2] == last
+    ]
+    return last if set(same) <= {key} else key
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    if isinstance(value, float):
+        return f"{value:g}"
+    text = str(value)
+    return text.rpartition(".")[2] if text.startswith("prunelit.") else text

@@ -1,0 +1,220 @@
+"""The files of many runs, read fast; one that cannot be read is left out and named."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import socket
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from prunelit.study.record import RESULT_FIELDS
+
+TEXT_FIELDS = ("pruner", "model", "data", "device", "precision", "git", "config_hash")
+OTHER_FIELDS = ("collapsed", "versions")
+NUMBER_FIELDS = tuple(key for key in RESULT_FIELDS if key not in (*TEXT_FIELDS, *OTHER_FIELDS))
+NEEDED_FIELDS = ("pruner", "model", "data", "seed", "compression", "sparsity", "density", "top1")
+TEXT_COLUMNS = {"layer": str, "shape": str, "phase": str}
+"""Columns of the csv files that hold text whatever it looks like: the shape ``100`` is no number."""
+
+
+class Unreadable(ValueError):
+    """A file of a record that is not what this version writes; the message says why."""
+
+
+@dataclass
+class Files:
+    """The files of one run.
+
+    Attributes:
+        result: ``result.json``, None if the run is not complete.
+        state: ``status.json``, empty if there is none.
+        config: ``.hydra/config.yaml`` with interpolations as they stand, empty if there is none.
+    """
+
+    folder: Path
+    result: dict[str, Any] | None = None
+    state: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+def find_runs(folder: Path) -> Iterator[Path]:
+    """Yield the folders of runs at and below ``folder``, by name.
+
+    Hidden folders (``.previous``, ``.submitit``) are left out, a folder that is reached twice
+    through links counts once, and nothing inside a run is another run.
+    """
+    seen: set[tuple[int, int]] = set()
+
+    def walk(place: Path) -> Iterator[Path]:
+        try:
+            stat = place.stat()
+            entries = sorted(os.scandir(place), key=lambda entry: entry.name)
+        except OSError:
+            return
+        if (stat.st_dev, stat.st_ino) in seen:
+            return
+        seen.add((stat.st_dev, stat.st_ino))
+        if {entry.name for entry in entries} & {"result.json", "status.json"}:
+            yield place
+            return
+        for entry in entries:
+            if not entry.name.startswith(".") and entry.is_dir():
+                yield from walk(Path(entry.path))
+
+    yield from walk(folder)
+
+
+def read_run(folder: Path) -> Files:
+    """Read the small files of a run.
+
+    Raises:
+        Unreadable: ``result.json`` or ``status.json`` is truncated, foreign or of a newer version.
+    """
+    result = read_json(folder / "result.json")
+    if result is not None:
+        check_result(result)
+    return Files(folder, result, read_json(folder / "status.json") or {}, read_config(folder))
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return the object in a JSON file, None if there is no such file."""
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise Unreadable(f"{path}: not a whole JSON file ({first_line(error)})") from error
+    if not isinstance(value, dict):
+        raise Unreadable(f"{path}: holds no JSON object")
+    return value
+
+
+def check_result(result: Mapping[str, Any]) -> None:
+    """Raise Unreadable unless ``result`` has the keys and types of a run's result."""
+    if unknown := sorted(set(result) - set(RESULT_FIELDS)):
+        versions = result.get("versions")
+        version = versions.get("prunelit") if isinstance(versions, dict) else None
+        raise Unreadable(f"written by another version ({version}): unknown key {unknown[0]!r}")
+    if missing := [key for key in NEEDED_FIELDS if key not in result]:
+        raise Unreadable(f"not a run's result: no key {missing[0]!r}")
+    for key, value in result.items():
+        if not _fits(key, value):
+            raise Unreadable(f"not a run's result: {key} is {str(value)[:40]!r}")
+
+
+def _fits(key: str, value: Any) -> bool:
+    if value is None:
+        return key not in ("pruner", "model", "data", "seed")
+    if key == "collapsed":
+        return isinstance(value, list) and all(isinstance(name, str) for name in value)
+    if key == "versions":
+        return isinstance(value, dict)
+    if key in TEXT_FIELDS:
+        return isinstance(value, str)
+    if key == "seed":
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return the config of a run as Hydra wrote it, with interpolations; empty if it cannot be read."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        config = yaml.load((folder / ".hydra" / "config.yaml").read_bytes(), loader)
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def read_table(runs: Mapping[str, Path], name: str, skipped: list[str]) -> pd.DataFrame:
+    """Return the csv file ``name`` of all runs as one table, column ``run`` first.
+
+    Files with the same header are parsed in one go. One that is broken is left out and added to
+    ``skipped``.
+    """
+    bodies: dict[str, list[tuple[str, Path, str]]] = {}
+    for run, folder in runs.items():
+        try:
+            text = (folder / name).read_text()
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as error:
+            skipped.append(f"{folder / name}: {first_line(error)}")
+            continue
+        header, _, body = text.partition("\n")
+        if problem := _problem(text):
+            skipped.append(f"{folder / name}: {problem}")
+        elif body:
+            bodies.setdefault(header, []).append((run, folder / name, body))
+    tables = [table for header, files in bodies.items() for table in _parse(header, files, skipped)]
+    if not tables:
+        return pd.DataFrame({"run": pd.Series(dtype=str)})
+    table = pd.concat(tables, ignore_index=True)
+    order = {run: number for number, run in enumerate(runs)}
+    return table.sort_values("run", key=lambda column: column.map(order), kind="stable", ignore_index=True)
+
+
+def _problem(text: str) -> str | None:
+    """Return why a csv file is not whole, or None."""
+    if not text.endswith("\n"):
+        return "truncated" if text else "empty"
+    widths = {len(row) for row in csv.reader(io.StringIO(text))}
+    return None if len(widths) == 1 else "rows of different lengths"
+
+
+def _parse(header: str, files: Sequence[tuple[str, Path, str]], skipped: list[str]) -> Iterable[pd.DataFrame]:
+    """Yield the rows of files with one header; all at once if that works, else each alone."""
+    try:
+        table = _read_csv(header, "".join(body for _, _, body in files))
+    except ValueError as error:
+        if len(files) == 1:
+            skipped.append(f"{files[0][1]}: {first_line(error)}")
+            return
+        for file in files:
+            yield from _parse(header, [file], skipped)
+        return
+    counts = [sum(1 for _ in csv.reader(io.StringIO(body))) for _, _, body in files]
+    runs = [run for (run, _, _), count in zip(files, counts, strict=True) for _ in range(count)]
+    table.insert(0, "run", runs)
+    yield table
+
+
+def _read_csv(header: str, body: str) -> pd.DataFrame:
+    table = pd.read_csv(
+        io.StringIO(f"{header}\n{body}"),
+        dtype={key: kind for key, kind in TEXT_COLUMNS.items() if key in header},
+        keep_default_na=False,
+        na_values=[""],
+    )
+    for column in table.columns:
+        if column not in TEXT_COLUMNS and not pd.api.types.is_numeric_dtype(table[column]):
+            raise ValueError(f"column {column} holds text")
+    return table
+
+
+def is_gone(state: Mapping[str, Any]) -> bool:
+    """Whether the process that ``status.json`` names ran on this machine and runs no more."""
+    pid = state.get("pid")
+    if not isinstance(pid, int) or state.get("host") != socket.gethostname():
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return False
+
+
+def first_line(error: object) -> str:
+    """Return the first line of a message, at most 200 characters."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__

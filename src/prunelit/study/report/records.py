@@ -1,0 +1,227 @@
+"""A study: the records of many runs as tables, read from files alone."""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from prunelit.request import BadRequest
+from prunelit.study.record import RESULT_FIELDS
+from prunelit.study.report.labels import labels
+from prunelit.study.report.reading import (
+    NUMBER_FIELDS,
+    Files,
+    Unreadable,
+    find_runs,
+    first_line,
+    is_gone,
+    read_config,
+    read_run,
+    read_table,
+)
+
+STATES = ("complete", "running", "failed", "incomplete")
+
+
+@dataclass(frozen=True)
+class Study:
+    """The runs of a study.
+
+    Attributes:
+        runs: a row a run, complete or not. The index ``run`` is the folder's path below the one asked for.
+            Columns: the keys of ``result.json`` (shares 0 to 1, accuracies in percent; NaN or None where not
+            known), and
+            ``status``: complete, running, failed, or incomplete (its process is gone);
+            ``error``: why it failed, one line, or None;
+            ``folder``: the run's folder, a Path;
+            ``label``: the method's name in this study, see :func:`~prunelit.study.report.labels.labels`;
+            ``asked``: the amount asked for, such as ``compression 0.5``, ``sparsity 0.9``, ``dense``,
+            ``threshold 0.45``, ``2:4``, or an empty text if not known;
+            ``asked_density``: the kept share that this means, NaN if the method decides;
+            ``epochs_asked``, ``pre_epochs_asked``, ``rounds_asked``: by the config.
+        epochs: ``metrics.csv`` of all runs, column ``run`` first.
+        rounds: ``rounds.csv`` likewise.
+        layers: ``layers.csv`` likewise.
+        skipped: a line for each file that could not be read, naming it.
+    """
+
+    runs: pd.DataFrame
+    epochs: pd.DataFrame
+    rounds: pd.DataFrame
+    layers: pd.DataFrame
+    skipped: list[str]
+
+    @property
+    def complete(self) -> pd.DataFrame:
+        """The complete runs."""
+        return self.runs[self.runs["status"] == "complete"]
+
+    def folder(self, run: str) -> Path:
+        """Return the folder of a run."""
+        return Path(self.runs.at[run, "folder"])
+
+    def config(self, run: str) -> dict[str, Any]:
+        """Return the config of a run, interpolations resolved where they can be; empty if not known."""
+        from omegaconf import OmegaConf
+        from omegaconf.errors import OmegaConfBaseException
+
+        config = read_config(self.folder(run))
+        try:
+            plain: Any = OmegaConf.to_container(OmegaConf.create(config), resolve=True)
+        except OmegaConfBaseException:
+            return config
+        return dict(plain)
+
+    def command(self, run: str) -> str:
+        """Return the command line that repeats a run; empty if not known."""
+        hydra = self.folder(run) / ".hydra"
+        try:
+            overrides = yaml.safe_load((hydra / "overrides.yaml").read_text())
+            sources = yaml.safe_load((hydra / "hydra.yaml").read_text())["hydra"]["runtime"]["config_sources"]
+            added = [source["path"] for source in sources if source["provider"] == "command-line"]
+        except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+            return ""
+        arguments = [f"--config-dir={path}" for path in added] + [str(item) for item in overrides or []]
+        return shlex.join(["python", "-m", "prunelit.train", *arguments])
+
+    def details(self, run: str) -> Mapping[str, np.ndarray]:
+        """Return the arrays of ``details.npz``, each read when it is asked for; empty if there are none."""
+        try:
+            arrays: Mapping[str, np.ndarray] = np.load(self.folder(run) / "details.npz", allow_pickle=False)
+        except (OSError, ValueError, zipfile.BadZipFile):
+            return {}
+        return arrays
+
+    def weights(self, run: str) -> Mapping[str, np.ndarray]:
+        """Return the final weights by parameter name; empty if there are none that NumPy can hold."""
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        try:
+            arrays: dict[str, np.ndarray] = load_file(self.folder(run) / "weights.safetensors")
+        except (OSError, TypeError, SafetensorError):
+            return {}
+        return arrays
+
+
+def read_study(folders: Sequence[Path]) -> Study:
+    """Read the records at and below ``folders``.
+
+    What is truncated, foreign or of a newer version is left out, with a line in ``skipped``.
+
+    Raises:
+        BadRequest: a folder is missing.
+    """
+    for folder in folders:
+        if not folder.is_dir():
+            raise BadRequest("DIR", folder, "a folder with runs", "there is no such folder")
+    skipped: list[str] = []
+    found: dict[str, Files] = {}
+    for name, folder in _named(folders):
+        try:
+            found[name] = read_run(folder)
+        except Unreadable as error:
+            text = str(error)
+            skipped.append(text if text.startswith(str(folder)) else f"{folder / 'result.json'}: {text}")
+    places = {name: files.folder for name, files in found.items()}
+    epochs, rounds, layers = (
+        read_table(places, f"{name}.csv", skipped) for name in ("metrics", "rounds", "layers")
+    )
+    return Study(_runs(found), epochs, rounds, layers, skipped)
+
+
+def _named(folders: Sequence[Path]) -> list[tuple[str, Path]]:
+    """Return each run once, with its path below the folder asked for, or below what all of them share."""
+    tops = [folder.absolute() for folder in folders]
+    top = Path(os.path.commonpath(tops)) if tops else Path()
+    runs: dict[Path, Path] = {}
+    for folder in folders:
+        for run in find_runs(folder):
+            runs.setdefault(run.resolve(), run)
+    names = [(os.path.relpath(run.absolute(), top), run) for run in runs.values()]
+    return sorted((run.absolute().name if name == "." else name, run) for name, run in names)
+
+
+def _runs(found: Mapping[str, Files]) -> pd.DataFrame:
+    rows = [_row(files) for files in found.values()]
+    asked = [(str(row["pruner"]), str(row["data"]), str(row["model"])) for row in rows]
+    names = labels(asked, [files.config for files in found.values()])
+    for row, label in zip(rows, names, strict=True):
+        row["label"] = label
+    table = pd.DataFrame(rows, index=pd.Index(list(found), name="run", dtype=str), columns=COLUMNS)
+    numbers = (*NUMBER_FIELDS, "asked_density", "epochs_asked", "pre_epochs_asked", "rounds_asked")
+    table[list(numbers)] = table[list(numbers)].apply(pd.to_numeric).astype(float)
+    table["seed"] = table["seed"].astype("Int64")
+    table["error"] = pd.Series([row["error"] for row in rows], table.index, dtype=object)
+    return table
+
+
+COLUMNS = (
+    *RESULT_FIELDS,
+    *("status", "error", "folder", "label", "asked", "asked_density"),
+    *("epochs_asked", "pre_epochs_asked", "rounds_asked"),
+)
+
+
+def _row(files: Files) -> dict[str, Any]:
+    """Return what is known of one run."""
+    config, state = files.config, files.state
+    status = str(state.get("status"))
+    if files.result is not None:
+        status = "complete"
+    elif status not in ("running", "failed") or (status == "running" and is_gone(state)):
+        status = "incomplete"
+    asked, density = _asked(config)
+    named = {group: _at(config, group, "name") for group in ("pruner", "model", "data")}
+    return {
+        **{key: "?" if name is None else str(name) for key, name in named.items()},
+        "seed": _number(config.get("seed")),
+        "collapsed": [],
+        **(files.result or {}),
+        "status": status,
+        "error": first_line(state.get("error", "")) if status == "failed" else None,
+        "folder": files.folder,
+        "asked": asked,
+        "asked_density": density,
+        "epochs_asked": _number(config.get("epochs")),
+        "pre_epochs_asked": _number(config.get("pre_epochs")),
+        "rounds_asked": _number(_at(config, "pruner", "rounds")),
+    }
+
+
+def _asked(config: Mapping[str, Any]) -> tuple[str, float]:
+    """Return the amount that a config asks for, in words, and the density that it means (NaN: none)."""
+    pruner = config.get("pruner")
+    if not isinstance(pruner, Mapping):
+        return "", math.nan
+    if pruner.get("criterion") is None:
+        return "dense", 1.0
+    compression, sparsity, scope = config.get("compression"), config.get("sparsity"), str(pruner.get("scope"))
+    if compression is None and sparsity is None and (":" in scope or scope == "like"):
+        return scope, math.nan
+    if compression is None and sparsity is None:
+        compression = pruner.get("compression")
+    if isinstance(compression, (int, float)):
+        return f"compression {compression:g}", 10.0**-compression
+    if isinstance(sparsity, (int, float)):
+        return f"sparsity {sparsity:g}", 1.0 - sparsity
+    return f"threshold {pruner.get('threshold')}", math.nan
+
+
+def _at(config: Mapping[str, Any], group: str, key: str) -> Any:
+    node = config.get(group)
+    return node.get(key) if isinstance(node, Mapping) else None
+
+
+def _number(value: Any) -> float | None:
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None

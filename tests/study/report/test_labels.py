@@ -1,0 +1,40 @@
+"""Methods are named by what tells them apart, and by no more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from prunelit.study.record import Record
+from prunelit.study.report.records import read_study
+
+MakeRun = Callable[..., Record]
+
+CASES = [
+    # what distinguishes runs of one pruner, and the names that follow
+    ([["seed=0"], ["seed=1"], ["compression=2"]], ["synflow"]),
+    ([["pruner.rounds=1"], ["pruner.rounds=100"]], ["synflow rounds=1", "synflow rounds=100"]),
+    ([["optimizer=sgd"], ["optimizer=adam"]], ["synflow optimizer=adam", "synflow optimizer=sgd"]),
+    ([["batch_size=32"], ["batch_size=64"]], ["synflow batch_size=32", "synflow batch_size=64"]),
+    (
+        [["pruner.batch_size=32"], ["pruner.batch_size=64"]],
+        ["synflow pruner.batch_size=32", "synflow pruner.batch_size=64"],
+    ),
+    ([["pruner=mag", "epochs=1"], ["epochs=2"]], ["mag", "synflow"]),
+    ([["model=mlp", "epochs=1"], ["epochs=2"]], ["synflow"]),
+    (
+        [["pruner=erk"], ["pruner=erk", "pruner.criterion._target_=prunelit.pruning.criteria.Mag"]],
+        ["erk criterion=Mag", "erk criterion=Rand"],
+    ),
+    ([["data.workers=2"], ["logger=none"], ["data.root=x"], ["name=y"]], ["synflow"]),
+]
+
+
+@pytest.mark.parametrize(("requests", "names"), CASES)
+def test_names(make_run: MakeRun, tmp_path: Path, requests: list[list[str]], names: list[str]) -> None:
+    for request in requests:
+        overrides = ["+" + item if item.startswith("data.root") else item for item in request]
+        make_run(*overrides)
+    assert sorted(set(read_study([tmp_path]).runs["label"])) == names
