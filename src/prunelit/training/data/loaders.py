@@ -13,6 +13,9 @@ from prunelit.training.data.sampling import EpochSampler, Purpose, generator
 
 Batch = tuple[Tensor, Tensor]
 
+PIXELS_AT_ONCE = 2**20
+"""Small batches are gathered several at a time, up to so many pixels: fewer and longer steps."""
+
 
 class EpochLoader(ABC):
     """What Lightning needs of a loader: length, batches, a sampler with ``set_epoch``, and a state.
@@ -99,14 +102,21 @@ class InMemoryLoader(EpochLoader):
 
     def _batches(self, first: int) -> Iterator[Batch]:
         images, labels = self.dataset.images, self.dataset.labels
-        sizes = self.sampler.batch_sizes(self.batch_size)
         rows = self.dataset.rows[self.sampler.order()].to(images.device)
-        parts = rows.split(sizes)[first:]
-        if self.augmentation is None:
-            for part in parts:
-                yield self.normalise(images.index_select(0, part)), labels.index_select(0, part)
-            return
-        draws = draw_augmentation(self.augmentation, self.sampler).to(images.device).split(sizes)[first:]
-        for part, drawn in zip(parts, draws, strict=True):
-            augmented = self.augmentation(images.index_select(0, part), drawn)
-            yield self.normalise(augmented), labels.index_select(0, part)
+        draws = (
+            draw_augmentation(self.augmentation, self.sampler).to(images.device)
+            if self.augmentation
+            else None
+        )
+        sizes = self.sampler.batch_sizes(self.batch_size)
+        at_once = max(1, PIXELS_AT_ONCE // (self.batch_size * images[0].numel()))
+        start = sum(sizes[:first])
+        for number in range(first, len(sizes), at_once):
+            parts = sizes[number : number + at_once]
+            some = slice(start, start := start + sum(parts))
+            chosen = images.index_select(0, rows[some])
+            if self.augmentation is not None:
+                assert draws is not None
+                chosen = self.augmentation(chosen, draws[some])
+            chosen_labels = labels.index_select(0, rows[some])
+            yield from zip(self.normalise(chosen).split(parts), chosen_labels.split(parts), strict=True)
