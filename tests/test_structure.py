@@ -18,6 +18,7 @@ ALLOWED = {
     "prunelit.pruning": ("prunelit.request", "prunelit.pruning"),
     "prunelit.training": ("prunelit.request", "prunelit.pruning", "prunelit.training"),
     "prunelit.study": ("prunelit.request", "prunelit.study"),
+    "prunelit.report": ("prunelit.request", "prunelit.study"),
     "hydra_plugins.prunelit_sweeper": ("prunelit.study",),
 }
 # What a place may not import of others, not even inside a function.
@@ -25,6 +26,7 @@ FORBIDDEN = {
     "prunelit.request": ("torch", "lightning", "hydra"),
     "prunelit.pruning": ("lightning", "hydra", "omegaconf", "torchvision", "torchmetrics"),
     "prunelit.study": ("torch", "lightning", "torchvision", "torchmetrics"),
+    "prunelit.report": ("torch", "lightning", "torchvision", "torchmetrics"),
 }
 
 

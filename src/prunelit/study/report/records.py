@@ -48,6 +48,7 @@ class Study:
             ``asked``: the amount asked for, such as ``compression 0.5``, ``sparsity 0.9``, ``dense``,
             ``threshold 0.45``, ``2:4``, or an empty text if not known;
             ``asked_density``: the kept share that this means, NaN if the method decides;
+            ``seconds``: of pruning, training and testing;
             ``epochs_asked``, ``pre_epochs_asked``, ``rounds_asked``: by the config.
         epochs: ``metrics.csv`` of all runs, column ``run`` first.
         rounds: ``rounds.csv`` likewise.
@@ -161,6 +162,7 @@ def _runs(found: Mapping[str, Files]) -> pd.DataFrame:
     table = pd.DataFrame(rows, index=pd.Index(list(found), name="run", dtype=str), columns=COLUMNS)
     numbers = (*NUMBER_FIELDS, "asked_density", "epochs_asked", "pre_epochs_asked", "rounds_asked")
     table[list(numbers)] = table[list(numbers)].apply(pd.to_numeric).astype(float)
+    table["seconds"] = table[["prune_seconds", "train_seconds", "test_seconds"]].sum(axis=1, skipna=False)
     table["seed"] = table["seed"].astype("Int64")
     table["error"] = pd.Series([row["error"] for row in rows], table.index, dtype=object)
     return table

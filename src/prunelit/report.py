@@ -1,0 +1,99 @@
+"""The door of a study: records of runs to tables, pictures and one page.
+
+python -m prunelit.report outputs
+python -m prunelit.report outputs --metric best_top1 --out report
+python -m prunelit.report --watch outputs
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from prunelit.request import BadRequest
+
+
+def report(folders: Sequence[Path], out: Path | None = None, metric: str = "top1") -> list[Path]:
+    """Read the records below ``folders``, print the results, write all files and return their paths.
+
+    Args:
+        folders: where runs lie.
+        out: where files go; ``report`` in the first folder if not given.
+        metric: the numeric key of ``result.json`` that the first tables are about.
+
+    Raises:
+        BadRequest: a folder is missing or holds no runs, or there is no such metric.
+    """
+    from prunelit.study.report.metrics import metric_named
+    from prunelit.study.report.output import write_report
+    from prunelit.study.report.records import read_study
+    from prunelit.study.report.show import show_study, show_written
+    from prunelit.study.report.tables import make_tables
+
+    chosen = metric_named(metric)
+    study = read_study(folders)
+    show_skipped(study.skipped)
+    if study.runs.empty:
+        raise BadRequest(
+            "DIR", ", ".join(map(str, folders)), "a folder with runs", "no run could be read there"
+        )
+    tables = make_tables(study, chosen)
+    show_study(study, tables)
+    target = out or folders[0] / "report"
+    try:
+        files = write_report(study, tables, target)
+    except OSError as error:
+        raise BadRequest("--out", target, "a folder that can be written", error.strerror or "") from error
+    show_written(files)
+    return files
+
+
+def show_skipped(lines: Sequence[str]) -> None:
+    """Say on standard error which files were left out."""
+    from prunelit.study.report.grid import plain
+
+    for line in lines:
+        print(f"skipped: {plain(line)}", file=sys.stderr)
+
+
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Return the command line's values."""
+    parser = argparse.ArgumentParser(
+        "prunelit-report", description="Tables, pictures and a page from records."
+    )
+    parser.add_argument(
+        "folders", metavar="DIR", nargs="+", type=Path, help="folders with runs, at any depth"
+    )
+    parser.add_argument("--out", type=Path, help="where files go; default: report/ in the first DIR")
+    parser.add_argument("--metric", default="top1", help="a numeric key of result.json; default: top1")
+    parser.add_argument(
+        "--watch", action="store_true", help="show the runs of a sweep under way; writes nothing"
+    )
+    parser.add_argument("--once", action="store_true", help="with --watch: show once and end")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run from the command line; return the exit status: 0 done, 2 a wrong request."""
+    chosen = arguments(argv)
+    try:
+        if chosen.watch:
+            from prunelit.study.report.watch import watch
+
+            watch(chosen.folders, once=chosen.once)
+        else:
+            report(chosen.folders, chosen.out, chosen.metric)
+    except BadRequest as error:
+        from prunelit.study.report.grid import plain
+
+        print(plain(error), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""A table of texts, and what it looks like in Markdown, in LaTeX and at a terminal."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A text; ``tone`` is ``bad`` for what failed and ``dim`` for what is not there."""
+
+    text: str
+    bold: bool = False
+    tone: str = ""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table as a person reads it.
+
+    Attributes:
+        title: one line above it.
+        header: a text a column; a newline parts two lines.
+        rows: a cell a column.
+        notes: lines below it.
+        left: how many of the first columns are words; the others are numbers.
+    """
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    notes: Sequence[str] = field(default_factory=tuple)
+    left: int = 1
+
+
+def plain(text: object) -> str:
+    """Return ``text`` in one line without characters that steer a terminal or turn its direction."""
+    line = re.sub(r"\s+", " ", str(text))
+    return "".join(_seen(character) for character in line)
+
+
+def _seen(character: str) -> str:
+    # Cc: control characters; Cf: among others those that turn the direction; Cs: halves of characters.
+    return "\ufffd" if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co") else character
+
+
+def markdown(grid: Grid) -> str:
+    """Return the table in GitHub's Markdown, everything in it escaped."""
+    ends = ["---"] * grid.left + ["---:"] * (len(grid.header) - grid.left)
+    lines = [f"**{_md(grid.title)}**", "", _md_row(map(_md, grid.header)), _md_row(ends)]
+    for row in grid.rows:
+        lines.append(_md_row(f"**{_md(cell.text)}**" if cell.bold else _md(cell.text) for cell in row))
+    lines += [line for note in grid.notes for line in ("", _md(note))]
+    return "\n".join(lines) + "\n"
+
+
+def _md_row(cells: object) -> str:
+    return f"| {' | '.join(cells)} |"  # type: ignore[arg-type]
+
+
+def _md(text: str) -> str:
+    safe = plain(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_{}\[\]#|~$!])", r"\\\1", safe)
+
+
+LATEX = {
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "±": r"$\pm$",
+    "−": "$-$",
+    "×": r"$\times$",
+    "†": r"$\dagger$",
+    "–": "--",
+    "…": r"\dots{}",
+    "[": "{[}",
+    "]": "{]}",
+    "\ufffd": "?",
+}
+
+
+def latex(grid: Grid) -> str:
+    """Return the table as a LaTeX ``table`` with the rules of booktabs, everything in it escaped."""
+    spec = "l" * grid.left + "r" * (len(grid.header) - grid.left)
+    lines = [r"\begin{table}", r"\centering", rf"\caption{{{_tex(grid.title)}}}"]
+    lines += [rf"\begin{{tabular}}{{{spec}}}", r"\toprule"]
+    heads = [[*text.split("\n"), ""] for text in grid.header]
+    for part in range(2 if any(head[1] for head in heads) else 1):
+        lines.append(" & ".join(_tex(head[part]) for head in heads) + r" \\")
+    lines.append(r"\midrule")
+    for row in grid.rows:
+        texts = (rf"\textbf{{{_tex(cell.text)}}}" if cell.bold else _tex(cell.text) for cell in row)
+        lines.append(" & ".join(texts) + r" \\")
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    lines += [rf"\par\footnotesize {_tex(note)}" for note in grid.notes]
+    return "\n".join([*lines, r"\end{table}"]) + "\n"
+
+
+def _tex(text: str) -> str:
+    return "".join(LATEX.get(character, character) for character in plain(text))
+
+
+TONES = {"": "", "bad": "red", "dim": "dim"}
+
+
+def for_terminal(grid: Grid) -> Group:
+    """Return the table for a terminal, its title above and its notes below."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table()
+    for number, head in enumerate(grid.header):
+        text = Text("\n".join(map(plain, head.split("\n"))))
+        table.add_column(text, justify="left" if number < grid.left else "right")
+    for row in grid.rows:
+        style = ["bold green" if cell.bold else TONES[cell.tone] for cell in row]
+        table.add_row(*(Text(plain(cell.text), style=s) for cell, s in zip(row, style, strict=True)))
+    notes = (Text(plain(note), style="dim") for note in grid.notes)
+    return Group(Text(plain(grid.title), style="bold"), table, *notes, Text())

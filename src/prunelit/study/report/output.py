@@ -1,0 +1,128 @@
+"""The files of a report: the same records give the same bytes."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from prunelit.study.record import write_atomically
+from prunelit.study.report.grid import Grid, latex, markdown, plain
+from prunelit.study.report.records import Study
+from prunelit.study.report.tables import Tables
+
+
+def write_report(study: Study, tables: Tables, out: Path) -> list[Path]:
+    """Write ``results.csv``, the parquet files and the tables to ``out``; return their paths.
+
+    Each file is replaced as a whole; nothing else is touched.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    results, layers = tidy(study), _with_names(study)
+    contents: dict[str, str | bytes] = {
+        "results.csv": _csv(results),
+        "results.parquet": _parquet(results),
+        "layers.parquet": _parquet(layers),
+        "comparisons.csv": _csv(comparisons(tables)),
+        "tables.md": _document(tables, markdown, "# Results\n", "## {}\n"),
+        "tables.tex": _document(tables, latex, "% needs \\usepackage{booktabs}\n", "% {}\n"),
+    }
+    for name, content in contents.items():
+        write_atomically(out / name, content)
+    return [out / name for name in contents]
+
+
+def tidy(study: Study) -> pd.DataFrame:
+    """Return a row a run with plain values: lists and objects become text."""
+    table = study.runs.reset_index().drop(columns="folder")
+    table["collapsed"] = [";".join(names) for names in table["collapsed"]]
+    table["versions"] = [
+        json.dumps(value, sort_keys=True) if isinstance(value, dict) else None for value in table["versions"]
+    ]
+    for column in table.columns:
+        if not pd.api.types.is_numeric_dtype(table[column]):
+            table[column] = table[column].map(plain, na_action="ignore").astype("string")
+    for column in WHOLE:
+        table[column] = table[column].round().astype("Int64")
+    return table
+
+
+WHOLE = (
+    *("seed", "prunable", "kept", "epochs", "rounds", "peak_memory_bytes"),
+    *("epochs_asked", "pre_epochs_asked", "rounds_asked"),
+)
+"""Columns that are counts."""
+
+
+def comparisons(tables: Tables) -> pd.DataFrame:
+    """Return a row for every two methods that were compared."""
+    rows: list[dict[str, Any]] = [
+        {
+            "data": block.data,
+            "model": block.model,
+            "metric": block.metric.key,
+            "asked": column.asked,
+            "a": pair.a,
+            "b": pair.b,
+            "seeds": pair.n,
+            "difference": pair.difference,
+            "low": pair.low,
+            "high": pair.high,
+            "p": pair.p,
+            "p_holm": pair.p_holm,
+        }
+        for block in tables.blocks
+        for column in block.columns
+        for pair in block.comparisons[column.key]
+    ]
+    columns = [
+        "data",
+        "model",
+        "metric",
+        "asked",
+        "a",
+        "b",
+        "seeds",
+        "difference",
+        "low",
+        "high",
+        "p",
+        "p_holm",
+    ]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _with_names(study: Study) -> pd.DataFrame:
+    """Return the rows of all layers with what their runs are."""
+    names = ["data", "model", "label", "seed", "asked", "status"]
+    return study.layers.join(study.runs[names], on="run").reset_index(drop=True)
+
+
+def _csv(table: pd.DataFrame) -> str:
+    return str(table.to_csv(index=False, lineterminator="\n"))
+
+
+def _parquet(table: pd.DataFrame) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    buffer = io.BytesIO()
+    # Without pandas' own notes, which name its version.
+    pq.write_table(pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(), buffer)
+    return buffer.getvalue()
+
+
+def _document(tables: Tables, render: Any, top: str, heading: str) -> str:
+    parts = [top]
+    sections: dict[str, list[Grid]] = {
+        "What went wrong": [tables.problems] if tables.problems else [],
+        "Results": tables.results,
+        **tables.further,
+    }
+    for section, grids in sections.items():
+        if grids:
+            parts += [heading.format(section), *map(render, grids)]
+    return "\n".join(parts)

@@ -1,0 +1,149 @@
+"""The table of a study: a row a method, a column an amount, one block for each data set and model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from prunelit.study.report.metrics import Metric
+from prunelit.study.report.records import Study
+from prunelit.study.report.statistics import Comparison, Summary, clear_winner, compare_all, summarise
+
+TOLERANCE = 0.01
+"""Share by which the density reached may miss the one asked for before the table says so."""
+OWN = "own"
+"""Key of the column of runs whose method settles the density by itself."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """Runs that were asked to keep the same share.
+
+    Attributes:
+        key: the share as text, ``own`` where the method settles it (a threshold, a pattern N:M).
+        asked: how it was asked for, such as ``compression 0.5``.
+        density: the kept share, NaN for ``own``.
+    """
+
+    key: str
+    asked: str
+    density: float
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The runs of one method in one column.
+
+    Attributes:
+        values: the metric by seed, of complete runs; runs that share a seed count once, by their mean.
+        summary: over these seeds.
+        wanted: how many seeds other methods have in this column.
+        counts: runs by status.
+        density: mean of the density reached.
+        collapsed: how many complete runs have a layer with nothing kept.
+        best: whether it is better than every other method beyond the noise.
+    """
+
+    values: dict[int, float]
+    summary: Summary
+    wanted: int
+    counts: dict[str, int]
+    density: float
+    collapsed: int
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Block:
+    """All methods on one data set and model, by one metric.
+
+    Attributes:
+        entries: by method (the run's label) and the column's key; no runs, no entry.
+        comparisons: by the column's key, every two methods; empty with one seed.
+    """
+
+    data: str
+    model: str
+    metric: Metric
+    columns: Sequence[Column]
+    methods: Sequence[str]
+    entries: dict[tuple[str, str], Entry]
+    comparisons: dict[str, list[Comparison]]
+
+
+def blocks(study: Study, metric: Metric) -> list[Block]:
+    """Return a block for each data set and model of a study, in the order of their names."""
+    runs = study.runs.assign(column=column_keys(study.runs))
+    return [
+        _block(str(data), str(model), metric, group)
+        for (data, model), group in runs.groupby(["data", "model"], sort=True)
+    ]
+
+
+def column_keys(runs: pd.DataFrame) -> pd.Series:
+    """Return the key of the column that each run belongs to: the density asked for, four digits of it.
+
+    Where the config is not known, it is the density reached.
+    """
+    density = runs["asked_density"].where(runs["asked"] != "", runs["density"])
+    return density.map(lambda value: OWN if math.isnan(value) else f"{value:.4g}").astype(str)
+
+
+def _block(data: str, model: str, metric: Metric, runs: pd.DataFrame) -> Block:
+    columns = _columns(runs)
+    methods = sorted(set(runs["label"]), key=lambda label: (label.split(" ")[0] != "none", label))
+    entries: dict[tuple[str, str], Entry] = {}
+    comparisons = {}
+    for column in columns:
+        chosen = runs[runs["column"] == column.key]
+        wanted = chosen["seed"].nunique()
+        for label, group in chosen.groupby("label"):
+            entries[str(label), column.key] = _entry(metric, group, wanted)
+        values = {m: entries[m, column.key].values for m in methods if (m, column.key) in entries}
+        # What each method keeps by itself differs: such accuracies are not compared.
+        pairs = [] if column.key == OWN else compare_all({m: v for m, v in values.items() if v})
+        comparisons[column.key] = [pair for pair in pairs if pair.n > 1]
+        best = _best(values, metric, comparisons[column.key])
+        if best is not None:
+            entry = entries[best, column.key]
+            entries[best, column.key] = Entry(**{**entry.__dict__, "best": True})
+    return Block(data, model, metric, columns, methods, entries, comparisons)
+
+
+def _columns(runs: pd.DataFrame) -> list[Column]:
+    """Return the columns, from what keeps most to what keeps least; the methods' own come last."""
+    columns = []
+    for key, group in runs.groupby("column"):
+        asked = sorted({str(a) for a in group["asked"] if a} if key != OWN else {"by the method"})
+        density = math.nan if key == OWN else float(str(key))
+        columns.append(Column(str(key), " / ".join(asked) or f"density {key}", density))
+    return sorted(columns, key=lambda column: -column.density if column.key != OWN else 1.0)
+
+
+def _entry(metric: Metric, runs: pd.DataFrame, wanted: int) -> Entry:
+    complete = runs[runs["status"] == "complete"]
+    by_seed = complete.groupby("seed")[metric.key].mean().dropna()
+    values = {int(seed): float(value) for seed, value in by_seed.items()}
+    return Entry(
+        values=values,
+        summary=summarise(list(values.values())),
+        wanted=int(wanted),
+        counts={str(status): int(n) for status, n in runs["status"].value_counts().sort_index().items()},
+        density=float(complete["density"].mean()),
+        collapsed=sum(bool(layers) for layers in complete["collapsed"]),
+    )
+
+
+def _best(
+    values: dict[str, dict[int, float]], metric: Metric, comparisons: Sequence[Comparison]
+) -> str | None:
+    """Return the method whose lead over each of the others is beyond the noise, or None."""
+    means = {method: metric.better * summarise(list(v.values())).mean for method, v in values.items() if v}
+    if metric.better == 0 or len(means) < 2:
+        return None
+    best = max(means, key=lambda method: means[method])
+    compared = sum(best in (pair.a, pair.b) for pair in comparisons)
+    return best if compared == len(means) - 1 and clear_winner(comparisons, best) else None

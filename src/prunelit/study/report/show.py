@@ -1,0 +1,48 @@
+"""What a report prints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from prunelit.study.report.grid import Grid, for_terminal
+from prunelit.study.report.records import Study
+from prunelit.study.report.tables import Tables
+
+MOST_PROBLEMS = 20
+PIPE_WIDTH = 200
+"""Columns where standard output is no terminal: tables are not folded there."""
+
+
+def console() -> Console:
+    """Return a console for standard output."""
+    found = Console(highlight=False)
+    return found if found.is_terminal else Console(highlight=False, width=PIPE_WIDTH)
+
+
+def show_study(study: Study, tables: Tables) -> None:
+    """Print how many runs there are, what went wrong, and the results."""
+    screen = console()
+    counts = study.runs["status"].value_counts()
+    states = ("complete", "running", "failed", "incomplete")
+    said = [f"{counts[status]} {status}" for status in states if status in counts]
+    screen.print(f"{len(study.runs)} runs: {', '.join(said)}")
+    if tables.problems is not None:
+        screen.print(for_terminal(_shortened(tables.problems)))
+    for grid in [*tables.results, *tables.further.get("Against the literature", [])]:
+        screen.print(for_terminal(grid))
+
+
+def show_written(files: Sequence[Path]) -> None:
+    """Print where the files are."""
+    names = ", ".join(sorted({path.name for path in files}))
+    console().print(f"written to {files[0].parent}: {names}", soft_wrap=True, markup=False)
+
+
+def _shortened(grid: Grid) -> Grid:
+    rest = len(grid.rows) - MOST_PROBLEMS
+    if rest <= 0:
+        return grid
+    return Grid(grid.title, grid.header, grid.rows[:MOST_PROBLEMS], [f"{rest} more in tables.md"], grid.left)

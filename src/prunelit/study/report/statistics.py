@@ -1,0 +1,114 @@
+"""What few seeds allow to say: intervals by Student's t, paired tests, Holm's correction.
+
+Differences between methods are tested pairwise on the runs that share a seed, by the paired t-test. Runs of
+one seed share weights at the start and the order of data, so pairs are less noisy than two separate groups.
+Wilcoxon's signed-rank test is not used: with fewer than six seeds its p-value cannot fall below 0.05.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+LEVEL = 0.95
+"""Confidence of the intervals; differences with a corrected p-value of ``1 - LEVEL`` or more are noise."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Of one number a seed: how many, their mean, standard deviation and 95 % confidence interval.
+
+    ``sd`` divides by n - 1. With one seed ``sd``, ``low`` and ``high`` are NaN.
+    """
+
+    n: int
+    mean: float
+    sd: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A paired t-test of method ``a`` against method ``b`` on ``n`` common seeds.
+
+    Attributes:
+        difference: mean of a - b, with its 95 % confidence interval ``low`` to ``high``.
+        p: two-sided p-value, NaN with fewer than two common seeds.
+        p_holm: p corrected for all comparisons that were made together.
+    """
+
+    a: str
+    b: str
+    n: int
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_holm: float = math.nan
+
+
+def summarise(values: Sequence[float]) -> Summary:
+    """Return mean, standard deviation and confidence interval of one number a seed; NaN is left out."""
+    numbers = np.asarray([value for value in values if math.isfinite(value)], dtype=float)
+    n = len(numbers)
+    if n == 0:
+        return Summary(0, math.nan, math.nan, math.nan, math.nan)
+    mean = float(numbers.mean())
+    if n == 1:
+        return Summary(1, mean, math.nan, math.nan, math.nan)
+    sd = float(numbers.std(ddof=1))
+    half = _t_quantile(n - 1) * sd / math.sqrt(n)
+    return Summary(n, mean, sd, mean - half, mean + half)
+
+
+def compare_all(methods: Mapping[str, Mapping[int, float]]) -> list[Comparison]:
+    """Compare every two methods, each a value a seed, corrected for all of these comparisons."""
+    pairs = [_compare(a, b, methods[a], methods[b]) for a, b in itertools.combinations(methods, 2)]
+    corrected = holm([pair.p for pair in pairs])
+    return [Comparison(**{**pair.__dict__, "p_holm": p}) for pair, p in zip(pairs, corrected, strict=True)]
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values corrected by Holm's step-down method; NaN ones are no comparison and stay NaN."""
+    order = sorted((i for i, p in enumerate(p_values) if not math.isnan(p)), key=lambda i: p_values[i])
+    corrected, largest = [math.nan] * len(p_values), 0.0
+    for rank, i in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - rank) * p_values[i]))
+        corrected[i] = largest
+    return corrected
+
+
+def clear_winner(comparisons: Sequence[Comparison], best: str) -> bool:
+    """Whether ``best`` differs beyond the noise from every method that it was compared with."""
+    own = [pair for pair in comparisons if best in (pair.a, pair.b)]
+    return bool(own) and all(pair.p_holm < 1 - LEVEL for pair in own)
+
+
+def _compare(a: str, b: str, first: Mapping[int, float], second: Mapping[int, float]) -> Comparison:
+    from scipy import stats
+
+    seeds = sorted(set(first) & set(second))
+    x, y = [first[seed] for seed in seeds], [second[seed] for seed in seeds]
+    differences = summarise([p - q for p, q in zip(x, y, strict=True)])
+    p = math.nan
+    if len(seeds) > 1:
+        if differences.sd > 0:
+            with warnings.catch_warnings():
+                # Differences that are nearly alike lose precision; their p-value is near 0 all the same.
+                warnings.simplefilter("ignore", RuntimeWarning)
+                p = float(stats.ttest_rel(x, y).pvalue)
+        else:
+            p = 1.0 if differences.mean == 0 else 0.0
+    return Comparison(a, b, len(seeds), differences.mean, differences.low, differences.high, p)
+
+
+def _t_quantile(freedom: int) -> float:
+    from scipy import stats
+
+    return float(stats.t.ppf((1 + LEVEL) / 2, freedom))

@@ -1,0 +1,229 @@
+"""All tables of a report, as grids of text for the terminal, Markdown, LaTeX and the page."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from prunelit.study.report.grid import Cell, Grid
+from prunelit.study.report.metrics import METRICS, Metric
+from prunelit.study.report.records import Study
+from prunelit.study.report.results import OWN, TOLERANCE, Block, Column, Entry, blocks
+
+MISSING = "–"
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What a report says in tables.
+
+    Attributes:
+        metric: the number that the first tables are about.
+        blocks: a block for each data set and model, by that metric.
+        results: a grid a block: mean and standard deviation over seeds.
+        problems: what failed, collapsed, stopped or could not be read; None if nothing did.
+        further: all other grids, by section.
+    """
+
+    metric: Metric
+    blocks: list[Block]
+    results: list[Grid]
+    problems: Grid | None
+    further: dict[str, list[Grid]]
+
+
+def make_tables(study: Study, metric: Metric) -> Tables:
+    """Return the tables of a study."""
+    main = blocks(study, metric)
+    shown = [METRICS[key] for key in OTHERS if key != metric.key]
+    others = [results_grid(block) for other in shown for block in blocks(study, other)]
+    further = {
+        "95 % confidence intervals": [interval_grid(block) for block in main if _has_intervals(block)],
+        "Comparisons": [grid for block in main if (grid := comparison_grid(block)) is not None],
+        "Other measurements": others,
+    }
+    return Tables(metric, main, [results_grid(block) for block in main], problem_grid(study), further)
+
+
+OTHERS = ("top1", "top5", "effective_density", "flops_sparse", "seconds")
+"""The metrics that have tables of their own in the files."""
+
+
+def results_grid(block: Block) -> Grid:
+    """Return mean ± standard deviation, a row a method and a column an amount."""
+    usual = _usual_seeds(block)
+    over = f"mean ± standard deviation over {usual} seeds" if usual > 1 else "one seed"
+    rows = [
+        [Cell(method), *(_value_cell(block, method, column, usual) for column in block.columns)]
+        for method in block.methods
+    ]
+    return Grid(
+        title=f"{block.data}, {block.model}: {block.metric.title} ({over})",
+        header=_header(block),
+        rows=rows,
+        notes=_notes(block),
+    )
+
+
+def _header(block: Block) -> list[str]:
+    return ["method", *(f"{column.asked}\n{_kept(column.density)}".rstrip() for column in block.columns)]
+
+
+def _kept(density: float) -> str:
+    return "" if math.isnan(density) or density == 1 else f"{100 * density:.4g} % kept"
+
+
+def _usual_seeds(block: Block) -> int:
+    """Return the number of seeds that most entries have."""
+    counts = [entry.summary.n for entry in block.entries.values() if entry.summary.n]
+    return max(sorted(set(counts), reverse=True), key=counts.count, default=0)
+
+
+def _value_cell(block: Block, method: str, column: Column, usual: int) -> Cell:
+    entry = block.entries.get((method, column.key))
+    if entry is None:
+        return Cell(MISSING, tone="dim")
+    remarks = _remarks(entry, usual)
+    if not entry.summary.n:
+        if entry.counts.get("complete"):
+            return Cell("n/a", tone="dim")
+        return Cell(", ".join(remarks) or MISSING, tone="bad" if entry.counts.get("failed") else "dim")
+    text = mean_and_sd(block.metric, entry) + _marks(entry, column)
+    if column.key == OWN:
+        remarks.append(f"{100 * entry.density:.3g} % kept")
+    return Cell(f"{text} ({', '.join(remarks)})" if remarks else text, bold=entry.best)
+
+
+def mean_and_sd(metric: Metric, entry: Entry) -> str:
+    """Return ``98.12 ± 0.15``; without the deviation where there is one seed."""
+    mean = metric.show(entry.summary.mean)
+    return mean if entry.summary.n < 2 else f"{mean} ± {metric.show(entry.summary.sd)}"
+
+
+def _remarks(entry: Entry, usual: int) -> list[str]:
+    """Return what is not as usual: a number of seeds, failures, runs under way."""
+    words = {"failed": "failed", "running": "running", "incomplete": "stopped"}
+    remarks = [f"{entry.counts[status]} {word}" for status, word in words.items() if status in entry.counts]
+    n = entry.summary.n
+    return [f"n = {n}", *remarks] if n and n != usual else remarks
+
+
+def _marks(entry: Entry, column: Column) -> str:
+    missed = column.key != OWN and abs(entry.density - column.density) > TOLERANCE * column.density
+    return ("†" if missed else "") + ("*" if entry.collapsed else "")
+
+
+def _notes(block: Block) -> list[str]:
+    notes = []
+    shown = [
+        (method, column, block.entries[method, column.key])
+        for method in block.methods
+        for column in block.columns
+        if (method, column.key) in block.entries
+    ]
+    if len(shown) < len(block.methods) * len(block.columns):
+        notes.append(f"{MISSING} no run.")
+    missed = [
+        f"{method} {100 * entry.density:.4g} % for {100 * column.density:.4g} %"
+        for method, column, entry in shown
+        if entry.summary.n and "†" in _marks(entry, column)
+    ]
+    if missed:
+        notes.append(f"† kept another share than asked for: {'; '.join(missed)}.")
+    if any(entry.collapsed for _, _, entry in shown):
+        notes.append("* a layer keeps nothing in one or more of these runs.")
+    if any(entry.best for _, _, entry in shown):
+        notes.append("Bold: better than every other method, paired t-tests over seeds, p < 0.05 after Holm.")
+    return notes
+
+
+def _has_intervals(block: Block) -> bool:
+    return any(entry.summary.n > 1 for entry in block.entries.values())
+
+
+def interval_grid(block: Block) -> Grid:
+    """Return 95 % confidence intervals of the mean by Student's t; none is given for one seed."""
+    rows = []
+    for method in block.methods:
+        cells = [Cell(method)]
+        for column in block.columns:
+            entry = block.entries.get((method, column.key))
+            if entry is None or entry.summary.n < 2:
+                cells.append(Cell(MISSING, tone="dim"))
+            else:
+                show, of = block.metric.show, entry.summary
+                cells.append(Cell(f"{show(of.low)} to {show(of.high)} (n = {of.n})"))
+        rows.append(cells)
+    title = f"{block.data}, {block.model}: {block.metric.title}, 95 % confidence interval of the mean"
+    return Grid(title, _header(block), rows)
+
+
+def comparison_grid(block: Block) -> Grid | None:
+    """Return the best method of each column against each of the others; None where no seeds are shared."""
+    rows = []
+    for column in block.columns:
+        means = {
+            method: block.metric.better * block.entries[method, column.key].summary.mean
+            for method in block.methods
+            if (method, column.key) in block.entries and block.entries[method, column.key].summary.n
+        }
+        if not means or block.metric.better == 0:
+            continue
+        best = max(means, key=lambda method: means[method])
+        for pair in block.comparisons[column.key]:
+            if best not in (pair.a, pair.b):
+                continue
+            sign = 1 if best == pair.a else -1
+            other = pair.b if best == pair.a else pair.a
+            show = block.metric.show
+            ends = sorted((sign * pair.low, sign * pair.high))
+            rows.append(
+                [
+                    *(Cell(column.asked), Cell(best), Cell(other), Cell(str(pair.n))),
+                    Cell(show(sign * pair.difference)),
+                    Cell(f"{show(ends[0])} to {show(ends[1])}"),
+                    *(Cell(p_text(pair.p)), Cell(p_text(pair.p_holm), bold=pair.p_holm < 0.05)),
+                ]
+            )
+    if not rows:
+        return None
+    return Grid(
+        title=f"{block.data}, {block.model}: {block.metric.title}, the best against the others",
+        header=["asked", "best", "other", "seeds", "difference", "95 % interval", "p", "p, Holm"],
+        rows=rows,
+        notes=[
+            "Two-sided paired t-tests on common seeds; Holm's correction over every two methods of a column."
+        ],
+        left=3,
+    )
+
+
+def p_text(p: float) -> str:
+    """Return a p-value with three decimals, ``< 0.001`` below."""
+    return "n/a" if math.isnan(p) else ("< 0.001" if p < 0.001 else f"{p:.3f}")
+
+
+def problem_grid(study: Study) -> Grid | None:
+    """Return failures, stopped runs, collapsed layers and unreadable files; None if there are none."""
+    rows = []
+    for status, word in (("failed", "failed"), ("incomplete", "stopped")):
+        chosen = study.runs[study.runs["status"] == status]
+        rows += [
+            [Cell(word, tone="bad"), Cell(str(run)), Cell(row["error"] or "")]
+            for run, row in chosen.iterrows()
+        ]
+    for run, row in study.complete.iterrows():
+        if row["collapsed"]:
+            rows.append([Cell("collapsed"), Cell(str(run)), Cell(_collapse(row))])
+    rows += [
+        [Cell("skipped", tone="bad"), Cell(Path(line.split(": ")[0]).name), Cell(line)]
+        for line in study.skipped
+    ]
+    return Grid("What went wrong", ["what", "run", "why"], rows, left=3) if rows else None
+
+
+def _collapse(row: pd.Series) -> str:
+    return f"nothing is kept in {', '.join(row['collapsed'])}; top 1 is {row['top1']:.2f} %"
