@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from prunelit import BadRequest, Pruning, Rand
 from prunelit.pruning.masks import Masks, digest
+from stock import trainer
 
 SET = {"scope": "er", "grow": "random", "share": 0.3}
 RIGL = {"scope": "erk", "grow": "gradient", "share": 0.3, "decay": "cosine", "stop": 0.75, "regrow": True}
@@ -62,13 +63,6 @@ def loader() -> DataLoader:
     generator = torch.Generator().manual_seed(5)
     images = torch.randn(48, 12, generator=generator)
     return DataLoader(TensorDataset(images, torch.arange(48) % 4), batch_size=16, shuffle=False)
-
-
-def trainer(*callbacks: pl.Callback, **options: Any) -> pl.Trainer:
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    return pl.Trainer(
-        callbacks=list(callbacks), accelerator="cpu", enable_model_summary=False, **(quiet | options)
-    )
 
 
 @pytest.mark.parametrize(("options", "times"), [(SET, 8), (RIGL, 6)], ids=["set", "rigl"])
