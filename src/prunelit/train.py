@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from functools import partial
 from typing import Any
 
 import hydra
@@ -28,9 +29,9 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         BadRequest: a wrong request, before any work.
     """
     check(cfg)
-    from prunelit.training.ranks import is_first, one_run
+    from prunelit.training import ranks
 
-    record = Record(folder(cfg), writable=is_first())
+    record = Record(folder(cfg), writable=ranks.is_first())
     if record.complete and record.writable:
         if not cfg.rerun:
             print(f"complete already: {record.folder} (rerun=true repeats it)")
@@ -38,8 +39,8 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         record.put_aside()
     record.start()
     try:
-        with one_run():
-            return _train(cfg, record)
+        result: dict[str, Any] = ranks.run(partial(_train, cfg, record), cfg.trainer)
+        return result
     except BaseException as error:
         record.fail(error)
         raise
@@ -51,7 +52,9 @@ def _train(cfg: DictConfig, record: Record) -> dict[str, Any]:
     from prunelit.training import build, outcome
     from prunelit.training.checkpoints import save_again, save_tensors, start_from
     from prunelit.training.measure import Measurements
+    from prunelit.training.ranks import is_first
 
+    record.writable = is_first()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     # Objects. What can be refused is refused before data is loaded.
     pruning = build.build_pruning(cfg, *requested(cfg))

@@ -1,41 +1,183 @@
-"""Several processes for one run: which of them writes, and how Lightning starts the others."""
+"""Several processes for one run, a rank each: who starts them, who ends them, and which of them writes."""
 
 from __future__ import annotations
 
+import logging
+import multiprocessing
 import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import pickle
+import signal
+import socket
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any
 
+import lightning.pytorch as pl
 import torch
-from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
 
-VARIABLES = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+MARKS = ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
+"""Variables that mark a rank: Lightning's, torchrun's and SLURM's."""
+
+GRACE = 1.0
+"""Seconds to wait for what other ranks have to say of a failure."""
+
+_has_computed = False
+
+
+class RankDied(RuntimeError):
+    """A rank's process ended without a word: killed, or out of memory."""
+
+
+class InRank(Exception):
+    """Carries the traceback of a rank, as text, to the process that started it."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What a rank raised, when (seconds; 0 for a rank that was killed), and its traceback as text."""
+
+    time: float
+    error: BaseException
+    text: str = ""
 
 
 def is_first() -> bool:
     """Whether this process is the one that writes the record: rank 0, or the only one."""
-    return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
+    return all(os.environ.get(name, "0") == "0" for name in MARKS)
 
 
-@contextmanager
-def one_run() -> Iterator[None]:
-    """Let Lightning start other ranks for this run alone, and leave nothing of them to the next.
+def run(job: Callable[[], Any], trainer: DictConfig) -> Any:
+    """Return what ``job`` returns; with several devices a process for each calls it, and rank 0's counts.
 
-    Lightning starts a rank by repeating this program's command line, which in a sweep would start
-    the sweep again: inside the block the command line is that of the one run. Afterwards the process
-    group is gone and the variables that mark a rank are as before.
+    The processes are started here and not by Lightning, which would repeat the command line, a whole
+    sweep's too, and end this process with a rank that dies. Ranks that ``torchrun`` or ``srun`` started
+    are left to them.
+
+    Raises:
+        RankDied: a rank was killed.
+        Exception: what the first rank to fail raised. All ranks have ended then.
     """
-    argv, before = sys.argv, {name: os.environ.get(name) for name in VARIABLES}
-    if HydraConfig.initialized():
-        sys.argv = [argv[0], *HydraConfig.get().overrides.task]
+    global _has_computed
+    count = num_ranks(trainer)
+    if count == 1:
+        _has_computed = True
+        return job()
+    # A fork is free of the seconds that imports take, but lacks its parent's threads and GPU.
+    fork = hasattr(os, "fork") and not _has_computed and not torch.cuda.is_initialized()
+    context: Any = multiprocessing.get_context("fork" if fork else "spawn")
+    port, threads = os.environ.get("MASTER_PORT") or str(free_port()), torch.get_num_threads()
+    places = {"MASTER_ADDR": os.environ.get("MASTER_ADDR", "127.0.0.1"), "MASTER_PORT": port}
+    ranks: dict[Connection, BaseProcess] = {}
     try:
-        yield
+        for rank in range(count):
+            receiver, sender = context.Pipe(duplex=False)
+            places |= {"LOCAL_RANK": str(rank), "NODE_RANK": os.environ.get("NODE_RANK", "0")}
+            work = (job, dict(places), max(1, threads // count), sender)
+            ranks[receiver] = context.Process(target=_be_rank, args=work, name=f"rank {rank}")
+            ranks[receiver].start()
+            sender.close()
+        result = _result_of(ranks)
+        for process in ranks.values():
+            process.join(10)
+        return result
     finally:
-        sys.argv = argv
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
+        for process in ranks.values():
+            process.kill()
+            process.join()
+
+
+def num_ranks(trainer: DictConfig) -> int:
+    """Return how many processes are to be started here, 1 if somebody else has started them."""
+    if str(trainer.devices) == "1" or os.environ.get("LOCAL_RANK") is not None:
+        return 1
+    if int(os.environ.get("SLURM_NTASKS", "1")) > 1:
+        return 1
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    asked: Any = OmegaConf.to_container(OmegaConf.create({"devices": trainer.devices}))
+    return pl.Trainer(accelerator=trainer.accelerator, logger=False, barebones=True, **asked).num_devices
+
+
+def free_port() -> int:
+    """Return a port of this machine that nobody listens at."""
+    with closing(socket.socket()) as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+def _result_of(ranks: dict[Connection, BaseProcess]) -> Any:
+    """Return what the first of ``ranks`` sends, once all have; raise what the first to fail has raised."""
+    words: dict[Connection, Any] = {}
+    failures: list[Failure] = []
+    while len(words) < len(ranks):
+        # A rank that loses its partner fails as well: give the cause a moment to be heard.
+        ready = wait([receiver for receiver in ranks if receiver not in words], GRACE if failures else None)
+        for receiver in ready:
+            assert isinstance(receiver, Connection)
+            words[receiver] = _word(receiver, ranks[receiver])
+        failures = [word for word in words.values() if isinstance(word, Failure)]
+        if failures and not ready:
+            break
+    if failures:
+        first = min(failures, key=lambda failure: failure.time)
+        raise first.error from InRank(first.text) if first.text else None
+    return next(words[receiver] for receiver in ranks)
+
+
+def _word(receiver: Connection, process: BaseProcess) -> Any:
+    try:
+        return receiver.recv()
+    except EOFError:
+        process.join()
+        return Failure(0.0, RankDied(f"{process.name} {_ending(process.exitcode or 0)}"))
+
+
+def _ending(exitcode: int) -> str:
+    if exitcode >= 0:
+        return f"ended with status {exitcode}"
+    return f"was killed by {signal.Signals(-exitcode).name}"
+
+
+def _be_rank(job: Callable[[], Any], places: dict[str, str], threads: int, sender: Connection) -> None:
+    """Do the job as one rank and send its result or error."""
+    os.environ.update(places)
+    # Lightning would take a single task of SLURM for the only rank.
+    os.environ.pop("SLURM_NTASKS", None)
+    torch.set_num_threads(threads)
+    # The process that started the ranks ends them, on Ctrl-C too; if it is gone they end themselves.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_after, args=(os.getppid(),), daemon=True).start()
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    try:
+        result = job()
+        word = result if places["LOCAL_RANK"] == "0" else None
+    except BaseException as error:
+        text = f"in {multiprocessing.current_process().name}:\n{traceback.format_exc()}"
+        word = Failure(time.time(), _sendable(error), text)
+    sender.send(word)
+    if torch.distributed.is_initialized():
+        with suppress(Exception):
             torch.distributed.destroy_process_group()
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
+
+
+def _end_after(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+def _sendable(error: BaseException) -> BaseException:
+    """Return ``error``, or its words if it can't travel between processes."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error

@@ -1,0 +1,129 @@
+"""Several processes for one run: real ones, over gloo on the CPU."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+FAULTY = """
+import os, signal, time
+from pathlib import Path
+from torch import nn
+
+class Faulty(nn.Module):
+    '''Does in rank 1, once it trains, what it is told.'''
+
+    def __init__(self, num_classes, input_shape, fault):
+        super().__init__()
+        self.linear, self.fault = nn.Linear(64, num_classes), fault
+
+    def forward(self, images):
+        if self.training and os.environ.get("LOCAL_RANK") == "1":
+            if self.fault == "raise":
+                raise ZeroDivisionError("in one rank alone")
+            if self.fault == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if self.fault == "hang":
+                Path("hanging").touch()
+                time.sleep(600)
+        return self.linear(images.flatten(1))
+"""
+
+
+@pytest.fixture
+def start(tmp_path: Path):
+    """Start the program on two ranks in a session of its own, with the network above as ``model=faulty``."""
+    (tmp_path / "faulty.py").write_text(FAULTY)
+    (tmp_path / "mine" / "model").mkdir(parents=True)
+    config = "name: faulty\n_target_: faulty.Faulty\nfault: none\n"
+    (tmp_path / "mine" / "model" / "faulty.yaml").write_text(config)
+    quiet = ("--config-dir", "mine", "trainer=ddp", "trainer.accelerator=cpu", "epochs=1", "logger=none")
+
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "prunelit.train", *quiet, *arguments],
+            cwd=tmp_path,
+            env={k: v for k, v in os.environ.items() if not k.startswith("PYTEST")},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    return start
+
+
+def group(leader: int) -> list[str]:
+    """The living processes of a session, by number and name."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            head, _, tail = stat.read_text().rpartition(")")
+        except OSError:
+            continue
+        state, _, _, session = tail.split()[:4]
+        if int(session) == leader and state != "Z":
+            found.append(head)
+    return found
+
+
+def ends(leader: int) -> bool:
+    deadline = time.monotonic() + 20
+    while group(leader) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return not group(leader)
+
+
+def test_a_rank_that_dies_fails_its_run_alone(start, tmp_path: Path) -> None:
+    sweep = start("-m", "model=faulty", "model.fault=raise,kill,none", "pruner=mag")
+    _, errors = sweep.communicate(timeout=120)
+    assert sweep.returncode == 1
+    assert group(sweep.pid) == []
+    found = {}
+    for status in tmp_path.glob("outputs/default/*/status.json"):
+        overrides = (status.parent / ".hydra" / "overrides.yaml").read_text()
+        fault = overrides.partition("model.fault=")[2].split()[0]
+        found[fault] = json.loads(status.read_text())
+    assert {fault: status["status"] for fault, status in found.items()} == {
+        "raise": "failed",
+        "kill": "failed",
+        "none": "complete",
+    }
+    assert "in one rank alone" in found["raise"]["error"]
+    assert "rank 1 was killed by SIGKILL" in found["kill"]["error"]
+    assert "in rank 1:" in errors  # with its traceback
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
+@pytest.mark.parametrize(
+    ("send", "status"),
+    [(lambda pid: os.killpg(pid, signal.SIGINT), 130), (lambda pid: os.kill(pid, signal.SIGKILL), -9)],
+    ids=["ctrl-c", "killed"],
+)
+def test_no_rank_outlives_the_program(start, tmp_path: Path, send, status: int) -> None:
+    program = start("model=faulty", "model.fault=hang")
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "hanging").exists():
+        assert program.poll() is None, program.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert len(group(program.pid)) == 3
+    send(program.pid)
+    program.wait(20)
+    assert program.returncode == status
+    assert ends(program.pid)
+
+
+def test_a_wrong_request_is_said_once(start) -> None:
+    program = start("pruner=mag", "compression=9")
+    _, errors = program.communicate(timeout=60)
+    assert program.returncode == 2
+    assert errors.strip().count("\n") == 0
+    assert "compression=9: allowed is" in errors
