@@ -70,6 +70,7 @@ def _train(cfg: DictConfig, record: Record) -> dict[str, Any]:
     epochs = build.num_epochs(cfg, pruning)
     trainer = build.build_trainer(cfg, epochs, record.folder, callbacks, sys.stdout.isatty())
     module = build.build_module(cfg, network, num_classes)
+    record.under_way(epochs, outcome.place(trainer))
 
     # Fit and test.
     last = record.folder / "checkpoints" / "last.ckpt"

@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,11 @@ def test_the_result_is_written_last_and_makes_a_run_complete(tmp_path: Path) -> 
     record = Record(tmp_path / "run")
     record.start()
     assert not record.complete
-    assert json.loads((record.folder / "status.json").read_text()) == {"status": "running"}
+    process = {"pid": os.getpid(), "host": socket.gethostname()}
+    assert json.loads((record.folder / "status.json").read_text()) == {"status": "running", **process}
+    record.under_way(epochs=5, device="cuda:1")
+    status = json.loads((record.folder / "status.json").read_text())
+    assert status == {"status": "running", **process, "epochs": 5, "device": "cuda:1"}
     record.finish(RESULT)
     assert record.complete
     assert record.result == RESULT

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import socket
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -61,7 +62,11 @@ class Record:
         """Make the folder and say that the run is under way."""
         if self.writable:
             self.folder.mkdir(parents=True, exist_ok=True)
-        self._status("running")
+        self._status("running", **_process())
+
+    def under_way(self, epochs: int, device: str) -> None:
+        """Say how many epochs the run has in all, and where it runs, for those who watch it."""
+        self._status("running", **_process(), epochs=epochs, device=device)
 
     def fail(self, error: BaseException) -> Path:
         """Keep the traceback, say that the run failed, and return the traceback's file."""
@@ -115,7 +120,7 @@ class Record:
         self.folder.rename(target)
         return target
 
-    def _status(self, status: str, **more: str) -> None:
+    def _status(self, status: str, **more: Any) -> None:
         self._write("status.json", json.dumps({"status": status, **more}) + "\n")
 
     def _write_csv(self, name: str, rows: Sequence[Row]) -> None:
@@ -143,6 +148,11 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def _process() -> dict[str, Any]:
+    """Return what tells whether this process still runs."""
+    return {"pid": os.getpid(), "host": socket.gethostname()}
 
 
 def _json_number(value: Any) -> Any:

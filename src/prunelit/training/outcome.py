@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import resource
 import subprocess
@@ -127,6 +128,15 @@ def confusions(module: Classifier, measured: Measurements) -> dict[str, Any]:
         before = measured.confusions["test_before"]
         found["accuracy_by_class_before"] = accuracy_by_class(before).numpy()
     return found
+
+
+def place(trainer: pl.Trainer) -> str:
+    """Return the device by this machine's own number, such as ``cpu`` or ``cuda:3``."""
+    device = trainer.strategy.root_device
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    if device.type != "cuda" or not visible[0] or (device.index or 0) >= len(visible):
+        return str(device)
+    return f"cuda:{visible[device.index or 0]}"
 
 
 def environment(trainer: pl.Trainer) -> dict[str, Any]:

@@ -1,0 +1,94 @@
+"""A sweep under way, as a terminal shows it."""
+
+from __future__ import annotations
+
+import io
+import json
+import socket
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from prunelit.request import BadRequest
+from prunelit.study.record import Record
+from prunelit.study.report.watch import Watched, duration, view, watch
+
+MakeRun = Callable[..., Record]
+
+
+def shown(folder: Path, watched: Watched | None = None, later: float = 0.0) -> str:
+    watched = watched or Watched()
+    watched.refresh([folder])
+    newest = max((path.stat().st_mtime for path in folder.rglob("metrics.csv")), default=0.0)
+    screen = Console(file=io.StringIO(), width=150)
+    screen.print(view(watched, newest + later))
+    return str(screen.file.getvalue())  # type: ignore[attr-defined]
+
+
+def epochs(record: Record, count: int) -> None:
+    record.write_metrics([{"epoch": n, "test_top1": 80.0 + n, "seconds": 10.0} for n in range(count)])
+
+
+def test_a_running_run_says_how_far_it_is(make_run: MakeRun, tmp_path: Path) -> None:
+    record = make_run("pruner=snip", state="running")
+    record.under_way(epochs=10, device="cuda:3")
+    epochs(record, 4)
+    # Six epochs of 10 s are to come, and 5 s have gone by since the last one ended.
+    line = next(line for line in shown(tmp_path, later=5.0).splitlines() if "run0001" in line)
+    assert line.split() == ["run0001", "4", "of", "10", "83.00", "cuda:3", socket.gethostname(), "55", "s"]
+
+
+def test_every_run_is_counted_once(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("pruner=snip", top1=91.25)
+    make_run("pruner=mag", state="running")
+    make_run("pruner=rand", state="failed", error="out of memory")
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    gone = make_run("pruner=snip", "seed=1", state="running")
+    state = {"status": "running", "pid": ended.pid, "host": socket.gethostname()}
+    (gone.folder / "status.json").write_text(json.dumps(state))
+    sweep = tmp_path / "study" / ".sweep" / "1"
+    sweep.mkdir(parents=True)
+    (sweep / "runs.json").write_text(json.dumps({"outputs/study/run0001": [], "outputs/study/next": []}))
+    text = shown(tmp_path)
+    assert text.startswith("1 done, 1 running, 1 failed, 1 stopped, 1 waiting")
+    assert "failed run0003: ValueError: out of memory" in text
+    assert "stopped run0004" in text
+    assert "done run0001: top 1 91.25 %" in text
+
+
+def test_it_follows_what_happens(make_run: MakeRun, tmp_path: Path) -> None:
+    record, watched = make_run("pruner=snip", state="running"), Watched()
+    assert "0 done, 1 running" in shown(tmp_path, watched)
+    record.fail(RuntimeError("late"))
+    assert "RuntimeError: late" in shown(tmp_path, watched)
+    record.put_aside()
+    assert "0 done, 0 running" in shown(tmp_path, watched).splitlines()[0]
+
+
+def test_an_error_cannot_steer_the_terminal(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("pruner=snip", state="failed", error="\x1b[2Jgone \x9b1m [red]not red[/red]")
+    text = shown(tmp_path)
+    assert not {"\x1b", "\x9b"} & set(text)
+    assert "[red]not red[/red]" in text
+
+
+def test_half_a_record_is_named(make_run: MakeRun, tmp_path: Path) -> None:
+    (make_run("pruner=snip").folder / "result.json").write_text("{")
+    assert "skipped run0001: " in shown(tmp_path)
+
+
+def test_a_folder_without_runs_is_a_wrong_request(tmp_path: Path) -> None:
+    with pytest.raises(BadRequest, match="there are none"):
+        watch([tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(45, "45 s"), (200, "3 min 20 s"), (7500, "2 h 05 min"), (86400 + 7300, "1 d 02 h")],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
