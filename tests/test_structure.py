@@ -11,19 +11,21 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src"
 FILES = sorted(path for path in SOURCE.rglob("*.py"))
 
+# What all wings may import: they know no other part of prunelit, and no heavy package.
+COMMON = ("prunelit.request", "prunelit.durable", "prunelit.interruption")
 # What a place may import of prunelit; the longest prefix that fits a module counts.
 ALLOWED = {
     "prunelit": ("prunelit",),
-    "prunelit.request": (),
+    **dict.fromkeys(COMMON, ()),
     "prunelit.pruning": ("prunelit.request", "prunelit.pruning"),
-    "prunelit.training": ("prunelit.request", "prunelit.pruning", "prunelit.training"),
-    "prunelit.study": ("prunelit.request", "prunelit.study"),
+    "prunelit.training": (*COMMON, "prunelit.pruning", "prunelit.training"),
+    "prunelit.study": (*COMMON, "prunelit.study"),
     "prunelit.report": ("prunelit.request", "prunelit.study"),
     "hydra_plugins.prunelit_sweeper": ("prunelit.study",),
 }
 # What a place may not import of others, not even inside a function.
 FORBIDDEN = {
-    "prunelit.request": ("torch", "lightning", "hydra"),
+    **dict.fromkeys(COMMON, ("torch", "lightning", "hydra")),
     "prunelit.pruning": ("lightning", "hydra", "omegaconf", "torchvision", "torchmetrics"),
     "prunelit.study": ("torch", "lightning", "torchvision", "torchmetrics"),
     "prunelit.report": ("torch", "lightning", "torchvision", "torchmetrics"),

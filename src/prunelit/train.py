@@ -14,6 +14,8 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig
 
+from prunelit.durable import DiskFull, is_full
+from prunelit.interruption import Interruption, until_done
 from prunelit.study import command
 from prunelit.study.checks import check
 from prunelit.study.record import Record
@@ -39,20 +41,33 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         record.put_aside()
     record.start()
     try:
-        result: dict[str, Any] = ranks.run(partial(_train, cfg, record), cfg.trainer)
+        job = partial(ranks.run, partial(_listen, cfg, record), cfg.trainer)
+        result: dict[str, Any] = until_done(job, record.interrupt)
         return result
-    except BaseException as error:
-        record.fail(error)
+    except (SystemExit, KeyboardInterrupt):
+        record.interrupt()
         raise
+    except BaseException as error:
+        if is_full(error):
+            error = DiskFull(cfg.output_dir)
+        record.fail(error)
+        raise error
 
 
-def _train(cfg: DictConfig, record: Record) -> dict[str, Any]:
+def _listen(cfg: DictConfig, record: Record) -> dict[str, Any]:
+    """Do the run as one of its ranks, or as the only one, and save before a signal ends it."""
+    with Interruption() as interruption:
+        return _train(cfg, record, interruption)
+
+
+def _train(cfg: DictConfig, record: Record, interruption: Interruption) -> dict[str, Any]:
     from prunelit.pruning.flops import count_flops
     from prunelit.pruning.paths import effective_density
     from prunelit.training import build, outcome
     from prunelit.training.checkpoints import save_again, save_tensors, start_from
     from prunelit.training.measure import Measurements
     from prunelit.training.ranks import is_first
+    from prunelit.training.resuming import checkpoint_to_resume
 
     record.writable = is_first()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -68,15 +83,15 @@ def _train(cfg: DictConfig, record: Record) -> dict[str, Any]:
     measured = Measurements(pruning, record.write_metrics)
     callbacks: list[Any] = [measured] if pruning is None else [measured, pruning]
     epochs = build.num_epochs(cfg, pruning)
-    trainer = build.build_trainer(cfg, epochs, record.folder, callbacks, sys.stdout.isatty())
+    trainer = build.build_trainer(cfg, epochs, record.folder, callbacks, sys.stdout.isatty(), interruption)
     module = build.build_module(cfg, network, num_classes)
     record.under_way(epochs, outcome.place(trainer))
 
     # Fit and test.
-    last = record.folder / "checkpoints" / "last.ckpt"
-    trainer.fit(module, datamodule=data, ckpt_path=last if last.is_file() else None, weights_only=True)
+    checkpoints = record.folder / "checkpoints"
+    trainer.fit(module, datamodule=data, ckpt_path=checkpoint_to_resume(checkpoints), weights_only=True)
     if pruning is not None and pruning.timing.when == "end":
-        save_again(trainer, record.folder / "checkpoints")
+        save_again(trainer, checkpoints)
     masks = outcome.final_masks(pruning, network)
     example = data.scoring_batches(None, 1, 1)[0][0].to(module.device)
     flops = count_flops(network, example)
@@ -94,8 +109,7 @@ def _train(cfg: DictConfig, record: Record) -> dict[str, Any]:
         **outcome.environment(trainer),
         "config_hash": config_hash(cfg),
     }
-    scores = pruning.outcome.scores if pruning and pruning.outcome else {}
-    layers = outcome.layer_rows(network, masks, scores, flops)
+    layers = outcome.layer_rows(network, masks, pruning.score_moments if pruning else {}, flops)
     details = outcome.details(module, masks, measured, data.class_names)
     if record.writable:
         record.write_metrics(measured.epochs)
@@ -148,6 +162,7 @@ def _say(record: Record, result: dict[str, Any], layers: list[dict[str, Any]]) -
 def run(cfg: DictConfig) -> float | Exception:
     """Do the run that Hydra composed; returns the test accuracy, for sweepers that optimise it."""
     logging.captureWarnings(True)
+    logging.raiseExceptions = False  # A line that the log file has no space for is lost.
     return command.outcome_of(lambda: float(train(cfg)["top1"]))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from prunelit.study.record import RESULT_FIELDS, Record, write_atomically
+from prunelit.study.record import RESULT_FIELDS, Record
 
 RESULT = dict.fromkeys(RESULT_FIELDS, 1)
 
@@ -48,15 +48,6 @@ def test_a_failure_keeps_its_traceback(tmp_path: Path) -> None:
     assert "ValueError: boom" in path.read_text()
     status = json.loads((tmp_path / "status.json").read_text())
     assert status == {"status": "failed", "traceback": path.name, "error": "ValueError: boom"}
-
-
-def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.csv"
-    write_atomically(path, "old")
-    with pytest.raises(TypeError):
-        write_atomically(path, 5)  # type: ignore[arg-type]
-    assert path.read_text() == "old"
-    assert [p.name for p in tmp_path.iterdir()] == ["metrics.csv"]
 
 
 def test_rows_with_different_columns_share_a_header(tmp_path: Path) -> None:

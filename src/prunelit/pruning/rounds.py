@@ -128,6 +128,12 @@ class Outcome:
     scores: Scores
     densities: list[float] = field(default_factory=list)
 
+    @property
+    def score_moments(self) -> dict[str, tuple[float, float]]:
+        """Mean and variance (of a population) of each parameter's scores in the last round."""
+        doubles = {name: score.double() for name, score in self.scores.items()}
+        return {name: (float(s.mean()), float(s.var(correction=0))) for name, s in doubles.items()}
+
 
 def prune(
     network: nn.Module,

@@ -14,6 +14,8 @@ from typing import Any
 from hydra.errors import HydraException, InstantiationException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
 
+from prunelit.durable import DiskFull, is_full
+from prunelit.interruption import Interrupted
 from prunelit.request import BadRequest, nearest
 from prunelit.study.sweep.failures import failures
 from prunelit.study.sweep.identity import register_resolvers
@@ -45,6 +47,9 @@ def call(program: Callable[[], Any], argv: list[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except Interrupted as asked:
+        print(asked, file=sys.stderr)
+        return 128 + asked.signal
     except Exception as error:
         failures.append(error)
     return max(map(_report, failures), default=0)
@@ -52,6 +57,10 @@ def call(program: Callable[[], Any], argv: list[str]) -> int:
 
 def _report(error: Exception) -> int:
     """Print one failure and return its exit status."""
+    if isinstance(error, DiskFull) or is_full(error):
+        folder = next((a.split("=", 1)[1] for a in sys.argv[1:] if a.startswith("output_dir=")), "outputs")
+        print(error if isinstance(error, DiskFull) else DiskFull(folder), file=sys.stderr)
+        return 1
     request = as_request(error)
     if request is None:
         traceback.print_exception(error)

@@ -10,10 +10,13 @@ import os
 import socket
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from prunelit.durable import remove_partial_files, write_atomically
 
 Row = Mapping[str, Any]
 
@@ -62,6 +65,7 @@ class Record:
         """Make the folder and say that the run is under way."""
         if self.writable:
             self.folder.mkdir(parents=True, exist_ok=True)
+            remove_partial_files(self.folder)
         self._status("running", **_process())
 
     def under_way(self, epochs: int, device: str) -> None:
@@ -69,10 +73,19 @@ class Record:
         self._status("running", **_process(), epochs=epochs, device=device)
 
     def fail(self, error: BaseException) -> Path:
-        """Keep the traceback, say that the run failed, and return the traceback's file."""
-        self._write("traceback.txt", "".join(traceback.format_exception(error)))
-        self._status("failed", traceback="traceback.txt", error=f"{type(error).__name__}: {error}")
+        """Keep the traceback, say that the run failed, and return the traceback's file.
+
+        Nothing is kept on a full disk: the run's own error is what counts.
+        """
+        with suppress(OSError):
+            self._write("traceback.txt", "".join(traceback.format_exception(error)))
+            self._status("failed", traceback="traceback.txt", error=f"{type(error).__name__}: {error}")
         return self.folder / "traceback.txt"
+
+    def interrupt(self) -> None:
+        """Say that the run was asked to end, and can be resumed."""
+        with suppress(OSError):
+            self._status("interrupted")
 
     def write_metrics(self, rows: Sequence[Row]) -> None:
         """Write ``metrics.csv``: a row an epoch."""
@@ -134,20 +147,6 @@ class Record:
     def _write(self, name: str, content: str | bytes) -> None:
         if self.writable:
             write_atomically(self.folder / name, content)
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write ``content`` to ``path`` so that a reader sees the old file or the new one, never a part."""
-    data = content.encode() if isinstance(content, str) else content
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with aside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def _process() -> dict[str, Any]:

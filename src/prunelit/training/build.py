@@ -18,15 +18,17 @@ from lightning.pytorch.profilers import PassThroughProfiler
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from prunelit.interruption import Interruption
 from prunelit.pruning import criteria
 from prunelit.pruning.criteria import Criterion
 from prunelit.pruning.masks import layer_densities
 from prunelit.request import BadRequest, nearest
 from prunelit.training.callback import Pruning
-from prunelit.training.checkpoints import read_masks
+from prunelit.training.checkpoints import WholeFiles, read_masks
 from prunelit.training.data import ImageData
 from prunelit.training.module import Classifier
 from prunelit.training.progress import Progress
+from prunelit.training.resuming import LastCheckpoint
 
 
 def build(node: DictConfig, *without: str, **given: Any) -> Any:
@@ -156,14 +158,20 @@ def num_epochs(cfg: DictConfig, pruning: Pruning | None) -> int:
 
 
 def build_trainer(
-    cfg: DictConfig, epochs: int, folder: Path, callbacks: list[Callback], terminal: bool
+    cfg: DictConfig,
+    epochs: int,
+    folder: Path,
+    callbacks: list[Callback],
+    terminal: bool,
+    interruption: Interruption | None = None,
 ) -> pl.Trainer:
     """Return the Trainer, with checkpoints, logger and, at a terminal, a progress bar."""
     check_trainer(cfg)
     monitor = "validation/top1" if cfg.data.validation else "test/top1"
     checkpoints: list[Callback] = [
-        Checkpoint(folder / "checkpoints", "last", enable_version_counter=False),
         Checkpoint(folder / "checkpoints", "best", monitor=monitor, mode="max", enable_version_counter=False),
+        # After the best, which it knows of then.
+        LastCheckpoint(folder / "checkpoints", interruption, cfg.sweep.checkpoint_minutes),
     ]
     bar: list[Callback] = [Progress()] if terminal else []
     profiler = {} if "profiler" in cfg.trainer else {"profiler": NoProfiler()}
@@ -181,6 +189,7 @@ def build_trainer(
         log_every_n_steps=0,
         **profiler,
     )
+    trainer.strategy.checkpoint_io = WholeFiles()
     if not torch.cuda.is_available():
         # Lightning's choice for machines with a GPU; without one it costs each optimizer step 50 us.
         os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)

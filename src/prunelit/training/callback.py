@@ -35,6 +35,8 @@ from prunelit.training.peers import agreed, forget_best, tell
 from prunelit.training.retraining import forget_moments, restart_schedules, rewind, schedule_states, snapshot
 from prunelit.training.scoring import build_objective, undisturbed
 
+COUNTS = ("seconds", "num_rounds", "num_done", "score_moments")
+
 
 class Pruning(Callback):
     """Prune a LightningModule during ``fit`` and hold its masks.
@@ -72,6 +74,7 @@ class Pruning(Callback):
         num_rounds: score-and-mask rounds done so far.
         steps: what each pruning does: its plan and the density it ends with.
         num_done: prunings done so far.
+        score_moments: mean and variance of the last scores by parameter name.
         thresholds: those that are tried one by one on the network to be pruned, if a list of them was
             given as ``threshold``; the first is the one that holds.
     """
@@ -104,6 +107,7 @@ class Pruning(Callback):
         self.outcome: Outcome | None = None
         self.seconds = 0.0
         self.num_rounds = self.num_done = 0
+        self.score_moments: dict[str, tuple[float, float]] = {}
         self._hooks: list[RemovableHandle] = []
         self._held: Parameters = {}
         self._held_masks: Masks = {}
@@ -192,16 +196,15 @@ class Pruning(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return masks, counts and what rewinding goes back to; they ride along in every checkpoint."""
-        counts = {name: getattr(self, name) for name in ("seconds", "num_rounds", "num_done")}
         observed = self.criterion.state_dict() if self._observation else {}
-        rewind_weights = dict(self._rewind_weights)
-        return {"masks": dict(self.masks), "rewind_weights": rewind_weights, "observed": observed, **counts}
+        weights, counts = dict(self._rewind_weights), {name: getattr(self, name) for name in COUNTS}
+        return {"masks": dict(self.masks), "rewind_weights": weights, "observed": observed, **counts}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
         self.masks = dict(state_dict["masks"])
         self._rewind_weights = dict(state_dict["rewind_weights"])
-        for name in ("seconds", "num_rounds", "num_done"):
+        for name in COUNTS:
             setattr(self, name, state_dict[name])
         if state_dict["observed"]:
             self.criterion.load_state_dict(state_dict["observed"])
@@ -257,7 +260,7 @@ class Pruning(Callback):
                 objective = build_objective(trainer, pl_module, root, needs, self.sample, self.seed)
             agree = partial(agreed, trainer)
             self.outcome = work(root, selection=self.selection, objective=objective, agree=agree)
-        self.masks = self.outcome.masks
+        self.masks, self.score_moments = self.outcome.masks, self.outcome.score_moments
         self.num_rounds += len(self.outcome.densities)
         self.seconds += time.perf_counter() - start
 

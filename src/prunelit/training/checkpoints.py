@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,8 +9,10 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.fabric.plugins.io import TorchCheckpointIO
 from torch import Tensor, nn
 
+from prunelit.durable import replacing, write_atomically
 from prunelit.pruning.masks import Masks, apply_masks, attach
 from prunelit.request import BadRequest
 from prunelit.training.callback import Pruning
@@ -89,17 +90,23 @@ def start_from(network: nn.Module, path: str | Path) -> None:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write a ``.safetensors`` file aside and rename it; shared tensors are written once a name."""
-    from safetensors.torch import save_file
+    """Write a ``.safetensors`` file atomically; shared tensors are written once a name."""
+    from safetensors.torch import save
 
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        save_file({name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()}, aside)
-        with aside.open("rb") as file:
-            os.fsync(file.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    write_atomically(path, save({name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()}))
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Writes checkpoints aside and renames them; Lightning moves its own over from ``/tmp``, by parts."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
+    ) -> None:
+        """Write ``path`` atomically and bring it to the disk."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as file:
+            torch.save(checkpoint, file)
 
 
 def save_again(trainer: pl.Trainer, folder: Path) -> None:

@@ -21,6 +21,8 @@ from prunelit.training.module import Classifier
 
 Row = dict[str, Any]
 BINS = 64
+MEASURED = ("epochs", "rounds", "top1_before", "top1_after", "histograms", "confusions", "thresholds")
+"""What checkpoints hold."""
 
 
 class Measurements(Callback):
@@ -55,17 +57,26 @@ class Measurements(Callback):
         self._weights_before: dict[str, Tensor] = {}
         self._masks_before: Masks = {}
         self._started = self._paused = 0.0
+        self._resumed_at: float | None = None
         self._learning_rate = float("nan")
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything measured so far."""
-        names = ("epochs", "rounds", "top1_before", "top1_after", "histograms", "confusions", "thresholds")
-        return {name: getattr(self, name) for name in names}
+        """Return everything measured so far, and what the clock of the epoch shows."""
+        clock = {"seconds": self._seconds(), "learning_rate": self._learning_rate}
+        return {**{name: getattr(self, name) for name in MEASURED}, "clock": clock}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from what a checkpoint had measured."""
-        for name, value in state_dict.items():
-            setattr(self, name, value)
+        for name in MEASURED:
+            setattr(self, name, state_dict[name])
+        self._resumed_at = state_dict["clock"]["seconds"]
+        self._learning_rate = state_dict["clock"]["learning_rate"]
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Let the clock of an epoch that a checkpoint broke off go on."""
+        if self._resumed_at is not None:
+            self._started, self._paused = time.perf_counter() - self._resumed_at, 0.0
+            self._resumed_at = None
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock; it does not count pruning, which has one of its own."""
@@ -93,13 +104,16 @@ class Measurements(Callback):
             if split == "train" or totals.update_called:
                 row |= {f"{split}_{key}": value for key, value in totals.compute().items()}
         row["density"] = self.pruning.current_density if self.pruning else 1.0
-        row["seconds"] = time.perf_counter() - self._started - self._paused
+        row["seconds"] = self._seconds()
         self.epochs.append(row)
         if self.rounds:
             _add_epoch(self.rounds[-1], row)
         if trainer.is_global_zero:
             self.epochs_changed(self.epochs)
         _log(trainer, row)
+
+    def _seconds(self) -> float:
+        return time.perf_counter() - self._started - self._paused
 
     def on_before_pruning(self, trainer: pl.Trainer, pl_module: pl.LightningModule, pruning: Pruning) -> None:
         """Note accuracy and weights before pruning."""

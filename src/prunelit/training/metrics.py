@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 from torchmetrics import Metric
+
+SUMS = ("loss", "hits", "count")
 
 
 class Totals(Metric):
@@ -38,6 +42,16 @@ class Totals(Metric):
     def compute(self) -> dict[str, float]:
         """Return mean ``loss``, ``top1`` and ``top5`` in percent; NaN without images."""
         return self.so_far()
+
+    def sums(self) -> dict[str, Tensor]:
+        """Return a copy of the sums over all ranks, for a checkpoint within an epoch."""
+        with self.sync_context():
+            return {name: getattr(self, name).detach().cpu().clone() for name in SUMS}
+
+    def go_on(self, sums: Mapping[str, Tensor]) -> None:
+        """Go on from ``sums``."""
+        for name in SUMS:
+            setattr(self, name, sums[name].to(self.device).clone())
 
     def so_far(self) -> dict[str, float]:
         """Return what ``compute`` does, of this process alone and without waiting for others."""

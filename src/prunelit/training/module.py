@@ -139,6 +139,15 @@ class Classifier(pl.LightningModule):
         """Load a state dict of the plain network."""
         return self.network.load_state_dict(state_dict, strict=strict, assign=assign)
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what the epoch has counted so far."""
+        checkpoint["train_totals"] = self.train_totals.sums()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on counting within an epoch; the sums are those of all ranks, so the first takes them."""
+        if "train_totals" in checkpoint and self.global_rank == 0:
+            self.train_totals.go_on(checkpoint["train_totals"])
+
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; Lightning notes the running hook's name some fifty times a step, so quickly."""
         if name == "_current_fx_name":

@@ -19,7 +19,6 @@ from torch import nn
 from prunelit.pruning.flops import Flops
 from prunelit.pruning.masks import (
     Masks,
-    Scores,
     collapsed_layers,
     count_all,
     count_kept,
@@ -47,13 +46,15 @@ def final_masks(pruning: Pruning | None, network: nn.Module) -> Masks:
     return {name: p.detach() != 0 for name, p in pruning.selection.of(network).items()}
 
 
-def layer_rows(network: nn.Module, masks: Masks, scores: Scores, flops: Flops) -> list[dict[str, Any]]:
+def layer_rows(
+    network: nn.Module, masks: Masks, moments: dict[str, tuple[float, float]], flops: Flops
+) -> list[dict[str, Any]]:
     """Return a row a prunable parameter tensor: shape, counts, FLOPs and its scores' mean and variance."""
     rows = []
     parameters = dict(network.named_parameters())
     for name, density in layer_densities(masks).items():
         dense = flops.by_parameter.get(name, 0)
-        score = scores[name].double() if name in scores else None
+        mean, variance = moments.get(name, (None, None))
         rows.append(
             {
                 "layer": name,
@@ -63,8 +64,8 @@ def layer_rows(network: nn.Module, masks: Masks, scores: Scores, flops: Flops) -
                 "density": density,
                 "flops_dense": dense,
                 "flops_sparse": dense * density,
-                "score_mean": None if score is None else float(score.mean()),
-                "score_var": None if score is None else float(score.var(correction=0)),
+                "score_mean": mean,
+                "score_var": variance,
             }
         )
     return rows

@@ -22,6 +22,8 @@ import lightning.pytorch as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from prunelit.interruption import Interruption
+
 MARKS = ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
 """Variables that mark a rank: Lightning's, torchrun's and SLURM's."""
 
@@ -53,12 +55,12 @@ def is_first() -> bool:
     return all(os.environ.get(name, "0") == "0" for name in MARKS)
 
 
-def run(job: Callable[[], Any], trainer: DictConfig) -> Any:
+def run(job: Callable[[], Any], trainer: DictConfig, interruption: Interruption | None = None) -> Any:
     """Return what ``job`` returns; with several devices a process for each calls it, and rank 0's counts.
 
     The processes are started here and not by Lightning, which would repeat the command line, a whole
     sweep's too, and end this process with a rank that dies. Ranks that ``torchrun`` or ``srun`` started
-    are left to them.
+    are left to them. Signals that ``interruption`` takes meanwhile are sent on to the ranks.
 
     Raises:
         RankDied: a rank was killed.
@@ -83,7 +85,8 @@ def run(job: Callable[[], Any], trainer: DictConfig) -> Any:
             ranks[receiver] = context.Process(target=_be_rank, args=work, name=f"rank {rank}")
             ranks[receiver].start()
             sender.close()
-        result = _result_of(ranks)
+        with (interruption or Interruption()).sent_on_to(p.pid for p in ranks.values() if p.pid):
+            result = _result_of(ranks)
         for process in ranks.values():
             process.join(10)
         return result

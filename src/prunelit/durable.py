@@ -1,0 +1,84 @@
+"""Files that are whole or not there: written aside, brought to the disk, then renamed."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+ASIDE = ".*.partial"
+"""What a killed process may leave of the files that it was writing."""
+
+_numbers = itertools.count()
+
+
+class DiskFull(RuntimeError):
+    """There is no space for what a run writes; the message is one line."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = folder
+        super().__init__(
+            f"output_dir={folder}: no space left on the device; make some, and the same command goes on "
+            "from what is saved"
+        )
+
+    def __reduce__(self) -> tuple[type[DiskFull], tuple[str | Path]]:
+        """Pickle by the folder, so that the error crosses process borders whole."""
+        return type(self), (self.folder,)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that takes the place of ``path`` when the block ends, and not if it raises.
+
+    A reader sees the old file or the new one, never a part, whenever the process or the machine dies.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}-{next(_numbers)}.partial")
+    try:
+        with aside.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+        fsync_folder(path.parent)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write ``content`` to ``path`` so that a reader sees the old file or the new one, never a part."""
+    data = content.encode() if isinstance(content, str) else content
+    with replacing(path) as file:
+        file.write(data)
+
+
+def fsync_folder(folder: Path) -> None:
+    """Bring the names in ``folder`` to the disk: without it a power cut may undo a rename."""
+    with suppress(PermissionError):  # Windows opens no folders
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Remove what killed processes left below ``folder``; nobody else may be writing there."""
+    for left in folder.rglob(ASIDE):
+        left.unlink(missing_ok=True)
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether a full disk, or a quota used up, is behind an error."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, OSError) and error.errno in FULL:
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -1,0 +1,168 @@
+"""Going on where a run ended: ``checkpoints/last.ckpt``, from which training has the very same bits."""
+
+from __future__ import annotations
+
+import logging
+import random
+import sys
+import time
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Checkpoint
+
+from prunelit.interruption import BATCHES, ELSEWHERE, EVALUATION, Interrupted, Interruption
+
+log = logging.getLogger(__name__)
+
+
+class LastCheckpoint(Checkpoint):
+    """Saves ``last.ckpt`` after every epoch, every few minutes within one, and before a signal ends the run.
+
+    Within an epoch it saves just after an optimizer step, so that no gathered gradient is lost, and never
+    after the last one: the evaluation and the checkpoint at the end of the epoch are near. The state of the
+    random number generators rides along.
+
+    Args:
+        folder: of ``last.ckpt``.
+        interruption: tells of signals; None: they end the run without a checkpoint.
+        minutes: saves within an epoch when the last checkpoint, or the start, is so long ago; None: never.
+    """
+
+    state_key = "prunelit.LastCheckpoint"
+    # Lightning calls these in each step; what is not callable is passed over.
+    on_before_zero_grad = on_before_backward = None  # type: ignore[assignment]
+    on_after_backward = on_before_optimizer_step = None  # type: ignore[assignment]
+
+    def __init__(
+        self, folder: Path, interruption: Interruption | None = None, minutes: float | None = None
+    ) -> None:
+        self.path = folder / "last.ckpt"
+        self.interruption = interruption or Interruption()
+        self.minutes = minutes
+        self._saved = time.monotonic()
+        self._random: dict[str, Any] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the states of the random number generators."""
+        return {"random": random_states()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep the states until training goes on: what comes before it draws too."""
+        self._random = dict(state_dict["random"])
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take back the signals that Lightning has taken, and go on with the same random numbers."""
+        self.interruption.take()
+        if self._random:
+            set_random_states(self._random)
+            self._random = {}
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take back the signals that Lightning has taken."""
+        self.interruption.take()
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        """From here on signals wait for the batch to end."""
+        self.interruption.waiting = BATCHES
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save, if it is time to."""
+        done = batch_idx + 1
+        if done % trainer.accumulate_grad_batches or done == trainer.num_training_batches:
+            return
+        asked = self._asked(trainer)
+        if asked or self._due(trainer):
+            self._save(trainer)
+        if asked:
+            raise Interrupted(asked)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """From here on only schedulers wait, not persons."""
+        self.interruption.waiting = EVALUATION
+        asked = self.interruption.asked
+        if asked is not None and asked not in EVALUATION:
+            raise Interrupted(asked)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save; no signal needs to wait any longer."""
+        self._save(trainer)
+        self.interruption.waiting = ELSEWHERE
+        if asked := self._asked(trainer):
+            raise Interrupted(asked)
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        trainer.save_checkpoint(self.path)
+        self._saved = time.monotonic()
+
+    def _asked(self, trainer: pl.Trainer) -> int:
+        """Return the signal that any rank was sent, or 0: all save together, and all end."""
+        asked = int(self.interruption.asked or 0)
+        if trainer.world_size == 1:
+            return asked
+        sent = torch.tensor(asked, device=trainer.strategy.root_device)
+        return int(trainer.strategy.reduce(sent, reduce_op="max"))
+
+    def _due(self, trainer: pl.Trainer) -> bool:
+        if self.minutes is None:
+            return False
+        late = time.monotonic() - self._saved >= 60 * self.minutes
+        return bool(trainer.strategy.broadcast(late))  # clocks differ, and saving takes all ranks
+
+
+def random_states() -> dict[str, Any]:
+    """Return the states of the generators of torch, CUDA, NumPy and Python, as plain values and tensors."""
+    name, keys, *rest = np.random.get_state(legacy=True)
+    version, numbers, gauss = random.getstate()
+    states = {
+        "torch": torch.get_rng_state(),
+        "numpy": [name, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest],
+        "python": [version, list(numbers), gauss],
+    }
+    # Only where CUDA is in use: asking would make a context on a GPU that the run does not need.
+    if torch.cuda.is_initialized():
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def set_random_states(states: dict[str, Any]) -> None:
+    """Put the generators back into ``states``."""
+    torch.set_rng_state(states["torch"])
+    name, keys, *rest = states["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+    version, numbers, gauss = states["python"]
+    random.setstate((version, tuple(numbers), gauss))
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])
+
+
+def checkpoint_to_resume(folder: Path) -> Path | None:
+    """Return the checkpoint in ``folder`` to go on from: the last, or the best if that is damaged.
+
+    None if neither is there and whole. Says in a line which ones are damaged.
+    """
+    for name in ("last", "best"):
+        path = folder / f"{name}.ckpt"
+        if path.is_dir() or is_whole(path):  # a folder: the sharded checkpoint of a data-parallel run
+            return path
+        if path.exists():
+            warning = f"{path} is damaged and is not used"
+            log.warning(warning)
+            print(f"warning: {warning}", file=sys.stderr)
+    return None
+
+
+def is_whole(path: Path) -> bool:
+    """Whether the file is a zip archive, as ``torch.save`` makes, whose every part has its checksum."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError):
+        return False

@@ -1,0 +1,86 @@
+"""Runs in processes of their own, forked from a server that has imported everything: one costs no imports.
+
+The server has trained nothing, as autograd does not survive a fork.
+"""
+
+import multiprocessing
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from hydra import compose, initialize_config_dir
+from safetensors.torch import load_file
+from torch import nn
+
+from prunelit import train
+from prunelit.study import command
+from prunelit.training import build, outcome  # noqa: F401  (so that the server has them)
+
+server = multiprocessing.get_context("forkserver")
+server.set_forkserver_preload(["forked_runs", "prunelit.training.resuming", "safetensors.torch"])
+
+CLOCKS = ("seconds", "prune_seconds", "train_seconds", "test_seconds", "peak_memory_bytes")
+SMALL = ("logger=none", "model=mlp", "model.width=32", "model._target_=forked_runs.Noisy")
+
+
+class Noisy(nn.Sequential):
+    """A network that draws random numbers while it trains."""
+
+    def __init__(self, num_classes: int, input_shape: tuple[int, ...], width: int, **_: object) -> None:
+        inputs = int(np.prod(input_shape))
+        layers = nn.Linear(inputs, width), nn.ReLU(), nn.Dropout(0.2), nn.Linear(width, num_classes)
+        super().__init__(nn.Flatten(), *layers)
+
+
+def begin(folder: Path, *overrides: str, patch=None):
+    """Start a run with its output below ``folder``; its process calls ``patch()`` before."""
+    process = server.Process(target=_train, args=(folder, overrides, patch))
+    process.start()
+    return process
+
+
+def finish(folder: Path, *overrides: str, patch=None) -> int:
+    """Do the same and return the exit status."""
+    process = begin(folder, *overrides, patch=patch)
+    process.join()
+    return process.exitcode
+
+
+def _train(folder: Path, overrides: tuple[str, ...], patch) -> None:
+    torch.set_num_threads(1)
+    folder.mkdir(exist_ok=True)
+    # What the process says: each attempt adds to it.
+    said = os.open(folder / "said.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(said, 1)
+    os.dup2(said, 2)
+    if patch is not None:
+        patch()
+    with initialize_config_dir(str(command.CONFIGS), version_base="1.3"):
+        cfg = compose("config", [*overrides, f"output_dir={folder / 'outputs'}"])
+    sys.exit(command.call(lambda: train.train(cfg), ["train", *overrides]))
+
+
+def run_folder(folder: Path) -> Path:
+    """The one run's folder."""
+    (found,) = folder.glob("outputs/default/*/status.json")
+    return found.parent
+
+
+def findings(folder: Path) -> dict[str, object]:
+    """What a complete run found, as values that can be compared bit for bit: all but times and memory."""
+    run = run_folder(folder)
+    found: dict[str, object] = {}
+    for name in ("weights", "masks"):
+        for key, tensor in load_file(run / f"{name}.safetensors").items():
+            found[f"{name}/{key}"] = tensor.numpy().tobytes()
+    for name in ("metrics", "rounds", "layers"):
+        lines = [line.split(",") for line in (run / f"{name}.csv").read_text().splitlines()]
+        kept = [i for i, column in enumerate(lines[0]) if column not in CLOCKS]
+        found[name] = [[line[i] for i in kept] for line in lines]
+    details = np.load(run / "details.npz")
+    found |= {f"details/{key}": (details[key].dtype.str, details[key].tobytes()) for key in details.files}
+    result = train.Record(run).result
+    found |= {f"result/{key}": value for key, value in result.items() if key not in CLOCKS}
+    return found
