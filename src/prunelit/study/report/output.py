@@ -27,6 +27,7 @@ def write_report(study: Study, tables: Tables, out: Path) -> list[Path]:
         "results.parquet": _parquet(results),
         "layers.parquet": _parquet(layers),
         "comparisons.csv": _csv(comparisons(tables)),
+        "literature.csv": _csv(tables.literature),
         "tables.md": _document(tables, markdown, "# Results\n", "## {}\n"),
         "tables.tex": _document(tables, latex, "% needs \\usepackage{booktabs}\n", "% {}\n"),
     }

@@ -103,6 +103,18 @@ class Study:
             return {}
         return arrays
 
+    def thresholds(self, run: str) -> pd.DataFrame:
+        """Return ``thresholds.csv`` of a run that was given a list of thresholds; else an empty table."""
+        return read_table({run: self.folder(run)}, "thresholds.csv", [])
+
+    def rounds_of(self, run: str) -> pd.DataFrame:
+        """Return the rows of ``rounds`` of one run."""
+        return self.rounds[self.rounds["run"] == run]
+
+    def layers_of(self, run: str) -> pd.DataFrame:
+        """Return the rows of ``layers`` of one run."""
+        return self.layers[self.layers["run"] == run]
+
     def weights(self, run: str) -> Mapping[str, np.ndarray]:
         """Return the final weights by parameter name; empty if there are none that NumPy can hold."""
         from safetensors import SafetensorError

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from prunelit.study.report.further import class_grids, layer_grids, literature_grids, round_grids
 from prunelit.study.report.grid import Cell, Grid
+from prunelit.study.report.literature import against_literature
 from prunelit.study.report.metrics import METRICS, Metric
 from prunelit.study.report.records import Study
 from prunelit.study.report.results import OWN, TOLERANCE, Block, Column, Entry, blocks
@@ -26,6 +28,8 @@ class Tables:
         results: a grid a block: mean and standard deviation over seeds.
         problems: what failed, collapsed, stopped or could not be read; None if nothing did.
         further: all other grids, by section.
+        literature: published numbers beside ours, see
+            :func:`~prunelit.study.report.literature.against_literature`.
     """
 
     metric: Metric
@@ -33,6 +37,7 @@ class Tables:
     results: list[Grid]
     problems: Grid | None
     further: dict[str, list[Grid]]
+    literature: pd.DataFrame
 
 
 def make_tables(study: Study, metric: Metric) -> Tables:
@@ -40,12 +45,19 @@ def make_tables(study: Study, metric: Metric) -> Tables:
     main = blocks(study, metric)
     shown = [METRICS[key] for key in OTHERS if key != metric.key]
     others = [results_grid(block) for other in shown for block in blocks(study, other)]
+    literature = against_literature(study)
     further = {
+        "Against the literature": literature_grids(literature),
         "95 % confidence intervals": [interval_grid(block) for block in main if _has_intervals(block)],
         "Comparisons": [grid for block in main if (grid := comparison_grid(block)) is not None],
         "Other measurements": others,
+        "Round by round": round_grids(study),
+        "Layers": layer_grids(study),
+        "Classes": class_grids(study),
     }
-    return Tables(metric, main, [results_grid(block) for block in main], problem_grid(study), further)
+    return Tables(
+        metric, main, [results_grid(block) for block in main], problem_grid(study), further, literature
+    )
 
 
 OTHERS = ("top1", "top5", "effective_density", "flops_sparse", "seconds")

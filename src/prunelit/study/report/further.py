@@ -1,0 +1,162 @@
+"""Tables beside the results: against the literature, round by round, layer by layer, class by class."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from prunelit.study.report.grid import Cell, Grid
+from prunelit.study.report.literature import SOURCES
+from prunelit.study.report.records import Study
+from prunelit.study.report.statistics import summarise
+
+MOST_CLASSES = 20
+"""With more classes there is no table by class; ``details.npz`` has the numbers."""
+COUNTS = ("kept", "removed_fc1", "removed_fc2", "destroyed_of_10", "run_seconds")
+"""Published metrics that are shown with one decimal."""
+MISSING = Cell("–", tone="dim")
+
+
+def literature_grids(found: pd.DataFrame) -> list[Grid]:
+    """Return a grid for each published table: ours, theirs, the difference, and what speaks against it."""
+    grids = []
+    for (report, table, data, model, metric), rows in found.groupby(
+        ["report", "table", "data", "model", "metric"], sort=False
+    ):
+        remarks: dict[str, str] = {}
+        cells = [_literature_row(row, remarks) for row in rows.to_dict("records")]
+        name = f"table {table}" if len(str(table)) < 4 else str(table)
+        grids.append(
+            Grid(
+                title=f"{data}, {model}: {metric}, ours and {SOURCES[str(report)]}, {name}",
+                header=["method", "setting", "seeds", "ours", "published", "difference"],
+                rows=cells,
+                notes=[f"{mark} {text}." for text, mark in remarks.items()],
+                left=2,
+            )
+        )
+    return grids
+
+
+def _literature_row(row: dict[str, object], remarks: dict[str, str]) -> list[Cell]:
+    """Return a row; what is to be said of it gets a letter in ``remarks``."""
+    said = [f"Doubtful: {row['doubt']}"] if row["doubt"] else []
+    said += [str(row["note"])] if row["note"] else []
+    said += [f"Ours has {row['differs']}"] if row["differs"] else []
+    marks = [remarks.setdefault(text, f"({_letter(len(remarks))})") for text in said]
+    ours, sd, theirs = (float(str(row[key])) for key in ("ours", "sd", "theirs"))
+    digits = 1 if row["metric"] in COUNTS else 2
+    shown = f"{ours:.{digits}f}" if math.isnan(sd) else f"{ours:.{digits}f} ± {sd:.{digits}f}"
+    published = "failed" if math.isnan(theirs) else f"{theirs:g}"
+    return [
+        *(Cell(str(row["label"])), Cell(str(row["setting"])), Cell(str(row["n"])), Cell(shown)),
+        Cell(" ".join([published, *marks]), tone="bad" if row["doubt"] else ""),
+        MISSING if math.isnan(theirs) else Cell(f"{ours - theirs:+.{digits}f}"),
+    ]
+
+
+def _letter(number: int) -> str:
+    return chr(ord("a") + number) if number < 26 else str(number)
+
+
+def round_grids(study: Study) -> list[Grid]:
+    """Return, for methods that prune in several rounds of training, a row a round: mean over seeds."""
+    counts = study.rounds.groupby("run").size()
+    several = study.complete[study.complete.index.isin(counts[counts > 1].index)]
+    grids = []
+    for (data, model, label, asked), runs in several.groupby(["data", "model", "label", "asked"]):
+        rounds = study.rounds[study.rounds["run"].isin(runs.index)]
+        shown = [column for column in ROUND_COLUMNS if column in rounds and rounds[column].notna().any()]
+        rows = []
+        for number, group in rounds.groupby("round"):
+            cells = [
+                _mean_cell(group[column], 100 if "sparsity" in column else 1, "epoch" not in column)
+                for column in shown
+            ]
+            rows.append([Cell(f"{number:g}"), Cell(str(len(group))), *cells])
+        header = ["round", "seeds", *(ROUND_COLUMNS[column] for column in shown)]
+        grids.append(Grid(f"{data}, {model}: {label}, {asked}, round by round", header, rows))
+    return grids
+
+
+ROUND_COLUMNS = {
+    "sparsity_after": "sparsity, %",
+    "epochs": "epochs\nafter it",
+    "top1_before": "top 1\nbefore, %",
+    "top1_after": "top 1\njust after, %",
+    "last_top1": "top 1\nat the end, %",
+    "best_top1": "top 1\nbest, %",
+    "sparsity_trained": "sparsity\nat the end, %",
+}
+
+
+def layer_grids(study: Study) -> list[Grid]:
+    """Return, for each method, what each layer keeps: a row a layer, a column an amount, mean over seeds."""
+    names = study.complete[["data", "model", "label", "asked", "density", "pruner"]]
+    layers = study.layers.join(names.rename(columns={"density": "run_density"}), on="run", how="inner")
+    grids = []
+    for (data, model, label), rows in layers[layers["pruner"] != "none"].groupby(["data", "model", "label"]):
+        amounts = list(rows.groupby("asked")["run_density"].mean().sort_values(ascending=False).index)
+        means = rows.groupby(["layer", "asked"], sort=False)[["kept", "density"]].mean()
+        cells = []
+        for layer, (shape, total) in _layers_in_order(rows):
+            values = [
+                Cell(f"{kept:,.0f} ({100 * density:.4g} %)")
+                if (kept := _at(means, layer, amount, "kept")) is not None
+                and (density := _at(means, layer, amount, "density")) is not None
+                else MISSING
+                for amount in amounts
+            ]
+            cells.append([Cell(layer), Cell(shape), Cell(f"{total:,}"), *values])
+        header = ["layer", "shape", "parameters", *map(str, amounts)]
+        grids.append(Grid(f"{data}, {model}: {label}, parameters kept by layer", header, cells, left=2))
+    return grids
+
+
+def _layers_in_order(rows: pd.DataFrame) -> Iterable[tuple[str, tuple[str, int]]]:
+    for layer, group in rows.groupby("layer", sort=False):
+        yield str(layer), (str(group["shape"].iloc[0]), int(group["total"].iloc[0]))
+
+
+def _at(table: pd.DataFrame, layer: str, amount: str, column: str) -> float | None:
+    return float(table.at[(layer, amount), column]) if (layer, amount) in table.index else None
+
+
+def class_grids(study: Study) -> list[Grid]:
+    """Return the accuracy of each class, a row a method and amount: mean over seeds."""
+    found: dict[tuple[str, str, tuple[str, ...]], dict[tuple[str, str], list[np.ndarray]]] = {}
+    for run, row in study.complete.iterrows():
+        details = study.details(str(run))
+        if "class_names" not in details or "accuracy_by_class" not in details:
+            continue
+        names = tuple(map(str, details["class_names"]))
+        if len(names) <= MOST_CLASSES:
+            methods = found.setdefault((row["data"], row["model"], names), {})
+            methods.setdefault((row["label"], row["asked"]), []).append(details["accuracy_by_class"])
+    return [
+        Grid(
+            title=f"{data}, {model}: test accuracy by class, %",
+            header=["method", "asked", "runs", *names],
+            rows=[
+                [Cell(label), Cell(asked), Cell(str(len(runs))), *_class_cells(runs)]
+                for (label, asked), runs in sorted(methods.items())
+            ],
+            left=2,
+        )
+        for (data, model, names), methods in sorted(found.items())
+    ]
+
+
+def _class_cells(runs: Sequence[np.ndarray]) -> list[Cell]:
+    return [Cell("n/a" if math.isnan(value) else f"{value:.1f}") for value in np.mean(runs, axis=0)]
+
+
+def _mean_cell(values: pd.Series, scale: float, deviation: bool) -> Cell:
+    of = summarise(list(scale * values))
+    if not of.n:
+        return MISSING
+    text = f"{of.mean:.2f}" if deviation else f"{of.mean:g}"
+    return Cell(f"{text} ± {of.sd:.2f}" if deviation and of.n > 1 else text)
