@@ -1,0 +1,167 @@
+// Draws the figures of a report from the tables embedded in the page, and keeps all of it in step with the filters.
+"use strict";
+(() => {
+  const report = JSON.parse(document.getElementById("report-data").textContent);
+  const narrowest = 230; // pixels of a panel; narrower, and panels go below one another
+  const margin = 75; // of a panel, for its axis
+
+  // Tables come as columns; text as codes of a list.
+  const column = (c) => (c.values ? c.codes.map((code) => (code < 0 ? null : c.values[code])) : c);
+  const rowsOf = (columns) => {
+    const names = Object.keys(columns);
+    const values = names.map((name) => column(columns[name]));
+    return Array.from(values[0] || [], (_, i) => Object.fromEntries(names.map((name, n) => [name, values[n][i]])));
+  };
+  const runs = rowsOf(report.tables.runs);
+  const ofRun = runs.map((run) => Object.fromEntries(report.of_run.map((key) => [key, run[key]])));
+  const tables = { runs };
+  const table = (name) =>
+    (tables[name] ??= rowsOf(report.tables[name]).map((row) => Object.assign(row, ofRun[row.run])));
+
+  // What is chosen: by filter the values that are shown.
+  const boxes = [...document.querySelectorAll("#filters input[type=checkbox]")];
+  const chosen = () => {
+    const values = {};
+    for (const box of boxes) {
+      values[box.name] ??= new Set();
+      if (box.checked) values[box.name].add(box.value);
+    }
+    return values;
+  };
+  const fits = (run, values) => Object.entries(values).every(([key, set]) => set.has(String(run[key])));
+  let shown = new Set(runs.map((run) => run.run));
+
+  const select = document.getElementById("one-run");
+  const options = select ? [...select.options] : [];
+
+  const dark = () => {
+    const asked = document.documentElement.dataset.theme;
+    return asked ? asked === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  };
+  let printing = false;
+
+  // One figure: its specification with this width, theme and data.
+  const fitted = (figure, rows, room) => {
+    const spec = structuredClone(figure.spec);
+    const [width, height] = figure.size;
+    const panels = figure.panel ? new Set(rows.map((row) => row[figure.panel])).size : 1;
+    const most = Math.max(1, Math.min(figure.columns, panels, Math.floor(room / Math.min(narrowest, width + margin))));
+    const wide = Math.max(60, Math.min(width * 1.6, room / most - margin));
+    const inner = spec.spec || spec;
+    Object.assign(inner, { width: wide, height: width === height ? wide : height });
+    if (spec.spec) spec.columns = most;
+    spec.datasets = { [figure.data]: rows };
+    spec.config = structuredClone(report.themes[dark() && !printing ? "dark" : "light"]);
+    spec.config.legend.columns = Math.max(1, Math.floor(room / 130));
+    keepLegend(spec, new Set(rows.map((row) => row.method)));
+    return spec;
+  };
+
+  // Legends of methods list those in sight; colours stay with their methods.
+  const keepLegend = (node, methods) => {
+    if (!node || typeof node !== "object") return;
+    if (node.field === "method" && node.scale && node.scale.domain && !("sort" in node))
+      node.legend = { ...node.legend, values: node.scale.domain.filter((name) => methods.has(name)) };
+    for (const key of Object.keys(node)) if (key !== "datasets") keepLegend(node[key], methods);
+  };
+
+  const draw = async (figure) => {
+    const place = document.getElementById(`chart-${figure.name}`);
+    const one = select && select.value !== "" ? Number(select.value) : -1;
+    const rows = table(figure.data).filter((row) => (figure.of_run ? row.run === one : shown.has(row.run)));
+    place.dataset.stale = "";
+    if (!rows.length) {
+      place.replaceChildren(Object.assign(document.createElement("p"), {
+        className: "nothing",
+        textContent: figure.of_run ? "This run has nothing of this kind." : "Nothing to show for this choice.",
+      }));
+    } else {
+      const spec = fitted(figure, rows, place.clientWidth || 700);
+      const actions = { export: true, source: false, compiled: false, editor: false };
+      const drawn = await vegaEmbed(place, spec, {
+        renderer: "svg", actions, downloadFileName: figure.name, tooltip: { theme: dark() ? "dark" : "light" },
+      });
+      const svg = place.querySelector("svg");
+      svg.setAttribute("role", "img");
+      svg.setAttribute("aria-label", figure.title);
+      place.view = drawn.view;
+    }
+    place.dataset.rows = rows.length;
+    place.dataset.stale = "no";
+  };
+
+  // Figures in sight are drawn first, the others when there is time.
+  let turn = 0;
+  const drawAll = async (figures = report.figures) => {
+    const mine = ++turn;
+    document.body.dataset.drawing = "yes";
+    const distance = (figure) => {
+      const box = document.getElementById(`chart-${figure.name}`).getBoundingClientRect();
+      return box.bottom < 0 ? -box.bottom : Math.max(0, box.top - innerHeight);
+    };
+    for (const figure of [...figures].sort((a, b) => distance(a) - distance(b))) {
+      if (mine !== turn) return;
+      try {
+        await draw(figure);
+      } catch (error) {
+        console.error(figure.name, error);
+      }
+      await new Promise((resolve) => setTimeout(resolve));
+    }
+    document.body.dataset.drawing = "no";
+  };
+
+  const filter = () => {
+    const values = chosen();
+    shown = new Set(runs.filter((run) => fits(run, values)).map((run) => run.run));
+    for (const row of document.querySelectorAll("[data-run]")) row.hidden = !shown.has(Number(row.dataset.run));
+    for (const row of document.querySelectorAll("[data-method],[data-data],[data-model]"))
+      row.hidden = !["method", "data", "model"].every(
+        (key) => !(key in row.dataset) || !values[key] || values[key].has(row.dataset[key]),
+      );
+    if (select) {
+      const kept = options.filter((option) => shown.has(Number(option.value)));
+      const before = select.value;
+      select.replaceChildren(...kept);
+      select.value = kept.some((option) => option.value === before) ? before : kept.length ? kept[0].value : "";
+    }
+    document.getElementById("count").textContent = `${shown.size} of ${runs.length} runs`;
+    return drawAll();
+  };
+  boxes.forEach((box) => box.addEventListener("change", filter));
+  for (const button of document.querySelectorAll("#filters button[data-all]"))
+    button.addEventListener("click", () => {
+      boxes.filter((box) => box.name === button.dataset.all).forEach((box) => (box.checked = true));
+      filter();
+    });
+  if (select) select.addEventListener("change", () => drawAll(report.figures.filter((figure) => figure.of_run)));
+
+  document.getElementById("theme").addEventListener("click", () => {
+    document.documentElement.dataset.theme = dark() ? "light" : "dark";
+    drawAll();
+  });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawAll());
+
+  let width = innerWidth;
+  addEventListener("resize", () => {
+    if (innerWidth === width) return; // on a phone the height changes while scrolling
+    width = innerWidth;
+    clearTimeout(resize.timer);
+    resize.timer = setTimeout(() => drawAll(), 150);
+  });
+  const resize = {};
+
+  for (const button of document.querySelectorAll("button.copy"))
+    button.addEventListener("click", async () => {
+      const text = document.getElementById(button.dataset.copies).textContent;
+      try {
+        await navigator.clipboard.writeText(text);
+        button.textContent = "copied";
+      } catch {
+        getSelection().selectAllChildren(document.getElementById(button.dataset.copies));
+        button.textContent = "selected";
+      }
+    });
+
+  filter();
+})();

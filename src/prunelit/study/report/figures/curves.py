@@ -1,0 +1,115 @@
+"""Accuracy, and what is left on a path, over what was removed: means, 95 % intervals, and every run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import altair as alt
+
+from prunelit.study.report.figures.figure import (
+    RUN_TIPS,
+    Figure,
+    Frames,
+    by_method,
+    dense_line,
+    method_marks,
+    percent,
+    tips,
+)
+
+T_95 = [
+    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145),
+    *(2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048),
+    *(2.045, 2.042),
+]
+"""97.5 % points of Student's t with 1, 2, … 30 degrees of freedom; beyond, 1.96 serves."""
+
+COMPRESSION = "Compression: log10(prunable / kept)"
+FLOPS = "FLOPs of the sparse network (multiply-accumulates)"
+
+
+def figures(frames: Frames, methods: Sequence[str]) -> list[Figure]:
+    """Return accuracy and effective density over compression and FLOPs."""
+    runs = frames["runs"]
+    pruned = runs[runs["top1"].notna() & ~runs["dense"]]
+    if pruned.empty:
+        return []
+    band = "Lines join means over seeds; bands are 95 % confidence intervals of the mean (Student's t), cut at 0 "
+    band += "and 100 and drawn only from two seeds on. Small dots are single runs."
+    dense = " The dotted grey line is the dense network." if runs["dense"].any() else ""
+    found = [
+        Figure(
+            "accuracy_by_compression",
+            "Test accuracy against compression",
+            band + dense,
+            _curves(methods, "compression", "top1", "Test accuracy"),
+            "runs",
+        ),
+        Figure(
+            "accuracy_by_flops",
+            "Test accuracy against FLOPs",
+            f"{band}{dense} FLOPs are those of one forward pass of one image, each layer weighted by its kept share.",
+            _curves(methods, "flops_sparse", "top1", "Test accuracy"),
+            "runs",
+        ),
+    ]
+    if pruned["on_path"].notna().any():
+        found.append(
+            Figure(
+                "effective_density",
+                "Kept parameters that still lie on a path",
+                "Effective density as a share of density: 100 % means that every kept parameter lies on a path from "
+                f"an input to an output; at 0 % nothing gets through. {band}",
+                _curves(methods, "compression", "on_path", "Kept parameters on a path"),
+                "runs",
+            )
+        )
+    return found
+
+
+def _curves(methods: Sequence[str], x: str, y: str, title: str) -> alt.LayerChart:
+    """Return means joined by lines, their intervals, and single runs behind them."""
+    axis = (
+        alt.X(f"{x}:Q", title=COMPRESSION, scale=alt.Scale(zero=False))
+        if x == "compression"
+        else alt.X(
+            f"{x}:Q", title=FLOPS, scale=alt.Scale(type="log"), axis=alt.Axis(format="~s", tickCount=5)
+        )
+    )
+    runs = alt.Chart().transform_filter(f"!datum.dense && isValid(datum.{y}) && datum.{x} > 0")
+    means = (
+        runs.transform_aggregate(
+            groupby=["setting", "method", "asked"],
+            **{x: f"mean({x})", y: f"mean({y})", "spread": f"stdev({y})", "seeds": "count()"},
+        )
+        .transform_calculate(
+            half=f"datum.seeds > 1 ? ({T_95}[datum.seeds - 2] || 1.96) * datum.spread / sqrt(datum.seeds) : null"
+        )
+        .transform_calculate(
+            low=f"datum.half === null ? null : max(0, datum.{y} - datum.half)",
+            high=f"datum.half === null ? null : min(100, datum.{y} + datum.half)",
+            interval="datum.half === null ? 'one seed: none' : '± ' + format(datum.half, '.2f')",
+        )
+    )
+    hover = tips(
+        method="method",
+        setting="network",
+        asked="asked for",
+        **{y: f"{title.lower()}, mean (%)|.2f"},
+        interval="95 % interval",
+        seeds="seeds",
+    )
+    colour = by_method(methods)
+    height = percent(y, title)
+    band = means.mark_area(opacity=0.15, clip=True).encode(
+        axis, alt.Y("low:Q"), alt.Y2("high:Q"), colour["color"]
+    )
+    dots = runs.mark_circle(size=14, opacity=0.45).encode(
+        axis, height, colour["color"], tooltip=tips(**RUN_TIPS)
+    )
+    lines = means.mark_line(strokeWidth=2).encode(axis, height, **colour)
+    points = means.mark_point(size=55, filled=True, opacity=1).encode(
+        axis, height, **method_marks(methods), tooltip=hover
+    )
+    layers = [band, dots, lines, points]
+    return alt.layer(*([dense_line()] if y == "top1" else []), *layers)

@@ -1,0 +1,126 @@
+"""A figure of a study: one Vega-Lite chart for the page, the PNG and the SVG."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+Frames = Mapping[str, pd.DataFrame]
+Chart = alt.Chart | alt.LayerChart
+
+DASHES = [[1, 0], [6, 2], [2, 2], [8, 2, 2, 2], [4, 4]]
+SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right"]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart over named tables, drawn once a panel.
+
+    Attributes:
+        name: of its files, and of its place in the page.
+        title: what is shown, in a few words.
+        caption: how to read it, in a sentence or two.
+        chart: one panel; its data is the table ``data``.
+        data: the table that is drawn.
+        panel: the column whose values are the panels, in the order of the column ``<panel>_order``; empty: one panel.
+        columns: of panels, at most.
+        size: width and height of a panel, pixels; the page makes panels as wide as fit.
+        of_run: whether it shows one run, chosen in the page.
+        own: scales that each panel has for itself.
+    """
+
+    name: str
+    title: str
+    caption: str
+    chart: Chart
+    data: str
+    panel: str = "setting"
+    columns: int = 3
+    size: tuple[int, int] = (380, 250)
+    of_run: bool = False
+    own: Sequence[str] = ("x", "y")
+
+    def spec(self, title: bool = False) -> dict[str, Any]:
+        """Return the Vega-Lite specification without data and theme."""
+        width, height = self.size
+        chart = self.chart.properties(width=width, height=height, data=alt.NamedData(self.data))
+        panels = self._panels(chart) if self.panel else chart
+        if title:
+            panels = panels.properties(title=self.title)
+        spec: dict[str, Any] = panels.to_dict(context={"pre_transform": False})
+        spec.pop("config", None)
+        return spec
+
+    def _panels(self, chart: Chart) -> alt.FacetChart:
+        facet = alt.Facet(
+            f"{self.panel}:N", title=None, sort=alt.EncodingSortField(f"{self.panel}_order", op="min")
+        )
+        panels = chart.facet(facet=facet, columns=self.columns)
+        return panels.resolve_scale(**dict.fromkeys(self.own, "independent"))
+
+
+def by_method(methods: Sequence[str]) -> dict[str, Any]:
+    """Return the encodings of a method: a colour, the same in all figures, and a dash as second code."""
+    scale = alt.Scale(domain=list(methods))
+    dashes = [DASHES[number % len(DASHES)] for number in range(len(methods))]
+    return {
+        "color": alt.Color("method:N", scale=scale, title=None),
+        "strokeDash": alt.StrokeDash(
+            "method:N", scale=alt.Scale(domain=list(methods), range=dashes), title=None
+        ),
+    }
+
+
+def method_marks(methods: Sequence[str]) -> dict[str, Any]:
+    """Return the encodings of a method for points: the colour, and a shape as second code."""
+    shapes = [SHAPES[number % len(SHAPES)] for number in range(len(methods))]
+    return {
+        "color": by_method(methods)["color"],
+        "shape": alt.Shape("method:N", scale=alt.Scale(domain=list(methods), range=shapes), title=None),
+    }
+
+
+def percent(field: str, title: str, axis: type[Any] = alt.Y, **scale: Any) -> Any:
+    """Return an axis of percentages."""
+    return axis(f"{field}:Q", title=f"{title} (%)", scale=alt.Scale(**{"zero": False, **scale}))
+
+
+def tips(**fields: str) -> list[alt.Tooltip]:
+    """Return tooltips by ``field="title"`` or ``field="title|format"``; text where no format is given."""
+    tooltips = []
+    for field, text in fields.items():
+        title, _, number = text.partition("|")
+        more = {"format": number, "type": "quantitative"} if number else {"type": "nominal"}
+        tooltips.append(alt.Tooltip(field=field, title=title, **more))
+    return tooltips
+
+
+RUN_TIPS = {
+    "name": "run",
+    "method": "method",
+    "setting": "network",
+    "asked": "asked for",
+    "seed": "seed",
+    "compression": "compression|.3f",
+    "flops_sparse": "FLOPs|.3s",
+    "top1": "accuracy (%)|.2f",
+}
+"""What hovering over a run shows."""
+
+
+def dense_line(field: str = "top1") -> alt.Chart:
+    """Return the mean of the dense runs as a line across the panel."""
+    return (
+        alt.Chart()
+        .transform_filter(f"datum.dense && isValid(datum.{field})")
+        .transform_aggregate(groupby=["setting"], level=f"mean({field})", seeds="count()")
+        .mark_rule(strokeDash=[1, 3], strokeWidth=2, color="gray")
+        .encode(
+            y="level:Q",
+            tooltip=tips(setting="network", level="dense network, mean accuracy (%)|.2f", seeds="seeds"),
+        )
+    )

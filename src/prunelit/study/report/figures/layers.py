@@ -1,0 +1,65 @@
+"""How much of each layer is kept, method by method."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import altair as alt
+
+from prunelit.study.report.figures.figure import Figure, Frames, tips
+
+
+def figures(frames: Frames, methods: Sequence[str]) -> list[Figure]:
+    """Return the heat map of density by layer; nothing if no run says."""
+    if frames["layers"].empty:
+        return []
+    amounts = frames["runs"].sort_values("compression")["asked"].drop_duplicates().tolist()
+    return [
+        Figure(
+            "density_by_layer",
+            "Density by layer",
+            "Kept share of each layer's prunable parameters, mean over seeds, from the first layer (top) to the "
+            "last. The colours are logarithmic; a cross marks layers with nothing kept in some run: a collapse.",
+            _heat_map(amounts),
+            "layers",
+            panel="method_panel",
+            size=(220, 170),
+        )
+    ]
+
+
+def _heat_map(amounts: Sequence[str]) -> alt.LayerChart:
+    cells = alt.Chart().transform_aggregate(
+        groupby=["method_panel", "asked", "layer", "layer_order"],
+        density="mean(density)",
+        least="min(kept)",
+        total="max(total)",
+        seeds="count()",
+    )
+    x = alt.X("asked:O", title=None, sort=list(amounts), axis=alt.Axis(labelAngle=-35, labelLimit=110))
+    y = alt.Y("layer:O", title=None, sort=alt.EncodingSortField("layer_order", op="min"))
+    colour = alt.Color(
+        "shown:Q",
+        title="Density (%)",
+        scale=alt.Scale(type="log", domain=[0.01, 100], scheme="viridis", clamp=True, reverse=True),
+        legend=alt.Legend(format="~g", gradientLength=180, values=[0.01, 0.1, 1, 10, 100]),
+    )
+    hover = tips(
+        method_panel="method",
+        asked="asked for",
+        layer="layer",
+        density="density, mean (%)|.3f",
+        total="parameters|,d",
+        seeds="runs",
+    )
+    rects = (
+        cells.transform_calculate(shown="max(datum.density, 0.01)")
+        .mark_rect()
+        .encode(x, y, colour, tooltip=hover)
+    )
+    crosses = (
+        cells.transform_filter("datum.least == 0")
+        .mark_point(shape="cross", angle=45, filled=True, size=60, color="white", stroke="black", opacity=1)
+        .encode(x, y, tooltip=hover)
+    )
+    return alt.layer(rects, crosses)

@@ -1,0 +1,37 @@
+"""Colours and type of all figures, on light and on dark paper."""
+
+from __future__ import annotations
+
+from typing import Any
+
+CATEGORIES = {
+    # Told apart with the common forms of colour blindness, and at a contrast of 3 with the paper or more;
+    # dashes and shapes say the same again.
+    "light": ["#0072b2", "#d55e00", "#008f6b", "#b0418f", "#8a6d00", "#3f8fbf", "#7b3294", "#6b7280"],
+    "dark": ["#4aa8e0", "#ff8b3d", "#2ec4a0", "#e58acb", "#e3c84b", "#9ad0ee", "#b98ae0", "#a3abb8"],
+}
+INK = {"light": ("#1f2329", "#d9dde3", "#8a929e"), "dark": ("#e6e9ee", "#343b46", "#76808f")}
+"""Text, grid lines, axes."""
+PAPER = {"light": "#ffffff", "dark": "#171b21"}
+
+
+def theme(name: str, font: str = "sans-serif") -> dict[str, Any]:
+    """Return the Vega-Lite config of ``light`` or ``dark``."""
+    ink, grid, line = INK[name]
+    text = {"labelColor": ink, "titleColor": ink, "labelFontSize": 11, "titleFontSize": 12}
+    return {
+        "font": font,
+        "background": PAPER[name],
+        "padding": 4,
+        "range": {"category": CATEGORIES[name]},
+        "view": {"stroke": grid},
+        "axis": {
+            **text,
+            **{"titleFontWeight": "normal", "gridColor": grid, "domainColor": line, "tickColor": line},
+            **{"labelOverlap": True, "labelLimit": 130},
+        },
+        "legend": {**text, "titleFontWeight": "normal", "symbolOpacity": 1, "orient": "top", "labelLimit": 220},
+        "header": {"labelColor": ink, "labelFontSize": 12, "labelFontWeight": 600, "labelLimit": 360},
+        "title": {"color": ink, "fontSize": 15, "anchor": "start", "offset": 12},
+        "facet": {"spacing": 18},
+    }

@@ -1,0 +1,73 @@
+"""Loss and accuracy after every epoch, a panel a method."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import altair as alt
+
+from prunelit.study.report.figures.figure import Figure, Frames, percent, tips
+
+CAPTION = (
+    "Means over seeds, a panel a method, a colour for each amount asked for: dark is the least pruned. "
+    "Solid: test set; dashed: training set."
+)
+
+
+def figures(frames: Frames, methods: Sequence[str]) -> list[Figure]:
+    """Return accuracy and loss over epochs; nothing where no run was trained."""
+    if frames["epochs"].empty:
+        return []
+    amounts = frames["runs"].sort_values("compression")["asked"].drop_duplicates().tolist()
+    return [
+        Figure(
+            "training_accuracy",
+            "Training: accuracy after each epoch",
+            CAPTION,
+            _curves(amounts, "top1", percent("value", "Accuracy")),
+            "epochs",
+            panel="method_panel",
+            size=(260, 180),
+            own=(),
+        ),
+        Figure(
+            "training_loss",
+            "Training: loss after each epoch",
+            f"{CAPTION} Cross-entropy in nats, on a logarithmic axis.",
+            _curves(amounts, "loss", alt.Y("value:Q", title="Loss (nats)", scale=alt.Scale(type="log"))),
+            "epochs",
+            panel="method_panel",
+            size=(260, 180),
+            own=(),
+        ),
+    ]
+
+
+def _curves(amounts: Sequence[str], measure: str, height: alt.Y) -> alt.Chart:
+    fields = [f"test_{measure}", f"train_{measure}"]
+    return (
+        alt.Chart()
+        .transform_fold(fields, as_=["split", "value"])
+        .transform_filter("isValid(datum.value) && datum.value > 0")
+        .transform_aggregate(
+            groupby=["method_panel", "asked", "epoch", "split"], value="mean(value)", seeds="count()"
+        )
+        .transform_calculate(split="datum.split[1] === 'e' ? 'test' : 'training'")
+        .mark_line(strokeWidth=1.5)
+        .encode(
+            alt.X("epoch:Q", title="Epoch", axis=alt.Axis(tickMinStep=1)),
+            height,
+            color=alt.Color("asked:O", title=None, scale=alt.Scale(scheme="viridis"), sort=list(amounts)),
+            strokeDash=alt.StrokeDash(
+                "split:N", title=None, scale=alt.Scale(domain=["test", "training"], range=[[1, 0], [3, 3]])
+            ),
+            tooltip=tips(
+                method_panel="method",
+                asked="asked for",
+                split="set",
+                epoch="epoch|d",
+                value="mean over seeds|.3f",
+                seeds="seeds",
+            ),
+        )
+    )

@@ -1,0 +1,76 @@
+"""Histograms of the weights of a run, before and after its last pruning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import altair as alt
+import numpy as np
+import pandas as pd
+
+from prunelit.study.report.figures.figure import Figure, Frames, tips
+
+COLUMNS = ["layer", "layer_order", "low", "high", "before", "after"]
+BINS = 32
+"""Bars a layer: records have twice as many, too fine for a small panel."""
+
+
+def rows(details: Mapping[str, np.ndarray], layers: Sequence[str]) -> pd.DataFrame:
+    """Return a row a layer and bin: its edges, and how many weights lie there before and after."""
+    found = []
+    for order, layer in enumerate(layers):
+        if f"after/{layer}" not in details:
+            continue
+        edges = details[f"edges/{layer}"]
+        step = max(1, (len(edges) - 1) // BINS)
+        before, after = (
+            np.add.reduceat(details[f"{when}/{layer}"], range(0, len(edges) - 1, step))
+            for when in ("before", "after")
+        )
+        bounds = np.append(edges[:-1:step], edges[-1])
+        found += [
+            (layer, order, float(low), float(high), int(b), int(a))
+            for low, high, b, a in zip(bounds, bounds[1:], before, after, strict=False)
+        ]
+    return pd.DataFrame(found, columns=COLUMNS)
+
+
+def figures(frames: Frames, methods: Sequence[str]) -> list[Figure]:
+    """Return the histograms; nothing if no run has any."""
+    if frames["weights"].empty:
+        return []
+    return [
+        Figure(
+            "weights",
+            "Weights before and after pruning",
+            "Grey: all weights of the layer just before the last pruning; coloured: those that were kept.",
+            _histogram(),
+            "weights",
+            panel="layer",
+            columns=4,
+            size=(190, 120),
+            of_run=True,
+        )
+    ]
+
+
+def _histogram() -> alt.LayerChart:
+    x = alt.X("low:Q", title="Weight", axis=alt.Axis(format="~g", tickCount=4))
+    colours = alt.Scale(domain=["before pruning", "kept"], range=["#b8bcc2", "#0072b2"])
+    hover = tips(layer="layer", low="from|.4f", high="to|.4f", before="before|,d", after="kept|,d")
+
+    def bars(field: str, name: str) -> alt.Chart:
+        return (
+            alt.Chart()
+            .transform_calculate(what=f"'{name}'")
+            .mark_bar(binSpacing=0)
+            .encode(
+                x,
+                alt.X2("high:Q"),
+                alt.Y(f"{field}:Q", title="Weights", axis=alt.Axis(format="~s", tickCount=4)),
+                color=alt.Color("what:N", scale=colours, title=None),
+                tooltip=hover,
+            )
+        )
+
+    return alt.layer(bars("before", "before pruning"), bars("after", "kept"))

@@ -1,0 +1,70 @@
+"""The figures of a study as PNG and SVG files, without a browser."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from prunelit.study.record import write_atomically
+from prunelit.study.report.figures.figure import Figure
+from prunelit.study.report.figures.theme import theme
+from prunelit.study.report.frames import joined
+
+VEGA_LITE = "6.4"
+"""The version that Altair 6 writes."""
+SCALE = 2.0
+"""Pixels of a PNG by unit of the chart."""
+MOST_RUNS = 4
+"""Runs whose detailed pictures are files; the page saves those of others."""
+
+
+def write_pictures(
+    figures: Sequence[Figure], tables: Mapping[str, pd.DataFrame], runs: Sequence[int], folder: Path
+) -> list[Path]:
+    """Write each figure as PNG and SVG below ``folder``; those of single runs in a folder a run.
+
+    Args:
+        figures: what to draw.
+        tables: their data by name.
+        runs: the runs whose detailed pictures to draw, as numbers of the table ``runs``.
+        folder: of the pictures.
+    """
+    names = tables["runs"].set_index("run")["name"]
+    written = []
+    for figure in figures:
+        rows = joined(tables, figure.data)
+        if not figure.of_run:
+            written += _write(figure, rows, folder)
+            continue
+        for run in runs[:MOST_RUNS]:
+            own = rows[rows["run"] == run]
+            if len(own):
+                written += _write(figure, own, folder / _safe(str(names[run])))
+    return written
+
+
+def _write(figure: Figure, rows: pd.DataFrame, folder: Path) -> list[Path]:
+    """Write one figure."""
+    import vl_convert
+
+    folder.mkdir(parents=True, exist_ok=True)
+    svg = vl_convert.vegalite_to_svg(_filled(figure, rows), vl_version=VEGA_LITE)
+    write_atomically(folder / f"{figure.name}.svg", svg)
+    write_atomically(folder / f"{figure.name}.png", vl_convert.svg_to_png(svg, scale=SCALE))
+    return [folder / f"{figure.name}.svg", folder / f"{figure.name}.png"]
+
+
+def _filled(figure: Figure, rows: pd.DataFrame) -> dict[str, Any]:
+    """Return the specification with its data and the light theme."""
+    data = json.loads(rows.to_json(orient="records"))
+    return {**figure.spec(title=True), "config": theme("light"), "datasets": {figure.data: data}}
+
+
+def _safe(name: str) -> str:
+    """Return a run's name as one of a folder."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).lstrip(".") or "run"
