@@ -55,6 +55,14 @@ def shown_in_detail(runs: pd.DataFrame) -> list[int]:
     return sorted(first.assign(turn=turn).sort_values(["turn", "run"])["run"].head(MOST_RUNS).tolist())
 
 
+def first_shown(runs: pd.DataFrame) -> list[int]:
+    """Return the runs whose details are shown first: one a network and method, at about a tenth kept."""
+    held = runs[runs["run"].isin(shown_in_detail(runs))]
+    distance = (held["compression"] - 1).abs()
+    order = held.assign(distance=distance).sort_values(["dense", "distance", "setting_order", "run"])
+    return order.drop_duplicates(["setting", "method"])["run"].tolist()
+
+
 def joined(tables: Mapping[str, pd.DataFrame], name: str) -> pd.DataFrame:
     """Return a table with the columns of its runs, as the page's script joins them."""
     if name == "runs":
@@ -92,7 +100,7 @@ def _epochs(epochs: pd.DataFrame) -> pd.DataFrame:
     return _rounded(epochs[_thinned(epochs)].reindex(columns=kept))
 
 
-def _thinned(rows: pd.DataFrame) -> "pd.Series[bool]":
+def _thinned(rows: pd.DataFrame) -> pd.Series[bool]:
     """Return whether a row is one of at most 50 of its run, spread evenly, the first and last among them."""
     place, length = rows.groupby("run").cumcount(), rows.groupby("run")["run"].transform("size")
     bucket = place * (MOST_EPOCHS - 1) // (length - 1).clip(lower=1)

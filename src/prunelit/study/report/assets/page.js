@@ -3,10 +3,11 @@
 (() => {
   const report = JSON.parse(document.getElementById("report-data").textContent);
   const narrowest = 230; // pixels of a panel; narrower, and panels go below one another
+  const vegaErrors = 1; // its warnings are of panels without bands, which are meant
   const margin = 75; // of a panel, for its axis
 
   // Tables come as columns; text as codes of a list.
-  const column = (c) => (c.values ? c.codes.map((code) => (code < 0 ? null : c.values[code])) : c);
+  const column = (c) => (Array.isArray(c) ? c : c.codes.map((code) => (code < 0 ? null : c.values[code])));
   const rowsOf = (columns) => {
     const names = Object.keys(columns);
     const values = names.map((name) => column(columns[name]));
@@ -34,11 +35,11 @@
   const select = document.getElementById("one-run");
   const options = select ? [...select.options] : [];
 
-  const dark = () => {
-    const asked = document.documentElement.dataset.theme;
-    return asked ? asked === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-  };
-  let printing = false;
+  const page = document.documentElement;
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  const paint = (theme) => (page.dataset.theme = theme);
+  const dark = () => page.dataset.theme === "dark";
+  paint(system.matches ? "dark" : "light");
 
   // One figure: its specification with this width, theme and data.
   const fitted = (figure, rows, room) => {
@@ -51,7 +52,7 @@
     Object.assign(inner, { width: wide, height: width === height ? wide : height });
     if (spec.spec) spec.columns = most;
     spec.datasets = { [figure.data]: rows };
-    spec.config = structuredClone(report.themes[dark() && !printing ? "dark" : "light"]);
+    spec.config = structuredClone(report.themes[page.dataset.theme]);
     spec.config.legend.columns = Math.max(1, Math.floor(room / 130));
     keepLegend(spec, new Set(rows.map((row) => row.method)));
     return spec;
@@ -79,7 +80,7 @@
       const spec = fitted(figure, rows, place.clientWidth || 700);
       const actions = { export: true, source: false, compiled: false, editor: false };
       const drawn = await vegaEmbed(place, spec, {
-        renderer: "svg", actions, downloadFileName: figure.name, tooltip: { theme: dark() ? "dark" : "light" },
+        renderer: "svg", actions, downloadFileName: figure.name, tooltip: { theme: page.dataset.theme }, logLevel: vegaErrors,
       });
       const svg = place.querySelector("svg");
       svg.setAttribute("role", "img");
@@ -137,10 +138,13 @@
   if (select) select.addEventListener("change", () => drawAll(report.figures.filter((figure) => figure.of_run)));
 
   document.getElementById("theme").addEventListener("click", () => {
-    document.documentElement.dataset.theme = dark() ? "light" : "dark";
+    paint(dark() ? "light" : "dark");
     drawAll();
   });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawAll());
+  system.addEventListener("change", () => {
+    paint(system.matches ? "dark" : "light");
+    drawAll();
+  });
 
   let width = innerWidth;
   addEventListener("resize", () => {

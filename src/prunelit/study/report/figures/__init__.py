@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from prunelit.study.report.figures import (
     confusion,
     curves,
@@ -16,10 +18,18 @@ from prunelit.study.report.figures import (
 )
 from prunelit.study.report.figures.figure import Figure, Frames
 
-FAMILIES = (curves, pareto, rounds, layers, training, times, weights, units, kernels, confusion)
-"""In the order of the page."""
+CHAPTERS: dict[str, Callable[[Frames, Sequence[str]], list[Figure]]] = {
+    "Accuracy": lambda frames, methods: curves.figures(frames, methods) + pareto.figures(frames, methods),
+    "Iterative pruning": rounds.figures,
+    "Layers": layers.figures,
+    "Training": training.figures,
+    "Time": times.figures,
+    "Inside a run": lambda frames, methods: [
+        figure
+        for family in (weights, units, kernels, confusion)
+        for figure in family.figures(frames, methods)
+    ],
+}
+"""The chapters of the page, in order: a title, and what makes its figures."""
 
-
-def all_figures(frames: Frames, methods: list[str]) -> list[Figure]:
-    """Return the figures that these tables have rows for."""
-    return [figure for family in FAMILIES for figure in family.figures(frames, methods)]
+__all__ = ["CHAPTERS", "Figure"]

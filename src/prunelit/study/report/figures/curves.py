@@ -12,6 +12,7 @@ from prunelit.study.report.figures.figure import (
     Frames,
     by_method,
     dense_line,
+    layered,
     method_marks,
     percent,
     tips,
@@ -34,8 +35,10 @@ def figures(frames: Frames, methods: Sequence[str]) -> list[Figure]:
     pruned = runs[runs["top1"].notna() & ~runs["dense"]]
     if pruned.empty:
         return []
-    band = "Lines join means over seeds; bands are 95 % confidence intervals of the mean (Student's t), cut at 0 "
-    band += "and 100 and drawn only from two seeds on. Small dots are single runs."
+    band = (
+        "Lines join means over seeds; bands are 95 % confidence intervals of the mean (Student's t), cut at "
+        "0 and 100 and drawn only from two seeds on. Small dots are single runs."
+    )
     dense = " The dotted grey line is the dense network." if runs["dense"].any() else ""
     found = [
         Figure(
@@ -48,7 +51,8 @@ def figures(frames: Frames, methods: Sequence[str]) -> list[Figure]:
         Figure(
             "accuracy_by_flops",
             "Test accuracy against FLOPs",
-            f"{band}{dense} FLOPs are those of one forward pass of one image, each layer weighted by its kept share.",
+            f"{band}{dense} FLOPs are those of one forward pass of one image, each layer weighted by its "
+            "kept share.",
             _curves(methods, "flops_sparse", "top1", "Test accuracy"),
             "runs",
         ),
@@ -58,8 +62,8 @@ def figures(frames: Frames, methods: Sequence[str]) -> list[Figure]:
             Figure(
                 "effective_density",
                 "Kept parameters that still lie on a path",
-                "Effective density as a share of density: 100 % means that every kept parameter lies on a path from "
-                f"an input to an output; at 0 % nothing gets through. {band}",
+                "Effective density as a share of density: 100 % means that every kept parameter lies on a "
+                f"path from an input to an output; at 0 % nothing gets through. {band}",
                 _curves(methods, "compression", "on_path", "Kept parameters on a path"),
                 "runs",
             )
@@ -79,11 +83,17 @@ def _curves(methods: Sequence[str], x: str, y: str, title: str) -> alt.LayerChar
     runs = alt.Chart().transform_filter(f"!datum.dense && isValid(datum.{y}) && datum.{x} > 0")
     means = (
         runs.transform_aggregate(
+            [
+                alt.AggregatedFieldDef(op="mean", field=x, **{"as": x}),
+                alt.AggregatedFieldDef(op="mean", field=y, **{"as": y}),
+                alt.AggregatedFieldDef(op="stdev", field=y, **{"as": "spread"}),
+                alt.AggregatedFieldDef(op="count", **{"as": "seeds"}),
+            ],
             groupby=["setting", "method", "asked"],
-            **{x: f"mean({x})", y: f"mean({y})", "spread": f"stdev({y})", "seeds": "count()"},
         )
         .transform_calculate(
-            half=f"datum.seeds > 1 ? ({T_95}[datum.seeds - 2] || 1.96) * datum.spread / sqrt(datum.seeds) : null"
+            half=f"datum.seeds > 1 ? ({T_95}[datum.seeds - 2] || 1.96) * datum.spread / sqrt(datum.seeds)"
+            " : null"
         )
         .transform_calculate(
             low=f"datum.half === null ? null : max(0, datum.{y} - datum.half)",
@@ -112,4 +122,4 @@ def _curves(methods: Sequence[str], x: str, y: str, title: str) -> alt.LayerChar
         axis, height, **method_marks(methods), tooltip=hover
     )
     layers = [band, dots, lines, points]
-    return alt.layer(*([dense_line()] if y == "top1" else []), *layers)
+    return layered(*([dense_line()] if y == "top1" else []), *layers)

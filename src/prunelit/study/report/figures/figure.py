@@ -26,7 +26,8 @@ class Figure:
         caption: how to read it, in a sentence or two.
         chart: one panel; its data is the table ``data``.
         data: the table that is drawn.
-        panel: the column whose values are the panels, in the order of the column ``<panel>_order``; empty: one panel.
+        panel: the column whose values are the panels, in the order of the column
+            ``<panel>_order``; empty: one panel.
         columns: of panels, at most.
         size: width and height of a panel, pixels; the page makes panels as wide as fit.
         of_run: whether it shows one run, chosen in the page.
@@ -51,7 +52,7 @@ class Figure:
         panels = self._panels(chart) if self.panel else chart
         if title:
             panels = panels.properties(title=self.title)
-        spec: dict[str, Any] = panels.to_dict(context={"pre_transform": False})
+        spec: dict[str, Any] = panels.to_dict(validate=False, context={"pre_transform": False})
         spec.pop("config", None)
         return spec
 
@@ -59,8 +60,14 @@ class Figure:
         facet = alt.Facet(
             f"{self.panel}:N", title=None, sort=alt.EncodingSortField(f"{self.panel}_order", op="min")
         )
+        own: dict[str, Any] = dict.fromkeys(self.own, "independent")
         panels = chart.facet(facet=facet, columns=self.columns)
-        return panels.resolve_scale(**dict.fromkeys(self.own, "independent"))
+        return panels.resolve_scale(**own)
+
+
+def layered(*charts: alt.Chart) -> alt.LayerChart:
+    """Return charts on top of one another, the first at the bottom."""
+    return alt.LayerChart(layer=list(charts))
 
 
 def by_method(methods: Sequence[str]) -> dict[str, Any]:
@@ -94,7 +101,7 @@ def tips(**fields: str) -> list[alt.Tooltip]:
     tooltips = []
     for field, text in fields.items():
         title, _, number = text.partition("|")
-        more = {"format": number, "type": "quantitative"} if number else {"type": "nominal"}
+        more: dict[str, Any] = {"format": number, "type": "quantitative"} if number else {"type": "nominal"}
         tooltips.append(alt.Tooltip(field=field, title=title, **more))
     return tooltips
 

@@ -8,7 +8,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from prunelit.study.report.figures.figure import Figure, Frames, tips
+from prunelit.study.report.figures.figure import Figure, Frames, layered, tips
 
 COLUMNS = ["layer", "layer_order", "kernel", "row", "column", "x", "y", "weight"]
 PLACES = ["layer", "layer_order", "row", "column", "kept"]
@@ -35,7 +35,7 @@ def rows(weights: Mapping[str, np.ndarray], layers: Sequence[str]) -> pd.DataFra
 
 
 def places(weights: Mapping[str, np.ndarray], layers: Sequence[str]) -> pd.DataFrame:
-    """Return a row a layer and place in its kernels: the share of the layer's kernels that keep it, percent."""
+    """Return a row a layer and place in its kernels: the percentage of kernels that keep it."""
     found = []
     for order, layer in enumerate(layers):
         if weights[layer].ndim == 4 and max(weights[layer].shape[2:]) > 1:
@@ -91,7 +91,7 @@ def _pictures() -> alt.LayerChart:
     )
     cells = base.mark_rect().encode(x, y, colour, tooltip=hover)
     pruned = base.transform_filter("datum.weight == 0").mark_circle(size=5, color="gray", opacity=1)
-    return alt.layer(cells, pruned.encode(x, y, tooltip=hover))
+    return layered(cells, pruned.encode(x, y, tooltip=hover))
 
 
 def _heat_maps() -> alt.Chart:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import altair as alt
 
-from prunelit.study.report.figures.figure import Figure, Frames, tips
+from prunelit.study.report.figures.figure import Figure, Frames, layered, tips
 
 
 def figures(frames: Frames, methods: Sequence[str]) -> list[Figure]:
@@ -18,8 +18,8 @@ def figures(frames: Frames, methods: Sequence[str]) -> list[Figure]:
         Figure(
             "density_by_layer",
             "Density by layer",
-            "Kept share of each layer's prunable parameters, mean over seeds, from the first layer (top) to the "
-            "last. The colours are logarithmic; a cross marks layers with nothing kept in some run: a collapse.",
+            "Kept share of each layer's prunable parameters, mean over seeds, from the first layer (top) to "
+            "the last. The colours are logarithmic. A cross marks a layer with nothing kept in a run.",
             _heat_map(amounts),
             "layers",
             panel="method_panel",
@@ -62,4 +62,4 @@ def _heat_map(amounts: Sequence[str]) -> alt.LayerChart:
         .mark_point(shape="cross", angle=45, filled=True, size=60, color="white", stroke="black", opacity=1)
         .encode(x, y, tooltip=hover)
     )
-    return alt.layer(rects, crosses)
+    return layered(rects, crosses)

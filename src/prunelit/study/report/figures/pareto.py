@@ -7,11 +7,19 @@ from collections.abc import Sequence
 import altair as alt
 
 from prunelit.study.report.figures.curves import COMPRESSION, FLOPS
-from prunelit.study.report.figures.figure import RUN_TIPS, Figure, Frames, method_marks, percent, tips
+from prunelit.study.report.figures.figure import (
+    RUN_TIPS,
+    Figure,
+    Frames,
+    layered,
+    method_marks,
+    percent,
+    tips,
+)
 
 CAPTION = (
-    "Every mark is a run. A run is dominated, and grey, if another of the same network and data is at least as "
-    "accurate and no larger. The step line joins the others: the best that is to be had at each size. "
+    "Every mark is a run. A run is dominated, and grey, if another of the same network and data is at least "
+    "as accurate and no larger. The step line joins the others: the best that is to be had at each size. "
     "Of several seeds the luckiest may be on the line."
 )
 
@@ -44,7 +52,10 @@ _SI = alt.Axis(format="~s", tickCount=5)
 
 
 def _frontier(methods: Sequence[str], cost: str, axis: alt.X) -> alt.LayerChart:
-    order = [alt.SortField(cost, order="ascending"), alt.SortField("top1", order="descending")]
+    order: list[alt.SortField | dict[str, str]] = [
+        alt.SortField(cost, order="ascending"),
+        alt.SortField("top1", order="descending"),
+    ]
     runs = (
         alt.Chart()
         .transform_filter(f"isValid(datum.top1) && datum.{cost} > 0")
@@ -64,4 +75,4 @@ def _frontier(methods: Sequence[str], cost: str, axis: alt.X) -> alt.LayerChart:
     marks = front.mark_point(size=70, filled=True, opacity=1).encode(
         axis, height, **method_marks(methods), tooltip=hover
     )
-    return alt.layer(grey, steps, marks)
+    return layered(grey, steps, marks)

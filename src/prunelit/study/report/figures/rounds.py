@@ -10,6 +10,7 @@ from prunelit.study.report.figures.figure import (
     Figure,
     Frames,
     by_method,
+    layered,
     method_marks,
     percent,
     tips,
@@ -35,8 +36,8 @@ def figures(frames: Frames, methods: Sequence[str]) -> list[Figure]:
             Figure(
                 "rounds_by_sparsity",
                 "Iterative pruning: test accuracy at each sparsity",
-                "A line a run: accuracy at the end of the training that followed each pruning. The thin strokes "
-                "reach to the accuracy just after the pruning, before that training.",
+                "A line a run: accuracy at the end of the training that followed each pruning. The thin "
+                "strokes reach to the accuracy just after the pruning, before that training.",
                 _over_sparsity(methods),
                 "rounds",
             )
@@ -61,7 +62,7 @@ def _over_epochs(methods: Sequence[str]) -> alt.LayerChart:
     )
     lines = base.mark_line(strokeWidth=1.5).encode(x, y, detail="run:N", **by_method(methods))
     marks = base.transform_filter("datum.pruned").mark_point(size=35, filled=True, opacity=1)
-    return alt.layer(lines, marks.encode(x, y, **method_marks(methods), tooltip=hover))
+    return layered(lines, marks.encode(x, y, **method_marks(methods), tooltip=hover))
 
 
 def _over_sparsity(methods: Sequence[str]) -> alt.LayerChart:
@@ -84,4 +85,4 @@ def _over_sparsity(methods: Sequence[str]) -> alt.LayerChart:
     )
     lines = base.mark_line(strokeWidth=1.5).encode(x, y, detail="run:N", **by_method(methods))
     marks = base.mark_point(size=35, filled=True, opacity=1)
-    return alt.layer(drops, lines, marks.encode(x, y, **method_marks(methods), tooltip=hover))
+    return layered(drops, lines, marks.encode(x, y, **method_marks(methods), tooltip=hover))

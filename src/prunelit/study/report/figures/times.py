@@ -19,8 +19,8 @@ def figures(frames: Frames, methods: Sequence[str]) -> list[Figure]:
         Figure(
             "times",
             "Time of a run",
-            "Mean seconds of a run by method, over all that was asked for and all seeds: scoring and pruning, "
-            "training without its test passes, and the final test.",
+            "Mean seconds of a run by method, over all amounts and seeds: scoring and pruning, training "
+            "without its test passes, and the final test.",
             _bars(methods),
             "runs",
             size=(380, 22 * len(methods) + 10),
@@ -29,7 +29,7 @@ def figures(frames: Frames, methods: Sequence[str]) -> list[Figure]:
 
 
 def _bars(methods: Sequence[str]) -> alt.Chart:
-    fields = ["prune_seconds", "train_seconds", "test_seconds"]
+    fields: list[str | alt.FieldName] = ["prune_seconds", "train_seconds", "test_seconds"]
     return (
         alt.Chart()
         .transform_fold(fields, as_=["part", "seconds"])

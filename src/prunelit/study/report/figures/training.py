@@ -44,7 +44,7 @@ def figures(frames: Frames, methods: Sequence[str]) -> list[Figure]:
 
 
 def _curves(amounts: Sequence[str], measure: str, height: alt.Y) -> alt.Chart:
-    fields = [f"test_{measure}", f"train_{measure}"]
+    fields: list[str | alt.FieldName] = [f"test_{measure}", f"train_{measure}"]
     return (
         alt.Chart()
         .transform_fold(fields, as_=["split", "value"])

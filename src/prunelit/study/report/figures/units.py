@@ -77,8 +77,8 @@ def figures(frames: Frames, methods: Sequence[str]) -> list[Figure]:
             Figure(
                 "units",
                 "Connections kept, by neuron",
-                "Units of a layer (neurons; for convolutions, channels) from the most to the least connected. "
-                "A flat line: all lost alike; a step down to 0: some were cut off, and a smaller layer would do.",
+                "Units of a layer (neurons, or channels of convolutions) from the most to the least connected. "
+                "A flat line: all lost alike; a step down to 0: some were cut off, a smaller layer would do.",
                 _curves(),
                 "units",
                 panel="layer",
@@ -106,15 +106,18 @@ def figures(frames: Frames, methods: Sequence[str]) -> list[Figure]:
 
 
 def _curves() -> alt.Chart:
-    scale = {"domain": list(SIDES)}
     return (
         alt.Chart()
         .mark_line(strokeWidth=2, interpolate="step")
         .encode(
             percent("rank", "Units, most connected first", alt.X, domain=[0, 100]),
             percent("kept", "Connections kept", zero=True),
-            color=alt.Color("side:N", title=None, scale=alt.Scale(**scale, range=["#0072b2", "#d55e00"])),
-            strokeDash=alt.StrokeDash("side:N", title=None, scale=alt.Scale(**scale, range=[[1, 0], [5, 3]])),
+            color=alt.Color(
+                "side:N", title=None, scale=alt.Scale(domain=list(SIDES), range=["#0072b2", "#d55e00"])
+            ),
+            strokeDash=alt.StrokeDash(
+                "side:N", title=None, scale=alt.Scale(domain=list(SIDES), range=[[1, 0], [5, 3]])
+            ),
             tooltip=tips(
                 layer="layer",
                 side="side",

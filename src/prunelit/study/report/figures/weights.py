@@ -8,7 +8,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from prunelit.study.report.figures.figure import Figure, Frames, tips
+from prunelit.study.report.figures.figure import Figure, Frames, layered, tips
 
 COLUMNS = ["layer", "layer_order", "low", "high", "before", "after"]
 BINS = 32
@@ -73,4 +73,4 @@ def _histogram() -> alt.LayerChart:
             )
         )
 
-    return alt.layer(bars("before", "before pruning"), bars("after", "kept"))
+    return layered(bars("before", "before pruning"), bars("after", "kept"))

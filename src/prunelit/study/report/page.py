@@ -1,0 +1,189 @@
+"""A study as one HTML file that opens without a network, and its figures as pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from prunelit.study.record import write_atomically
+from prunelit.study.report.figures import CHAPTERS, Figure
+from prunelit.study.report.figures.theme import CATEGORIES, theme
+from prunelit.study.report.frames import OF_RUN, first_shown, methods_of, shown_in_detail, tidy
+from prunelit.study.report.grid import Grid
+from prunelit.study.report.pictures import write_pictures
+from prunelit.study.report.records import Study
+from prunelit.study.report.story import problems, run_list, summary
+from prunelit.study.report.tables import Tables
+
+ASSETS = Path(__file__).parent / "assets"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A table of the page; ``data`` and ``model`` are what it is about, empty if several."""
+
+    grid: Grid
+    data: str = ""
+    model: str = ""
+    by_method: bool = False
+
+
+def write_page(study: Study, tables: Tables, out: Path) -> list[Path]:
+    """Write ``report.html`` and ``figures/`` to ``out`` and return their paths.
+
+    The same records give the same bytes. Everything that comes from records is escaped.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    frames = tidy(study)
+    methods = methods_of(frames["runs"])
+    chapters = {title: make(frames, methods) for title, make in CHAPTERS.items()}
+    write_atomically(out / "report.html", page(study, tables, frames, chapters))
+    figures = [figure for chapter in chapters.values() for figure in chapter]
+    return [
+        out / "report.html",
+        *write_pictures(figures, frames, first_shown(frames["runs"]), out / "figures"),
+    ]
+
+
+def page(
+    study: Study, tables: Tables, frames: dict[str, pd.DataFrame], chapters: dict[str, list[Figure]]
+) -> str:
+    """Return the page as HTML."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=FileSystemLoader(ASSETS),
+        autoescape=True,
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+    )
+    shared, listed = run_list(study)
+    shown = [chapter_of(title, figures, frames["runs"]) for title, figures in chapters.items() if figures]
+    sections = [{"id": "problems", "title": "What went wrong"}, {"id": "results", "title": "Results"}]
+    sections += [*shown, {"id": "runs", "title": "Runs"}]
+    return environment.get_template("page.html").render(
+        title="Pruning study",
+        summary=summary(study),
+        filters=filters(frames["runs"]),
+        sections=sections,
+        problems=problems(study, tables),
+        results=result_tables(tables),
+        further={name: [Shown(grid) for grid in grids] for name, grids in tables.further.items()},
+        chapters=shown,
+        shared=shared,
+        runs=listed,
+        data=page_data(frames, [figure for figures in chapters.values() for figure in figures]),
+        # Files of the package, the only texts that are not escaped.
+        css=Markup(_palette() + _asset("page.css")),
+        script=Markup(_asset("page.js")),
+        vega=Markup(vega()),
+    )
+
+
+def filters(runs: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return what the page can be filtered by, with the values."""
+    keys = {"method": "Method", "data": "Data", "model": "Model", "seed": "Seed"}
+    values = {
+        "method": methods_of(runs),
+        **{key: sorted(runs[key].dropna().unique()) for key in ("data", "model", "seed")},
+    }
+    return [
+        {"key": key, "title": title, "choices": [str(v) for v in values[key]]} for key, title in keys.items()
+    ]
+
+
+def result_tables(tables: Tables) -> list[Shown]:
+    """Return the main tables with what they are about."""
+    return [
+        Shown(grid, block.data, block.model, by_method=True)
+        for grid, block in zip(tables.results, tables.blocks, strict=True)
+    ]
+
+
+def chapter_of(title: str, figures: Sequence[Figure], runs: pd.DataFrame) -> dict[str, Any]:
+    """Return what the template says of a chapter of figures."""
+    chapter: dict[str, Any] = {"id": title.lower().replace(" ", "-"), "title": title, "figures": figures}
+    chapter |= {"of_run": any(figure.of_run for figure in figures), "note": ""}
+    if chapter["of_run"]:
+        held = runs.set_index("run").loc[shown_in_detail(runs)]
+        first, *_ = first_shown(runs)
+        chapter["runs"] = [
+            {
+                "number": number,
+                "text": f"{row['method']}, {row['asked']}, {row['setting']}, seed {row['seed']}",
+            }
+            for number, row in held.iterrows()
+        ]
+        chapter["first"] = first
+        chapter["note"] = (
+            f"To keep the page small it holds these pictures of {len(held)} of {len(runs)} runs: "
+            "of each method and amount the first seed."
+        )
+    return chapter
+
+
+def page_data(frames: dict[str, pd.DataFrame], figures: Sequence[Figure]) -> Any:
+    """Return what the script draws from, as JSON that is safe inside a script element."""
+    from jinja2.utils import htmlsafe_json_dumps
+
+    used = {"runs", *(figure.data for figure in figures)}
+    data = {
+        "tables": {name: packed(frames[name]) for name in frames if name in used},
+        "of_run": OF_RUN,
+        "themes": {name: theme(name, "system-ui, sans-serif") for name in ("light", "dark")},
+        "figures": [
+            {
+                **{
+                    key: getattr(figure, key)
+                    for key in ("name", "title", "data", "panel", "columns", "size", "of_run")
+                },
+                "spec": figure.spec(),
+            }
+            for figure in figures
+        ],
+    }
+    return htmlsafe_json_dumps(data, separators=(",", ":"), allow_nan=False)
+
+
+def packed(table: pd.DataFrame) -> dict[str, Any]:
+    """Return a table by column: numbers as they are, texts as codes of a list of values."""
+    columns: dict[str, Any] = {}
+    for name, column in table.items():
+        if pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
+            numbers = column.astype(object).where(column.notna(), None).tolist()
+            columns[str(name)] = [int(v) if isinstance(v, float) and v.is_integer() else v for v in numbers]
+        else:
+            codes, values = pd.factorize(column)
+            columns[str(name)] = {"values": [str(value) for value in values], "codes": codes.tolist()}
+    return columns
+
+
+@cache
+def vega() -> str:
+    """Return Vega, Vega-Lite and vega-embed as one script: the global ``vegaEmbed``."""
+    import vl_convert
+
+    from prunelit.study.report.pictures import VEGA_LITE
+
+    bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=VEGA_LITE)
+    # In a block its names are its own; a closing tag inside a text would end the script element.
+    return "{" + bundle.replace("</script", "<\\/script") + "}"
+
+
+def _asset(name: str) -> str:
+    return (ASSETS / name).read_text(encoding="utf-8")
+
+
+def _palette() -> str:
+    """Return the methods' colours as CSS variables, for the filters."""
+    light, dark = (
+        "".join(f"--category-{number}:{colour};" for number, colour in enumerate(CATEGORIES[name]))
+        for name in ("light", "dark")
+    )
+    return f":root{{{light}}}:root[data-theme=dark]{{{dark}}}\n"

@@ -1,0 +1,109 @@
+"""What the page says in words: the study in a line, what went wrong, and how to repeat each run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from prunelit.study.report.labels import flatten
+from prunelit.study.report.records import Study
+from prunelit.study.report.tables import Tables
+
+MOST_TRACEBACKS = 50
+LONGEST = 8000
+"""Characters of a traceback; of a longer one the end is shown."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What went wrong with a run; ``run`` is its number, None for a file that could not be read."""
+
+    what: str
+    name: str
+    why: str
+    run: int | None = None
+    traceback: str = ""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A run in the list: its config where it differs from the others', and its command."""
+
+    number: int
+    name: str
+    text: str
+    command: str
+    own: list[tuple[str, Any]]
+
+
+def summary(study: Study) -> str:
+    """Return the study in a line: how many runs of what."""
+    runs = study.runs
+    counts = runs["status"].value_counts()
+    states = ("complete", "running", "failed", "incomplete")
+    said = ", ".join(f"{counts[state]} {state}" for state in states if state in counts)
+    parts = [
+        f"{len(runs)} runs ({said})",
+        _counted(runs["label"], "method"),
+        _listed(runs["model"], "model"),
+        _listed(runs["data"], "data set"),
+        _counted(runs["seed"].dropna(), "seed"),
+    ]
+    return "; ".join(parts) + "."
+
+
+def _counted(values: pd.Series[Any], noun: str) -> str:
+    number = values.nunique()
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _listed(values: pd.Series[str], noun: str) -> str:
+    names = sorted(values.unique())
+    return f"{_counted(values, noun)} ({', '.join(names)})" if len(names) <= 6 else _counted(values, noun)
+
+
+def problems(study: Study, tables: Tables) -> list[Problem]:
+    """Return what the table of problems holds, with numbers of runs and tracebacks."""
+    if tables.problems is None:
+        return []
+    numbers = {str(run): number for number, run in enumerate(study.runs.index)}
+    found: list[Problem] = []
+    for what, name, why in (tuple(cell.text for cell in row) for row in tables.problems.rows):
+        known = name in numbers and what != "skipped"
+        failed = what == "failed" and known and len(found) < MOST_TRACEBACKS
+        traceback = _traceback(study.folder(name)) if failed else ""
+        found.append(Problem(what, name, why, numbers[name] if known else None, traceback))
+    return found
+
+
+def _traceback(folder: Path) -> str:
+    try:
+        text = (folder / "traceback.txt").read_text(errors="replace")
+    except OSError:
+        return ""
+    return text if len(text) <= LONGEST else f"…{text[-LONGEST:]}"
+
+
+def run_list(study: Study) -> tuple[list[tuple[str, Any]], list[Listed]]:
+    """Return the part of the configs that all runs share, and each run with the rest of its own."""
+    configs = {run: flatten(config) for run, config in study.configs.items()}
+    known = [config for config in configs.values() if config]
+    shared = {
+        key: value
+        for key, value in (known[0] if known else {}).items()
+        if all(key in config and config[key] == value for config in known)
+    }
+    listed = []
+    for number, (run, row) in enumerate(study.runs.iterrows()):
+        own = [(key, value) for key, value in configs.get(str(run), {}).items() if key not in shared]
+        listed.append(Listed(number, str(run), _outcome(row), study.command(str(run)), own))
+    return list(shared.items()), listed
+
+
+def _outcome(row: pd.Series[Any]) -> str:
+    seed = "" if pd.isna(row["seed"]) else f", seed {row['seed']}"
+    accuracy = f", {row['top1']:.2f} % accuracy" if pd.notna(row["top1"]) else ""
+    return f"{row['label']}, {row['asked']}, {row['model']} on {row['data']}{seed}: {row['status']}{accuracy}"
