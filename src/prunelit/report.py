@@ -28,6 +28,7 @@ def report(folders: Sequence[Path], out: Path | None = None, metric: str = "top1
     """
     from prunelit.study.report.metrics import metric_named
     from prunelit.study.report.output import write_report
+    from prunelit.study.report.page import write_page
     from prunelit.study.report.records import read_study
     from prunelit.study.report.show import show_study, show_written
     from prunelit.study.report.tables import make_tables
@@ -43,7 +44,7 @@ def report(folders: Sequence[Path], out: Path | None = None, metric: str = "top1
     show_study(study, tables)
     target = out or folders[0] / "report"
     try:
-        files = write_report(study, tables, target)
+        files = [*write_report(study, tables, target), *write_page(study, tables, target)]
     except OSError as error:
         raise BadRequest("--out", target, "a folder that can be written", error.strerror or "") from error
     show_written(files)

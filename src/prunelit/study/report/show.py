@@ -37,8 +37,11 @@ def show_study(study: Study, tables: Tables) -> None:
 
 def show_written(files: Sequence[Path]) -> None:
     """Print where the files are."""
-    names = ", ".join(sorted({path.name for path in files}))
-    console().print(f"written to {files[0].parent}: {names}", soft_wrap=True, markup=False)
+    top = files[0].parent
+    pictures = sum(path.parent != top for path in files)
+    names = sorted(path.name for path in files if path.parent == top)
+    more = f", and {pictures} pictures in {top / 'figures'}" if pictures else ""
+    console().print(f"written to {top}: {', '.join(names)}{more}", soft_wrap=True, markup=False)
 
 
 def _shortened(grid: Grid) -> Grid:

@@ -77,7 +77,7 @@ def figures(frames: Frames, methods: Sequence[str]) -> list[Figure]:
             Figure(
                 "units",
                 "Connections kept, by neuron",
-                "Units of a layer (neurons, or channels of convolutions) from the most to the least connected. "
+                "Units of a layer (neurons, or channels of convolutions) from most to least connected. "
                 "A flat line: all lost alike; a step down to 0: some were cut off, a smaller layer would do.",
                 _curves(),
                 "units",
