@@ -14,7 +14,9 @@ from prunelit.study.record import RESULT_FIELDS
 REFERENCE = (Path(__file__).parents[1] / "docs" / "configuration.md").read_text()
 WORDS = set(re.findall(r"[A-Za-z_]\w*", " ".join(re.findall(r"`([^`\n]+)`", REFERENCE))))
 FILES = sorted(
-    path for path in CONFIGS.rglob("*.yaml") if path.parent.name not in ("job_logging", "experiment")
+    path
+    for path in CONFIGS.rglob("*.yaml")
+    if path.relative_to(CONFIGS).parts[0] not in ("hydra", "experiment")
 )
 
 

@@ -12,7 +12,7 @@ SOURCE = ROOT / "src"
 FILES = sorted(path for path in SOURCE.rglob("*.py"))
 
 # What all wings may import: they know no other part of prunelit, and no heavy package.
-COMMON = ("prunelit.request", "prunelit.durable", "prunelit.interruption")
+COMMON = ("prunelit.request", "prunelit.durable", "prunelit.interruption", "prunelit.place")
 # What a place may import of prunelit; the longest prefix that fits a module counts.
 ALLOWED = {
     "prunelit": ("prunelit",),

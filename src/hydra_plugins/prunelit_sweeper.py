@@ -1,4 +1,4 @@
-"""Hydra's own sweeper, which also checks every run of a sweep before the first one starts.
+"""Hydra's own sweeper, which plans a sweep before it launches and tells what became of each run.
 
 Hydra finds sweepers in this namespace only.
 """
@@ -9,28 +9,38 @@ from collections.abc import Sequence
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
 
-from prunelit.study.checks import check
-from prunelit.study.sweep.failures import failures
+from prunelit.study.sweep.lead import lead
 
 
 class CheckedSweeper(BasicSweeper):
-    """Refuses a sweep with a wrong run in it before any work, and gathers what runs raised."""
+    """Refuses a sweep with a wrong run in it before any work, and does each other run once."""
 
-    config: Any
     hydra_context: Any
+    task_function: TaskFunction
 
-    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
-        """Compose and check the config of each run."""
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Keep what launching needs."""
+        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+
+    def sweep(self, arguments: list[str]) -> list[Sequence[Any]]:
+        """Run the sweep; return what the jobs returned, batch by batch."""
+        assert self.config is not None
         loader = self.hydra_context.config_loader
-        for overrides in batch:
-            check(loader.load_sweep_config(self.config, list(overrides)))
+        overrides = OverridesParser.create(config_loader=loader).parse_overrides(
+            [*self._parse_config(), *arguments]
+        )
+        (requests,) = self.split_arguments(overrides, None)
 
-    def sweep(self, arguments: list[str]) -> Any:
-        """Run the sweep; failures of runs in other processes come back as their return values."""
-        results = super().sweep(arguments)
-        returned = [job.return_value for batch in results for job in batch]
-        for value in returned:
-            if isinstance(value, Exception) and value not in failures:
-                failures.append(value)
-        return results
+        def launch(config: DictConfig, batch: Sequence[Sequence[str]], first: int) -> Sequence[Any]:
+            launcher = Plugins.instance().instantiate_launcher(
+                hydra_context=self.hydra_context, task_function=self.task_function, config=config
+            )
+            jobs: Sequence[Any] = launcher.launch(batch, initial_job_idx=first)
+            return jobs
+
+        return lead(self.config, loader, requests, launch, self.max_batch_size)

@@ -7,8 +7,10 @@ python -m prunelit.train -m pruner=snip,synflow compression=0.5,1
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 import hydra
@@ -16,10 +18,15 @@ from omegaconf import DictConfig
 
 from prunelit.durable import DiskFull, is_full
 from prunelit.interruption import Interruption, until_done
+from prunelit.place import is_first
 from prunelit.study import command
 from prunelit.study.checks import check
 from prunelit.study.record import Record
 from prunelit.study.sweep.identity import config_hash, folder, requested, resolved
+from prunelit.study.sweep.job import do
+from prunelit.study.sweep.lock import locked
+from prunelit.study.sweep.share import share
+from prunelit.study.sweep.state import Sweep
 
 log = logging.getLogger(__name__)
 
@@ -29,16 +36,37 @@ def train(cfg: DictConfig) -> dict[str, Any]:
 
     Raises:
         BadRequest: a wrong request, before any work.
+        Busy: another process works on this run.
+        Interrupted: by a signal; the same request goes on from what is saved.
     """
     check(cfg)
+    record = Record(folder(cfg), writable=is_first())
+    if not record.writable:
+        return _recorded(cfg, record)
+    if cfg.rerun or not record.complete:
+        with locked(record.folder), share(cfg, Sweep.current()) as threads:
+            if cfg.rerun or not record.complete:  # nor by a process that has ended since
+                if record.complete:
+                    record.put_aside()
+                _use(threads)
+                return _recorded(cfg, record)
+    print(f"complete already: {record.folder} (rerun=true repeats it)")
+    return record.result
+
+
+def _use(threads: int | None) -> None:
+    """Use so many threads, here and in other processes of this run."""
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+
+
+def _recorded(cfg: DictConfig, record: Record) -> dict[str, Any]:
+    """Do the run, and say in its record how it ended."""
     from prunelit.training import ranks
 
-    record = Record(folder(cfg), writable=ranks.is_first())
-    if record.complete and record.writable:
-        if not cfg.rerun:
-            print(f"complete already: {record.folder} (rerun=true repeats it)")
-            return record.result
-        record.put_aside()
     record.start()
     try:
         job = partial(ranks.run, partial(_listen, cfg, record), cfg.trainer)
@@ -54,6 +82,16 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         raise error
 
 
+def prepare() -> None:
+    """Import what runs need, so that each can be forked from a process that has it."""
+    for module in (
+        *("fvcore.nn", "safetensors.torch", "torch.utils.tensorboard", "torchvision"),
+        *(f"prunelit.pruning.{name}" for name in ("flops", "paths", "criteria")),
+        *(f"prunelit.training.{name}" for name in ("build", "checkpoints", "measure", "outcome", "models")),
+    ):
+        import_module(module)
+
+
 def _listen(cfg: DictConfig, record: Record) -> dict[str, Any]:
     """Do the run as one of its ranks, or as the only one, and save before a signal ends it."""
     with Interruption() as interruption:
@@ -66,7 +104,6 @@ def _train(cfg: DictConfig, record: Record, interruption: Interruption) -> dict[
     from prunelit.training import build, outcome
     from prunelit.training.checkpoints import save_again, save_tensors, start_from
     from prunelit.training.measure import Measurements
-    from prunelit.training.ranks import is_first
     from prunelit.training.resuming import checkpoint_to_resume
 
     record.writable = is_first()
@@ -163,7 +200,15 @@ def run(cfg: DictConfig) -> float | Exception:
     """Do the run that Hydra composed; returns the test accuracy, for sweepers that optimise it."""
     logging.captureWarnings(True)
     logging.raiseExceptions = False  # A line that the log file has no space for is lost.
-    return command.outcome_of(lambda: float(train(cfg)["top1"]))
+    sweep = Sweep.current()
+    if sweep is not None and is_first():
+        return do(cfg, sweep, accuracy, prepare)
+    return command.outcome_of(lambda: accuracy(cfg))
+
+
+def accuracy(cfg: DictConfig) -> float:
+    """Do one run; return its test accuracy in percent."""
+    return float(train(cfg)["top1"])
 
 
 def main() -> None:

@@ -91,6 +91,8 @@ def test_a_rank_that_dies_fails_its_run_alone(start, tmp_path: Path) -> None:
         overrides = (status.parent / ".hydra" / "overrides.yaml").read_text()
         fault = overrides.partition("model.fault=")[2].split()[0]
         found[fault] = json.loads(status.read_text())
+        if fault == "raise":
+            assert "in rank 1:" in (status.parent / "traceback.txt").read_text()
     assert {fault: status["status"] for fault, status in found.items()} == {
         "raise": "failed",
         "kill": "failed",
@@ -98,7 +100,7 @@ def test_a_rank_that_dies_fails_its_run_alone(start, tmp_path: Path) -> None:
     }
     assert "in one rank alone" in found["raise"]["error"]
     assert "rank 1 was killed by SIGKILL" in found["kill"]["error"]
-    assert "in rank 1:" in errors  # with its traceback
+    assert "RankDied: rank 1 was killed by SIGKILL" in errors
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")

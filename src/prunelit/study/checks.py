@@ -7,11 +7,14 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from prunelit.request import BadRequest
+from prunelit.request import BadRequest, nearest
 from prunelit.study.sweep.identity import decides_density, requested, resolved
 
 COUNTS = {"epochs": 0, "pre_epochs": 0, "batch_size": 1}
 """Whole numbers and the least value of each."""
+
+ON_FAILURE = ("continue", "stop", "retry")
+"""What a sweep does when a run has failed."""
 
 
 def check(cfg: DictConfig) -> None:
@@ -32,6 +35,24 @@ def check(cfg: DictConfig) -> None:
     if not str(cfg.name) or str(cfg.name).startswith((".", "/")) or ".." in str(cfg.name):
         raise BadRequest("name", cfg.name, "a name for a folder, as baseline or cifar10/baseline")
     check_amount(cfg)
+    check_sweep(cfg)
+
+
+def check_sweep(cfg: DictConfig) -> None:
+    """Raise BadRequest for a wrong value of how a sweep is done."""
+    given = cfg.sweep
+    if given.on_failure not in ON_FAILURE:
+        raise BadRequest("sweep.on_failure", given.on_failure, nearest(str(given.on_failure), ON_FAILURE))
+    for key, least, allowed in (
+        ("retries", 0, "an integer of 0 or more"),
+        ("jobs", 1, "an integer of 1 or more, or null"),
+    ):
+        value = given[key]
+        whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
+        if not whole and not (key == "jobs" and value is None):
+            raise BadRequest(f"sweep.{key}", value, allowed)
+    if not isinstance(given.isolate, bool):
+        raise BadRequest("sweep.isolate", given.isolate, "true or false")
 
 
 def check_amount(cfg: DictConfig) -> None:

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,17 @@ from omegaconf.errors import OmegaConfBaseException
 from prunelit.durable import DiskFull, is_full
 from prunelit.interruption import Interrupted
 from prunelit.request import BadRequest, nearest
-from prunelit.study.sweep.failures import failures
+from prunelit.study.sweep.failures import SweepFailed, failures
 from prunelit.study.sweep.identity import register_resolvers
+from prunelit.study.sweep.lock import Busy
 
 PACKAGE = Path(__file__).resolve().parent.parent
 CONFIGS = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parents[1] / "conf"
 """Where the configs lie: inside an installed wheel, or at the top of a checkout."""
 
 register_resolvers()
+# Configs of launchers here have the names that the plug-ins gave theirs, and change some of their values.
+warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
 
 
 def outcome_of(job: Callable[[], float]) -> float | Exception:
@@ -57,6 +61,11 @@ def call(program: Callable[[], Any], argv: list[str]) -> int:
 
 def _report(error: Exception) -> int:
     """Print one failure and return its exit status."""
+    if isinstance(error, SweepFailed):
+        return error.status
+    if isinstance(error, Busy):
+        print(error, file=sys.stderr)
+        return 1
     if isinstance(error, DiskFull) or is_full(error):
         folder = next((a.split("=", 1)[1] for a in sys.argv[1:] if a.startswith("output_dir=")), "outputs")
         print(error if isinstance(error, DiskFull) else DiskFull(folder), file=sys.stderr)

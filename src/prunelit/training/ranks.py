@@ -24,9 +24,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from prunelit.interruption import Interruption
 
-MARKS = ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
-"""Variables that mark a rank: Lightning's, torchrun's and SLURM's."""
-
 GRACE = 1.0
 """Seconds to wait for what other ranks have to say of a failure."""
 
@@ -48,11 +45,6 @@ class Failure:
     time: float
     error: BaseException
     text: str = ""
-
-
-def is_first() -> bool:
-    """Whether this process is the one that writes the record: rank 0, or the only one."""
-    return all(os.environ.get(name, "0") == "0" for name in MARKS)
 
 
 def run(job: Callable[[], Any], trainer: DictConfig, interruption: Interruption | None = None) -> Any:

@@ -20,9 +20,11 @@ NO_RESULT = (
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:
     """Return the config as plain values, interpolations resolved, without Hydra's own node."""
-    plain = {key: cfg[key] for key in cfg if key != "hydra"}
-    values: Any = OmegaConf.to_container(OmegaConf.create(plain), resolve=True)
-    return dict(values)
+    values = {str(key): cfg[key] for key in cfg if key != "hydra"}
+    return {
+        key: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+        for key, value in values.items()
+    }
 
 
 def config_hash(cfg: DictConfig) -> str:

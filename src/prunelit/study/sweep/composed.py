@@ -1,0 +1,200 @@
+"""From the overrides of a run to its folder, composed once and remembered.
+
+Hydra composes a config in some 50 ms: too long to find out that each of 10,000 runs is complete. What a
+request was found to be is kept in ``<study>/.sweep/folders.json``, together with a fingerprint of all that
+composition reads. Where something is not known to be a function of that fingerprint, it is composed anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig
+
+from prunelit.durable import write_atomically
+from prunelit.study import checks, record
+from prunelit.study.sweep import identity
+
+Request = tuple[str, ...]
+"""The overrides of one run, as Hydra takes them."""
+
+MOST_FILES = 2000
+"""Config files that are read to know whether any has changed; where there are more, nothing is remembered."""
+RESOLVERS = {"run_slug", "run_folder"}
+"""Resolvers whose value follows from the config alone. ``oc.env`` is known too, by the variable's value."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a sweep: its overrides, its folder, and whether it is to be repeated if complete."""
+
+    overrides: Request
+    folder: Path
+    rerun: bool
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run's record is whole."""
+        return record.Record(self.folder).complete
+
+
+class Composer:
+    """Composes and checks the runs of a sweep: ``loader`` and ``config`` are Hydra's of this command line."""
+
+    def __init__(self, loader: Any, config: DictConfig, memory: Path) -> None:
+        self.loader, self.config, self.memory = loader, config, memory
+        self._plain: dict[str, bool] = {}
+
+    def runs(self, requests: Sequence[Request]) -> list[Run]:
+        """Return a run for each request, in order.
+
+        Raises:
+            BadRequest: a value that is wrong.
+            HydraException: a name or key that Hydra does not know.
+        """
+        mark = fingerprint(self.config)
+        known = self._remembered(mark)
+        news = list(dict.fromkeys(request for request in requests if _key(request) not in known))
+        found = {request: run for group in self._alike(news) for request, run in self._compose(group)}
+        if mark is not None and found:
+            lasting = {_key(r): [str(run.folder), run.rerun] for r, run in found.items() if _is_pure(r)}
+            content = {"fingerprint": mark, "runs": known | lasting}
+            self.memory.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.memory, json.dumps(content))
+        return [found.get(request) or _recalled(request, known[_key(request)]) for request in requests]
+
+    def compose(self, request: Request) -> DictConfig:
+        """Return the config of one run, composed by Hydra."""
+        config: DictConfig = self.loader.load_sweep_config(self.config, list(request))
+        return config
+
+    def _remembered(self, mark: str | None) -> dict[str, Any]:
+        try:
+            content = json.loads(self.memory.read_text())
+        except (OSError, ValueError):
+            return {}
+        return dict(content["runs"]) if mark is not None and content.get("fingerprint") == mark else {}
+
+    def _compose(self, group: list[Request]) -> Iterator[tuple[Request, Run]]:
+        """Compose the first of requests that differ in plain values only; set the values of the others.
+
+        The last is composed as well: if it is another run than the values make it, all are.
+        """
+        config = self.compose(group[0])
+        yield group[0], _checked(group[0], config)
+        others = [(request, _checked(request, self._with_values(config, request))) for request in group[1:]]
+        if others and _checked(group[-1], self.compose(group[-1])) != others[-1][1]:
+            others = [(request, _checked(request, self.compose(request))) for request in group[1:]]
+        yield from others
+
+    def _with_values(self, config: DictConfig, request: Request) -> DictConfig:
+        """Set the plain values of ``request`` in a config of its group, in place, as Hydra does."""
+        ConfigLoaderImpl._apply_overrides_to_config(
+            [_parsed(t) for t in request if self._is_plain(t)], config
+        )
+        return config
+
+    def _alike(self, requests: Sequence[Request]) -> Iterator[list[Request]]:
+        """Yield the requests in groups: those of one group differ in plain values of the same keys only."""
+        groups: dict[Request, list[Request]] = {}
+        for request in requests:
+            skeleton = tuple(t.partition("=")[0] if self._is_plain(t) else t for t in request)
+            groups.setdefault(skeleton, []).append(request)
+        yield from groups.values()
+
+    def _is_plain(self, text: str) -> bool:
+        """Whether an override sets a key of the config to a value that is neither mapping nor list."""
+        if text not in self._plain:
+            override = _parsed(text)
+            adds = override.is_add() or override.is_force_add() or override.is_delete()
+            other = override.package is not None or override.is_hydra_override()
+            merged = isinstance(override.value(), (dict, list))
+            group = self.loader.get_group_options(override.key_or_group)
+            self._plain[text] = not (adds or other or merged or group)
+        return self._plain[text]
+
+
+def _checked(request: Request, config: DictConfig) -> Run:
+    checks.check(config)
+    return Run(request, identity.folder(config), config.rerun)
+
+
+def _recalled(request: Request, entry: list[Any]) -> Run:
+    return Run(request, Path(entry[0]), entry[1])
+
+
+def _key(request: Request) -> str:
+    return "\x1f".join(request)
+
+
+@lru_cache(maxsize=100_000)
+def _parsed(text: str) -> Override:
+    return OverridesParser.create().parse_override(text)
+
+
+def fingerprint(config: DictConfig) -> str | None:
+    """Return a digest of all that a run's config is composed of but its own overrides; None: not known."""
+    digest = hashlib.sha256()
+    packages = [f"{name} {version(name)}" for name in ("prunelit", "hydra-core", "omegaconf")]
+    code = [Path(module.__file__ or "").read_text() for module in (identity, checks)]
+    for text in (*packages, *code, str(config.hydra.job.config_name), *config.hydra.overrides.hydra):
+        digest.update(f"{text}\0".encode())
+    if set(ConfigStore.instance().repo) - {"hydra", "_dummy_empty_config_.yaml"}:
+        return None  # a plug-in has stored configs in memory
+    for source in config.hydra.runtime.config_sources:
+        digest.update(f"{source.schema} {source.path}\0".encode())
+        if source.schema == "file":
+            texts = _texts(Path(source.path))
+            if texts is None:
+                return None
+            for name, text in texts.items():
+                values = _outside(text)
+                if values is None:
+                    return None
+                digest.update(f"{name}\0{text}\0{values}\0".encode())
+        elif source.schema != "structured" and source.path != "hydra.conf":
+            return None
+    return digest.hexdigest()
+
+
+def _texts(folder: Path) -> dict[str, str] | None:
+    """Return the yaml files below a folder; None if they are too many to look at each time."""
+    found: dict[str, str] = {}
+    for visited, (parent, folders, files) in enumerate(os.walk(folder, followlinks=True)):
+        folders.sort()
+        for name in sorted(files):
+            if name.endswith((".yaml", ".yml")):
+                path = Path(parent, name)
+                found[str(path.relative_to(folder))] = path.read_text(errors="replace")
+        if max(visited, len(found)) > MOST_FILES:
+            return None
+    return found
+
+
+def _outside(text: str) -> list[str | None] | None:
+    """Return the values of environment variables in ``text``; None if a resolver there may read anything."""
+    values = []
+    for name, argument in re.findall(r"\$\{\s*([A-Za-z_][\w.]*)\s*:\s*([A-Za-z_]\w*)?", text):
+        if name == "oc.env" and argument:
+            values.append(os.environ.get(argument))
+        elif name not in RESOLVERS:
+            return None
+    return values
+
+
+def _is_pure(request: Request) -> bool:
+    """Whether what a request means follows from its text and the config files."""
+    return _outside(" ".join(request)) == []

@@ -1,0 +1,133 @@
+"""Which devices this machine has, and a lease of some for the lifetime of a run.
+
+GPUs are counted without CUDA: a process that has touched it must not be forked.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+WAIT_SECONDS = 0.2
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    allowed = getattr(os, "sched_getaffinity", None)
+    return len(allowed(0)) if allowed else os.cpu_count() or 1
+
+
+@cache
+def listed_gpus() -> dict[str, str]:
+    """Return the GPUs of this machine, index to UUID; for one that is divided, its parts by their UUIDs."""
+    try:
+        told = subprocess.run(
+            ["nvidia-smi", "-L"], capture_output=True, text=True, check=True, timeout=30
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return parse_listing(told)
+
+
+def parse_listing(text: str) -> dict[str, str]:
+    """Return index to UUID from what ``nvidia-smi -L`` prints; MIG instances stand in place of their GPU."""
+    found: dict[str, str] = {}
+    index = ""
+    for line in text.splitlines():
+        if gpu := re.match(r"GPU (\d+): .*\(UUID: (\S+)\)", line):
+            index = gpu[1]
+            found[index] = gpu[2]
+        elif part := re.match(r"\s+MIG .*\(UUID: (\S+)\)", line):
+            found.pop(index, None)
+            found[part[1]] = part[1]
+    return found
+
+
+def visible_gpus(listed: dict[str, str], asked: str | None) -> dict[str, str]:
+    """Return what ``CUDA_VISIBLE_DEVICES`` lets a process see: what to call a device, to its UUID.
+
+    ``asked`` is the variable's value, None if it is not set. As CUDA does, stop at the first name that
+    names no device.
+    """
+    if asked is None:
+        return {uuid: uuid for uuid in listed.values()}
+    found: dict[str, str] = {}
+    for name in asked.split(","):
+        name = name.strip()
+        uuids = [uuid for uuid in listed.values() if name and uuid.startswith(name)]
+        uuid = listed.get(name) or (uuids[0] if len(uuids) == 1 else None)
+        if uuid is None:
+            break
+        found[name] = uuid
+    return found
+
+
+def gpus() -> dict[str, str]:
+    """Return the GPUs that this process may use: what to call each, to its UUID."""
+    asked = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return visible_gpus(listed_gpus(), asked) if asked != "" else {}
+
+
+def gpus_wanted(trainer: Any, available: int) -> int:
+    """Return how many of the ``available`` GPUs a run leases; 0 for a run on the CPU.
+
+    ``trainer`` is the config's node. A list of devices is the user's own choice: none is leased.
+    """
+    if trainer.accelerator not in ("auto", "gpu", "cuda") or not available:
+        return 0
+    devices = trainer.devices
+    if devices in ("auto", -1, "-1"):
+        return available
+    return min(int(devices), available) if isinstance(devices, int) or str(devices).isdigit() else 0
+
+
+def lease_folder() -> Path:
+    """Return the folder of this user's device locks on this machine."""
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    folder = Path(tempfile.gettempdir(), f"prunelit-devices-{user}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if hasattr(os, "getuid") and folder.stat().st_uid != os.getuid():
+        raise PermissionError(f"{folder} belongs to another user")
+    return folder
+
+
+@contextmanager
+def leased(names: Sequence[str], count: int, folder: Path) -> Iterator[list[str]]:
+    """Hold ``count`` of the devices ``names`` that no other process holds; wait until so many are free.
+
+    Those who wait are served one after the other, so that a run on two devices is not starved by runs on
+    one. A crash releases what was held.
+    """
+    if not 0 <= count <= len(names):
+        raise ValueError(f"{count} of {len(names)} devices")
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as held:
+        with FileLock(folder / "queue.lock"):
+            mine: list[str] = []
+            while len(mine) < count:
+                for name in names:
+                    if len(mine) < count and name not in mine and (lock := _taken(folder, name)):
+                        held.enter_context(lock)
+                        mine.append(name)
+                if len(mine) < count:
+                    time.sleep(WAIT_SECONDS)
+        yield sorted(mine, key=list(names).index)
+
+
+def _taken(folder: Path, name: str) -> Any:
+    """Return a held lock of the device, None if another process holds it."""
+    lock = FileLock(folder / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', name)}.lock", timeout=0)
+    try:
+        return lock.acquire()
+    except Timeout:
+        return None

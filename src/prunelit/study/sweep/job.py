@@ -1,0 +1,100 @@
+"""One run, in whatever process a launcher gave it: isolated, tried again, or not begun at all."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from prunelit.interruption import Interrupted
+from prunelit.request import BadRequest
+from prunelit.study.command import as_request
+from prunelit.study.record import Record
+from prunelit.study.sweep import identity
+from prunelit.study.sweep.failures import NotStarted, RunFailed, SweepStopped
+from prunelit.study.sweep.isolation import Killed, in_own_process
+from prunelit.study.sweep.lock import Busy
+from prunelit.study.sweep.state import Sweep
+
+Work = Callable[[DictConfig], float]
+"""Does a run and returns its test accuracy in percent."""
+
+
+def do(cfg: DictConfig, sweep: Sweep, work: Work, prepare: Callable[[], None]) -> float | Exception:
+    """Do one run of a sweep; return its accuracy, or in one line why there is none.
+
+    ``prepare`` imports what ``work`` needs, before the process for the run is forked.
+    """
+    folder = identity.folder(cfg)
+    leads = os.getpid() == sweep.leader
+    if not leads and sweep.isolate:
+        # Ctrl-C at a terminal reaches every process; the leader's word to stop is enough.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    outcome: float | Exception = NotStarted(folder, "not started")
+    tries = 1 + (cfg.sweep.retries if cfg.sweep.on_failure == "retry" else 0)
+    while tries and not sweep.stopped:
+        outcome, tries = _attempt(cfg, folder, sweep, work, prepare), tries - 1
+        if isinstance(outcome, RunFailed):
+            again = " (trying again)" if tries and not sweep.stopped else ""
+            _say(f"failed: {folder}: {outcome.why}{again}")
+        else:
+            tries = 0
+    if isinstance(outcome, Exception) and not isinstance(outcome, (RunFailed, NotStarted)):
+        _say(str(outcome))
+    if isinstance(outcome, (RunFailed, BadRequest)) and cfg.sweep.on_failure == "stop":
+        sweep.stop("failed")
+    if leads and sweep.stopped:
+        # The next runs need not be composed to hear that they are not wanted.
+        raise SweepStopped(outcome)
+    return outcome
+
+
+def _attempt(
+    cfg: DictConfig, folder: Path, sweep: Sweep, work: Work, prepare: Callable[[], None]
+) -> float | Exception:
+    def task() -> float | Exception:
+        return _outcome(cfg, folder, work)
+
+    try:
+        if not sweep.isolate:
+            return task()
+        if sweep.warm:
+            prepare()
+        outcome: float | Exception = in_own_process(task, lambda: sweep.stopped == "interrupted")
+        return outcome
+    except Interrupted:
+        sweep.stop("interrupted")
+        return NotStarted(folder, "interrupted")
+    except Killed as error:
+        record = Record(folder)
+        record.start()
+        record.fail(error)
+        return RunFailed(folder, str(error))
+
+
+def _outcome(cfg: DictConfig, folder: Path, work: Work) -> float | Exception:
+    """Return what a run came to, as something that can be sent from one process to another."""
+    try:
+        return work(cfg)
+    except (BadRequest, Busy) as error:
+        return error
+    except Exception as error:
+        return as_request(error) or RunFailed.of(folder, error)
+
+
+class Lean(Callback):
+    """Lets Hydra forget a job's config once the job is done: a sweep's memory does not grow with its runs."""
+
+    def on_job_end(self, config: DictConfig, job_return: Any, **kwargs: Any) -> None:
+        """Forget the configs that Hydra would keep until the sweep ends."""
+        job_return.cfg = job_return.hydra_cfg = None
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,117 @@
+"""The process that leads a sweep: plan, launch, account for every run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from prunelit.interruption import Interrupted
+from prunelit.request import BadRequest
+from prunelit.study.sweep import summary
+from prunelit.study.sweep.composed import Composer, Run
+from prunelit.study.sweep.devices import cores, gpus, gpus_wanted
+from prunelit.study.sweep.failures import SweepFailed, SweepStopped, failures
+from prunelit.study.sweep.interrupts import Leader, handled_by
+from prunelit.study.sweep.isolation import SAFE
+from prunelit.study.sweep.plan import Plan
+from prunelit.study.sweep.state import Sweep
+
+Launch = Callable[[DictConfig, Sequence[Sequence[str]], int], Sequence[Any]]
+"""Launches jobs: Hydra's config, the overrides of each job, the number of the first; returns Hydra's jobs."""
+
+
+def lead(
+    config: DictConfig, loader: Any, requests: Sequence[Sequence[str]], launch: Launch, batch_size: int | None
+) -> list[Sequence[Any]]:
+    """Do what of a sweep is not done yet, and print a table of all.
+
+    Raises:
+        BadRequest: one of the runs is wrong; nothing was done.
+        Interrupted: a signal ended the sweep, after the table.
+    """
+    study = Path(str(config.hydra.sweep.dir))
+    composer = Composer(loader, config, study / ".sweep" / "folders.json")
+    plan = Plan.of(composer.runs([tuple(request) for request in requests]))
+    plan.say()
+    if not plan.todo:
+        return []
+    study.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(config, study / "multirun.yaml")
+    sweep = sweep_of(config, composer.compose(plan.todo[0].overrides), len(plan.todo))
+    sweep.begin(plan.todo)
+    with open_dict(config):
+        config.hydra.overrides.hydra.append(sweep.override())
+        if "n_jobs" in config.hydra.launcher:
+            config.hydra.launcher.n_jobs = sweep.jobs
+    handler = Leader(sweep)
+    with handled_by(handler):
+        jobs, fault = _launched(config, plan.todo, launch, batch_size or len(plan.todo))
+    status = _account(plan, sweep, [job for batch in jobs for job in batch])
+    sweep.end()
+    if handler.signum:
+        raise Interrupted(handler.signum)
+    failures[:] = ([fault] if fault else []) + ([SweepFailed(status)] if status else [])
+    return jobs
+
+
+def _launched(
+    config: DictConfig, runs: Sequence[Run], launch: Launch, batch_size: int
+) -> tuple[list[Sequence[Any]], Exception | None]:
+    """Launch batch by batch; return the jobs of those batches that came to an end, and a launcher's fault."""
+    jobs: list[Sequence[Any]] = []
+    try:
+        for first in range(0, len(runs), batch_size):
+            batch = runs[first : first + batch_size]
+            jobs.append(launch(config, [list(run.overrides) for run in batch], first))
+    except (SweepStopped, Interrupted, KeyboardInterrupt):
+        pass  # the records on disk tell how far each run came
+    except Exception as error:
+        return jobs, error
+    return jobs, None
+
+
+def _account(plan: Plan, sweep: Sweep, jobs: Sequence[Any]) -> int:
+    """Print what became of each run; return the exit status: 0 if all is on disk."""
+    returned = [_returned(job) for job in jobs] + [None] * (len(plan.todo) - len(jobs))
+    rows = [summary.row_of(run, sweep, value) for run, value in zip(plan.todo, returned, strict=True)]
+    summary.show([summary.Row(run.folder, "skipped") for run in plan.complete] + rows)
+    if all(row.state == "done" for row in rows):
+        return 0
+    return 2 if all(isinstance(value, BadRequest) for value in returned) else 1
+
+
+def _returned(job: Any) -> Any:
+    try:
+        return job.return_value
+    except Exception as error:
+        return error
+
+
+def sweep_of(config: DictConfig, first: DictConfig, num_runs: int) -> Sweep:
+    """Return how a sweep is done: ``first`` is the config of its first run."""
+    launcher = str(config.hydra.launcher.get("_target_", "")).lower()
+    local = "slurm" not in launcher
+    shared = local and "basic" not in launcher
+    found = gpus() if shared else {}
+    return Sweep(
+        Sweep.new_folder(Path(str(config.hydra.sweep.dir))),
+        jobs=min(num_runs, _jobs_at_once(config, first, len(found))) if shared else 1,
+        isolate=bool(first.sweep.isolate) and local and SAFE,
+        warm="submitit" not in launcher,
+        shared=shared,
+        gpus=found,
+        leader=os.getpid(),
+    )
+
+
+def _jobs_at_once(config: DictConfig, first: DictConfig, num_gpus: int) -> int:
+    """Return how many runs this machine does side by side: as asked, or one a GPU, else one a core."""
+    for asked in (first.sweep.jobs, config.hydra.launcher.get("n_jobs")):
+        if asked is not None and asked > 0:
+            return int(asked)
+    wanted = gpus_wanted(first.trainer, num_gpus)
+    return max(1, num_gpus // wanted) if wanted else cores()

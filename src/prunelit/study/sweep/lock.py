@@ -1,0 +1,57 @@
+"""One process a run: a file lock that a crash releases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+
+class Busy(RuntimeError):
+    """Another process works on a run."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"busy: another process works on {folder}")
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[type[Busy], tuple[Path]]:
+        """Pickle by the folder."""
+        return type(self), (self.folder,)
+
+
+def lock_file(folder: Path) -> Path:
+    """Return the lock of a run: beside its folder, which ``rerun=true`` moves away."""
+    return folder.parent / ".sweep" / "locks" / f"{folder.name}.lock"
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the run of ``folder``; the kernel lets go of it when this process ends, however it does.
+
+    Raises:
+        Busy: another process holds it.
+    """
+    path = lock_file(folder)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise Busy(folder) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def is_busy(folder: Path) -> bool:
+    """Whether a process works on the run of ``folder``."""
+    if not lock_file(folder).exists():
+        return False
+    try:
+        with locked(folder):
+            return False
+    except Busy:
+        return True

@@ -1,0 +1,36 @@
+"""What of a sweep is to be done: each run once, complete ones not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from prunelit.study.sweep.composed import Run
+
+MOST_LINES = 100
+
+
+@dataclass(frozen=True)
+class Plan:
+    """``todo`` goes to the launcher; ``complete`` is on disk already."""
+
+    todo: list[Run]
+    complete: list[Run]
+
+    @classmethod
+    def of(cls, runs: Sequence[Run]) -> Plan:
+        """Fold requests for one run into one, and set apart what is complete."""
+        folders = {run.folder: run for run in reversed(runs)}
+        once = [run for run in runs if folders[run.folder] is run]
+        complete = [run for run in once if not run.rerun and run.complete]
+        skipped = {run.folder for run in complete}
+        return cls([run for run in once if run.folder not in skipped], complete)
+
+    def say(self) -> None:
+        """Print a line for each complete run; one for all of them if they are many."""
+        if len(self.complete) > MOST_LINES:
+            study = self.complete[0].folder.parent
+            print(f"complete already: {len(self.complete)} runs, as in {study} (rerun=true repeats them)")
+            return
+        for run in self.complete:
+            print(f"complete already: {run.folder} (rerun=true repeats it)")

@@ -1,0 +1,84 @@
+"""What the processes of one sweep share: a folder below ``<study>/.sweep/``."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from prunelit.durable import write_atomically
+from prunelit.study.sweep.composed import Run
+
+VARIABLE = "PRUNELIT_SWEEP"
+"""The environment variable that names a sweep's folder in each of its jobs."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep under way, as its jobs see it, whichever launcher started them.
+
+    ``jobs``: how many runs are done side by side on this machine. ``isolate``: each run in a process of its
+    own. ``warm``: a job's process does several runs, and imports for all. ``shared``: runs lease this
+    machine's ``gpus`` (what CUDA calls each, to its UUID) or cores.
+    ``leader``: the process that launched the jobs.
+    """
+
+    folder: Path
+    jobs: int = 1
+    isolate: bool = False
+    warm: bool = True
+    shared: bool = False
+    gpus: dict[str, str] = field(default_factory=dict)
+    leader: int = 0
+
+    @classmethod
+    def current(cls) -> Sweep | None:
+        """Return the sweep that this process works for, None for a run by itself."""
+        folder = os.environ.get(VARIABLE)
+        if not folder or not (path := Path(folder, "sweep.json")).is_file():
+            return None
+        return cls(folder=Path(folder), **json.loads(path.read_text()))
+
+    @staticmethod
+    def new_folder(study: Path) -> Path:
+        """Return a folder for a sweep that starts now."""
+        return (study / ".sweep" / f"{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}").absolute()
+
+    def begin(self, runs: Sequence[Run]) -> None:
+        """Write ``sweep.json`` and ``runs.json``: each run's folder and the overrides that ask for it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        values = asdict(self)
+        del values["folder"]
+        write_atomically(self.folder / "sweep.json", json.dumps(values))
+        listed = {str(run.folder): run.overrides for run in runs}
+        write_atomically(self.folder / "runs.json", json.dumps(listed, indent=0))
+
+    def end(self) -> None:
+        """Remove the folder: all runs have been accounted for."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def stop(self, why: str) -> None:
+        """Let no job of this sweep begin another run; ``interrupted`` also ends those under way."""
+        write_atomically(self.folder / "stop", why)
+
+    @property
+    def began(self) -> float:
+        """When the sweep began, in seconds since the epoch by the file system's clock."""
+        return (self.folder / "sweep.json").stat().st_mtime
+
+    @property
+    def stopped(self) -> str | None:
+        """Why no further run is to begin: ``failed`` or ``interrupted``; None: go on."""
+        try:
+            return (self.folder / "stop").read_text()
+        except OSError:
+            return None
+
+    def override(self) -> str:
+        """Return the override that tells each job of its sweep, for Hydra's own config."""
+        quoted = str(self.folder).replace("'", "\\'")
+        return f"++hydra.job.env_set.{VARIABLE}='{quoted}'"

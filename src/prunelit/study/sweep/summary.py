@@ -1,0 +1,101 @@
+"""What a sweep says at its end: what is done, skipped, failed, and where the tracebacks are."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prunelit.request import BadRequest
+from prunelit.study.record import Record
+from prunelit.study.sweep.composed import Run
+from prunelit.study.sweep.failures import NotStarted, RunFailed
+from prunelit.study.sweep.lock import Busy, is_busy
+from prunelit.study.sweep.state import Sweep
+
+MOST_ROWS = 40
+STATES = ("done", "skipped", "failed", "elsewhere", "interrupted", "not started")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run of the sweep: its state, and one line on why it is not done."""
+
+    folder: Path
+    state: str
+    note: str = ""
+
+
+def row_of(run: Run, sweep: Sweep, returned: Any = None) -> Row:
+    """Return what became of a run, from its record and from what its job returned, if it returned."""
+    if isinstance(returned, float) or (returned is None and _done_since(run, sweep)):
+        return Row(run.folder, "done")
+    if isinstance(returned, Busy) or (returned is None and is_busy(run.folder)):
+        return Row(run.folder, "elsewhere", "another process works on it")
+    if isinstance(returned, NotStarted):
+        state = "interrupted" if returned.why == "interrupted" else "not started"
+        return Row(run.folder, state)
+    if isinstance(returned, (RunFailed, BadRequest)):
+        return Row(run.folder, "failed", _with_traceback(run.folder, str(returned)))
+    status = _status(run.folder)
+    if status.get("status") == "failed":
+        return Row(run.folder, "failed", _with_traceback(run.folder, status.get("error", "")))
+    if isinstance(returned, Exception):
+        return Row(run.folder, "failed", f"{type(returned).__name__}: {returned}")
+    if status.get("status") in ("running", "interrupted"):
+        return Row(run.folder, "interrupted")
+    return Row(run.folder, "not started")
+
+
+def show(rows: Sequence[Row]) -> None:
+    """Print the table: with colours and rules at a terminal, else in plain lines."""
+    counts = Counter(row.state for row in rows)
+    headline = "sweep: " + ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
+    told = [row for row in rows if row.state not in ("done", "skipped")]
+    if not sys.stdout.isatty():
+        print(headline)
+        for row in told:
+            print(f"{row.state}: {row.folder}" + (f": {row.note}" if row.note else ""))
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=headline)
+    for column in ("", "run", "note"):
+        table.add_column(column, overflow="fold")
+    done = [row for row in rows if row.state == "done"]
+    for row in (*done[:MOST_ROWS], *told):
+        table.add_row(row.state, escape(str(row.folder)), escape(row.note or _accuracy(row)))
+    if len(done) > MOST_ROWS:
+        table.add_row("done", f"... {len(done) - MOST_ROWS} more", "")
+    Console().print(table)
+
+
+def _done_since(run: Run, sweep: Sweep) -> bool:
+    """Whether a run is complete; one that was to be repeated, since the sweep began."""
+    if not run.complete:
+        return False
+    return not run.rerun or (run.folder / "result.json").stat().st_mtime >= sweep.began
+
+
+def _accuracy(row: Row) -> str:
+    top1 = Record(row.folder).result.get("top1") if row.state == "done" else None
+    return "" if top1 is None else f"top1 {top1:.2f} %"
+
+
+def _status(folder: Path) -> Mapping[str, str]:
+    try:
+        status: Mapping[str, str] = json.loads((folder / "status.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return status
+
+
+def _with_traceback(folder: Path, line: str) -> str:
+    path = folder / "traceback.txt"
+    return f"{line} ({path})" if path.is_file() else line
