@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from prunelit.pruning.compact import compact
     from prunelit.pruning.criteria import (
         LAMP,
         SNIP,
@@ -47,6 +48,7 @@ _HOMES = {
     "Rand": "prunelit.pruning.criteria",
     "Std": "prunelit.pruning.criteria",
     "SynFlow": "prunelit.pruning.criteria",
+    "compact": "prunelit.pruning.compact",
     "Objective": "prunelit.pruning.objective",
     "Plan": "prunelit.pruning.rounds",
     "prune": "prunelit.pruning.rounds",
@@ -76,6 +78,7 @@ __all__ = [
     "SynFlow",
     "Taylor",
     "ThiNet",
+    "compact",
     "prune",
 ]
 

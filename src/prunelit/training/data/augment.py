@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class CropFlip:
@@ -86,3 +86,20 @@ class Normalise:
         if self.factor.device != images.device:
             self.factor, self.shift = self.factor.to(images.device), self.shift.to(images.device)
         return images.to(torch.float32).mul_(self.factor).add_(self.shift)
+
+    def module(self) -> nn.Module:
+        """The same as a module, for programs made from a network."""
+        return _NormaliseModule(self)
+
+
+class _NormaliseModule(nn.Module):
+    factor: Tensor
+    shift: Tensor
+
+    def __init__(self, normalise: Normalise) -> None:
+        super().__init__()
+        self.register_buffer("factor", normalise.factor.cpu())
+        self.register_buffer("shift", normalise.shift.cpu())
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.to(torch.float32) * self.factor + self.shift

@@ -1,0 +1,156 @@
+"""A compacted network is smaller and computes the same."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import prunelit
+from prunelit.pruning.compact import compact
+from prunelit.pruning.flops import count_flops
+from prunelit.pruning.masks import attached
+from prunelit.pruning.objective import Objective
+from prunelit.training.models import VGG, CifarResNet, ConvNet, LeNet5
+
+
+def settle(network: nn.Module, images: Tensor) -> nn.Module:
+    """Give BatchNorm statistics and shifts that are not those of the start."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, 0, 0.3)
+    network.train()(images)
+    return network.eval()
+
+
+def objective(network: nn.Module, images: Tensor) -> Objective:
+    labels = torch.arange(len(images)) % 10
+    return Objective(
+        lambda batch: F.cross_entropy(network(batch[0]), batch[1]), [(images, labels)], (images[:1],)
+    )
+
+
+def test_by_hand() -> None:
+    """Unit 0 emits 0, nothing listens to unit 1, unit 2 stays; unit 3 has a bias left."""
+    network = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 1))
+    with torch.no_grad():
+        network[0].weight[:] = torch.tensor([[0.0, 0], [1, 1], [1, 2], [0, 0]])
+        network[0].bias[:] = torch.tensor([0, 1, 0, 3.0])
+        network[2].weight[:] = torch.tensor([[5.0, 0, 7, 2]])
+    small = compact(network, torch.ones(1, 2))
+    assert small[0].weight.tolist() == [[1, 2], [0, 0]]
+    assert small[0].bias.tolist() == [0, 3]
+    assert small[2].weight.tolist() == [[7, 2]]
+    assert (small[0].out_features, small[2].in_features) == (2, 2)
+    assert network[0].weight.shape == (4, 2)
+
+
+def test_one_removal_leads_to_others() -> None:
+    """The last layer listens to one unit only, which listens to one only, ..."""
+    torch.manual_seed(0)
+    network = nn.Sequential(*[layer for _ in range(4) for layer in (nn.Linear(6, 6), nn.ReLU())][:-1])
+    with torch.no_grad():
+        network[6].weight[:, 1:] = 0
+        network[4].weight[0, 2:] = 0
+    small = compact(network, torch.randn(3, 6))
+    assert [tuple(layer.weight.shape) for layer in small[::2]] == [(6, 6), (2, 6), (1, 2), (6, 1)]
+
+
+@pytest.mark.parametrize("make", [
+    lambda: LeNet5(num_classes=10, input_shape=(1, 28, 28)),
+    lambda: ConvNet(num_classes=10, input_shape=(3, 32, 32)),
+    lambda: VGG(depth=11, batch_norm=True, num_classes=10, input_shape=(3, 32, 32)),
+    lambda: CifarResNet(depth=20, num_classes=10, input_shape=(3, 32, 32)),
+])  # fmt: skip
+@pytest.mark.parametrize("criterion", [prunelit.L1Filter(), prunelit.ThiNet(positions=2)])
+def test_filters_really_go(make, criterion) -> None:
+    torch.manual_seed(0)
+    network = make()
+    images = torch.randn(
+        4, 1 if isinstance(network, LeNet5) else 3, *[28 if isinstance(network, LeNet5) else 32] * 2
+    )
+    settle(network, images)
+    prunelit.prune(network, criterion, 0.4, objective=objective(network, images))
+    small = compact(network, images)
+    with torch.no_grad():
+        expected, found = network(images), small(images)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+    assert list(small.state_dict()) == list(network.state_dict())
+    assert sum(p.numel() for p in small.parameters()) < 0.8 * sum(p.numel() for p in network.parameters())
+    assert count_flops(small, images[:1]).total < 0.8 * count_flops(network, images[:1]).total
+
+
+def test_it_can_be_trained_on_with_its_masks() -> None:
+    torch.manual_seed(0)
+    network = VGG(depth=11, batch_norm=True, num_classes=10, input_shape=(3, 32, 32))
+    prunelit.prune(network, prunelit.Rand(), 0.002)
+    small = compact(network, torch.randn(2, 3, 32, 32))
+    parameters = dict(small.named_parameters())
+    masks = attached(small)
+    assert masks
+    assert all(masks[name].shape == parameters[name].shape for name in masks)
+    assert sum(int(m.sum()) for m in masks.values()) <= sum(int(m.sum()) for m in attached(network).values())
+    F.cross_entropy(small.train()(torch.randn(8, 3, 32, 32)), torch.arange(8)).backward()
+
+
+def test_a_dense_network_stays_as_it_is() -> None:
+    network = LeNet5(num_classes=10, input_shape=(1, 28, 28))
+    small = compact(network, torch.randn(1, 1, 28, 28))
+    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), small.parameters(), strict=True))
+
+
+def test_an_empty_layer_keeps_a_unit() -> None:
+    network = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    nn.init.zeros_(network[0].weight)
+    nn.init.zeros_(network[0].bias)
+    small = compact(network, torch.randn(2, 3))
+    assert small[0].weight.shape == (1, 3)
+    assert torch.equal(small(torch.ones(1, 3)), network(torch.ones(1, 3)))
+
+
+class Mixing(nn.Module):
+    """Layers whose width must stay: behind a LayerNorm, in groups, and one that goes two ways."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Linear(4, 6), nn.LayerNorm(6)
+        self.second, self.third, self.last = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.second(self.norm(self.first(x)))
+        return self.last(x + self.third(x))
+
+
+def test_what_is_mixed_keeps_its_width() -> None:
+    network = Mixing()
+    with torch.no_grad():
+        for layer in (network.first, network.second, network.third):
+            layer.weight[:3], layer.bias[:3] = 0, 0
+        network.norm.weight[:3], network.norm.bias[:3] = 0, 0
+    small = compact(network, torch.randn(2, 4))
+    assert [tuple(p.shape) for p in small.parameters()] == [tuple(p.shape) for p in network.parameters()]
+
+
+class Written(nn.Module):
+    """Has a size written into its forward pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(1, 4, 3), nn.Linear(16, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(F.relu(self.conv(x)).view(-1, 16))
+
+
+def test_a_network_that_cannot_be_made_smaller_says_so_and_stays() -> None:
+    network = Written()
+    with torch.no_grad():
+        network.conv.weight[0], network.conv.bias[0] = 0, 0
+    before = copy.deepcopy(network.state_dict())
+    with pytest.raises(ValueError, match=r"^Written cannot be made smaller: "):
+        compact(network, torch.randn(3, 1, 4, 4))
+    assert all(torch.equal(network.state_dict()[name], tensor) for name, tensor in before.items())
