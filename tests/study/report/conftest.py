@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from prunelit.study.command import CONFIGS
 from prunelit.study.record import RESULT_FIELDS, Record
@@ -18,23 +18,29 @@ MakeRun = Callable[..., Record]
 
 
 @pytest.fixture(scope="session")
-def composed() -> Callable[..., str]:
-    """Return what Hydra writes to ``.hydra/config.yaml`` for a list of overrides."""
+def composed() -> Callable[..., DictConfig]:
+    """Return the config of a list of overrides; what needs no composing is set in a copy, to save time."""
     from hydra import compose, initialize_config_dir
 
-    cache: dict[tuple[str, ...], str] = {}
+    @cache
+    def base(overrides: tuple[str, ...]) -> DictConfig:
+        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+            return compose("config", list(overrides))
 
-    def config(*overrides: str) -> str:
-        if overrides not in cache:
-            with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-                cache[overrides] = OmegaConf.to_yaml(compose("config", list(overrides)))
-        return cache[overrides]
+    def config(*overrides: str) -> DictConfig:
+        values = [item for item in overrides if item.split("=")[0] in SET]
+        found = base(tuple(item for item in overrides if item not in values)).copy()
+        found.merge_with_dotlist(values)
+        return found
 
     return config
 
 
+SET = ("seed", "compression", "sparsity", "epochs", "batch_size", "name")
+
+
 @pytest.fixture
-def make_run(tmp_path: Path, composed: Callable[..., str]) -> MakeRun:
+def make_run(tmp_path: Path, composed: Callable[..., DictConfig]) -> MakeRun:
     """Return a function that records a run: overrides as on the command line, then the result's values.
 
     ``state`` is complete, running or failed.
@@ -44,12 +50,12 @@ def make_run(tmp_path: Path, composed: Callable[..., str]) -> MakeRun:
     def make(*overrides: str, state: str = "complete", top: str = "study", **result: Any) -> Record:
         nonlocal number
         number += 1
-        config: Any = OmegaConf.create(composed(*overrides))
+        config = composed(*overrides)
         record = Record(tmp_path / top / f"run{number:04}")
         record.start()
         hydra = record.folder / ".hydra"
         hydra.mkdir()
-        (hydra / "config.yaml").write_text(composed(*overrides))
+        (hydra / "config.yaml").write_text(OmegaConf.to_yaml(config))
         (hydra / "overrides.yaml").write_text("".join(f"- {override}\n" for override in overrides))
         sources = "[{path: prunelit.conf, schema: pkg, provider: main}]"
         (hydra / "hydra.yaml").write_text(f"hydra: {{runtime: {{config_sources: {sources}}}}}\n")
@@ -115,15 +121,3 @@ def outcome(config: Any, **values: Any) -> dict[str, Any]:
         "rounds": 1,
     }
     return {**dict.fromkeys(RESULT_FIELDS), **known, **values}
-
-
-@pytest.fixture(scope="session")
-def no_torch() -> str:
-    """Return code that ends with an error if torch was imported."""
-    return "import sys; assert 'torch' not in sys.modules, 'torch was imported'"
-
-
-@pytest.fixture
-def copied(tmp_path: Path) -> Callable[[Path, str], Path]:
-    """Return a function that copies a run's folder."""
-    return lambda folder, name: Path(shutil.copytree(folder, tmp_path / "study" / name))

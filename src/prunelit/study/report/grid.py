@@ -119,8 +119,8 @@ def _tex(text: str) -> str:
 TONES = {"": "", "bad": "red", "dim": "dim"}
 
 
-def for_terminal(grid: Grid) -> Group:
-    """Return the table for a terminal, its title above and its notes below."""
+def for_terminal(grid: Grid, styled: bool = True) -> Group:
+    """Return the table for a terminal; bold is ``**so**`` where nothing is styled."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -131,6 +131,7 @@ def for_terminal(grid: Grid) -> Group:
         table.add_column(text, justify="left" if number < grid.left else "right")
     for row in grid.rows:
         style = ["bold green" if cell.bold else TONES[cell.tone] for cell in row]
-        table.add_row(*(Text(plain(cell.text), style=s) for cell, s in zip(row, style, strict=True)))
+        texts = [f"**{cell.text}**" if cell.bold and not styled else cell.text for cell in row]
+        table.add_row(*(Text(plain(text), style=s) for text, s in zip(texts, style, strict=True)))
     notes = (Text(plain(note), style="dim") for note in grid.notes)
     return Group(Text(plain(grid.title), style="bold"), table, *notes, Text())

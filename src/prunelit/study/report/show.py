@@ -30,9 +30,9 @@ def show_study(study: Study, tables: Tables) -> None:
     said = [f"{counts[status]} {status}" for status in states if status in counts]
     screen.print(f"{len(study.runs)} runs: {', '.join(said)}")
     if tables.problems is not None:
-        screen.print(for_terminal(_shortened(tables.problems)))
+        screen.print(for_terminal(_shortened(tables.problems), screen.is_terminal))
     for grid in [*tables.results, *tables.further.get("Against the literature", [])]:
-        screen.print(for_terminal(grid))
+        screen.print(for_terminal(grid, screen.is_terminal))
 
 
 def show_written(files: Sequence[Path]) -> None:

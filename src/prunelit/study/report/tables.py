@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 
@@ -223,19 +222,20 @@ def problem_grid(study: Study) -> Grid | None:
     rows = []
     for status, word in (("failed", "failed"), ("incomplete", "stopped")):
         chosen = study.runs[study.runs["status"] == status]
-        rows += [
-            [Cell(word, tone="bad"), Cell(str(run)), Cell(row["error"] or "")]
-            for run, row in chosen.iterrows()
-        ]
-    for run, row in study.complete.iterrows():
-        if row["collapsed"]:
-            rows.append([Cell("collapsed"), Cell(str(run)), Cell(_collapse(row))])
-    rows += [
-        [Cell("skipped", tone="bad"), Cell(Path(line.split(": ")[0]).name), Cell(line)]
-        for line in study.skipped
-    ]
-    return Grid("What went wrong", ["what", "run", "why"], rows, left=3) if rows else None
-
-
-def _collapse(row: pd.Series) -> str:
-    return f"nothing is kept in {', '.join(row['collapsed'])}; top 1 is {row['top1']:.2f} %"
+        for run, row in chosen.iterrows():
+            rows.append([Cell(word, tone="bad"), Cell(str(run)), Cell(row["error"] or "")])
+    complete = study.complete.assign(empty=[", ".join(names) for names in study.complete["collapsed"]])
+    collapsed = complete[complete["empty"] != ""]
+    for (data, model, label, asked, empty), runs in collapsed.groupby(
+        ["data", "model", "label", "asked", "empty"]
+    ):
+        where = f"{data}, {model}: {label}, {asked} ({len(runs)} runs)" if len(runs) > 1 else runs.index[0]
+        reached = "–".join(
+            dict.fromkeys(f"{value:.2f}" for value in (runs["top1"].min(), runs["top1"].max()))
+        )
+        why = f"nothing is kept in {empty}; top 1 is {reached} %"
+        rows.append([Cell("collapsed", tone="bad"), Cell(where), Cell(why)])
+    for line in study.skipped:
+        path, _, why = line.partition(": ")
+        rows.append([Cell("skipped", tone="bad"), Cell(path), Cell(why)])
+    return Grid("What went wrong", ["what", "where", "why"], rows, left=3) if rows else None
