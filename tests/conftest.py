@@ -1,10 +1,13 @@
 """What several tests share: where real data sets lie, and one thread a test process."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+
+from prunelit import train
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -20,3 +23,19 @@ def real_data() -> Path:
     if not folder:
         pytest.skip("PRUNELIT_TEST_DATA does not name a folder with MNIST and cifar10")
     return Path(folder)
+
+
+@pytest.fixture
+def cli(tmp_path, monkeypatch, capsys):
+    """Call the program in an empty folder; return its exit status, output and error lines."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> tuple[int, str, list[str]]:
+        monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+        with pytest.raises(SystemExit) as end:
+            train.main()
+        out, err = capsys.readouterr()
+        lines = [line for line in err.splitlines() if line and "Warning" not in line]
+        return int(end.value.code or 0), out, lines
+
+    return call

@@ -1,0 +1,134 @@
+"""What a run refuses, and how it fails."""
+
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from prunelit.training.models import FC
+from runs import QUICK, SMALLEST, folders
+
+REFUSED = [
+    ("pruner=snipp", "pruner=snipp: allowed is one of .*did you mean snip"),
+    ("pruner.roundss=3", r"pruner.roundss=3: .*did you mean pruner.rounds\?"),
+    ("nonsense=1", "nonsense=1: allowed is"),
+    ("epochs", "epochs=: .*key=value"),
+    ("compression=-1", "compression=-1: allowed is a number of 0 or more"),
+    ("compression=abc", "compression=abc: allowed is a number"),
+    ("compression=1 sparsity=0.5", "sparsity=0.5: .*never both"),
+    ("sparsity=1.2", "sparsity=1.2: allowed is a number from 0"),
+    ("compression=5", "compression=5: allowed is one that keeps at least 1 of the 47400"),
+    ("batch_size=0", "batch_size=0: allowed is an integer of 1 or more"),
+    ("epochs=-1", "epochs=-1: allowed is an integer of 0 or more"),
+    ("seed=x", "seed=x: allowed is an integer"),
+    ("pruner=like", "pruner.mask_from=: allowed is the folder of a complete run"),
+    (
+        "pruner=like pruner.mask_from=nowhere",
+        "pruner.mask_from=nowhere: allowed is the folder of a complete run",
+    ),
+    ("pruner=nm compression=1", "pruner.scope=2:4: allowed is neither compression nor sparsity beside it"),
+    ("pruner.rewind=begin", "pruner.rewind=begin: allowed is none, init"),
+    ("label_smoothing=1", "label_smoothing=1: allowed"),
+    ("name=../x", "name=../x: allowed is a name"),
+    ("data=folder", "data.root=.*: .*allowed is a folder"),
+    ("data=folder data.root=nowhere", "data.root=nowhere: .*allowed is a folder with train/"),
+    (
+        "data=mnist data.root=nowhere data.download=false",
+        "data.root=nowhere: .*allowed is a folder with MNIST",
+    ),
+    ("data.size=-1", "data.size=-1: allowed"),
+    ("data.in_memory=maybe", "data.in_memory=maybe: allowed"),
+    ("+model.foo=3", "model.foo=3: allowed is an argument of prunelit.training.models.*FC"),
+    ("+optimizer.foo=3", "optimizer.foo=3: allowed is an argument of torch.optim.Adam"),
+    ("model=vgg16", "data.size=8x8: .*vgg16; allowed is 16 or more"),
+    ("model.init=xavier", "model.init=xavier: allowed .*did you mean xavier_normal"),
+    ("model=mlp model.width=0", "model.width=0: allowed"),
+    ("pruner.schedule=cubik", "pruner.schedule=cubik: .*did you mean cubic"),
+    ("pruner.scope=tensor", "pruner.scope=tensor: allowed is one of .*global, layer"),
+    ("pruner.exclude=[head]", "pruner.exclude=head: allowed is a pattern"),
+    ("pruner=grasp pruner.criterion.temperature=0", "pruner.criterion.temperature=0: allowed"),
+    ("trainer.accelerator=warp", "trainer.accelerator=warp: allowed is one of"),
+    ("trainer.devices=0", "trainer.devices=0: allowed"),
+    ("checkpoint=nowhere.ckpt", "checkpoint=nowhere.ckpt: no such file"),
+    ("output_dir=/dev/null/x", "output_dir=/dev/null/x.*: .*allowed is a folder that can be written"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "line"), REFUSED, ids=[arguments for arguments, _ in REFUSED])
+def test_a_wrong_request_ends_with_2_and_one_line(cli, arguments: str, line: str) -> None:
+    status, out, err = cli(*arguments.split())
+    assert status == 2
+    assert len(err) == 1, err
+    assert re.match(line, err[0]), err[0]
+    assert out == ""
+    assert not list(Path().glob("**/result.json"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there(cli) -> None:
+    status, _, err = cli("trainer=gpu")
+    assert status == 2
+    assert err == ["trainer.accelerator=gpu: this machine has no GPU; allowed is cpu or auto"]
+
+
+def test_a_sweep_with_one_wrong_run_does_no_work(cli) -> None:
+    status, _, err = cli("-m", "compression=0.5,abc", *QUICK)
+    assert status == 2
+    assert err == ["compression=abc: allowed is a number of 0 or more: log10(prunable / kept)"]
+    assert folders() == []
+
+
+def test_a_checkpoint_of_another_network(cli, tmp_path) -> None:
+    other = FC(num_classes=10, input_shape=(1, 8, 8), width=50)
+    save_file(other.state_dict(), tmp_path / "other.safetensors")
+    torch.save(nn.Linear(2, 2).state_dict(), tmp_path / "linear.pt")
+    torch.save([1, 2], tmp_path / "list.pt")
+    (tmp_path / "text.ckpt").write_text("no checkpoint")
+    for file, line in (
+        ("other.safetensors", "fc1.weight has shape (50, 64), the network's (100, 64)"),
+        ("linear.pt", "the checkpoint lacks fc1.weight"),
+        ("list.pt", "it holds a list"),
+        ("text.ckpt", "it cannot be read"),
+    ):
+        status, _, err = cli(f"checkpoint={file}", *SMALLEST)
+        assert status == 2
+        assert len(err) == 1
+        assert err[0].startswith(f"checkpoint={file}: {line}")
+
+
+class Harmful:
+    def __reduce__(self):
+        return (os.mkdir, ("harmed",))
+
+
+def test_a_checkpoint_runs_no_code(cli, tmp_path) -> None:
+    torch.save({"state_dict": {}, "x": Harmful()}, tmp_path / "bad.ckpt")
+    status, _, err = cli("checkpoint=bad.ckpt", *SMALLEST)
+    assert status == 2
+    assert err[0].startswith("checkpoint=bad.ckpt: it cannot be read")
+    assert not Path("harmed").exists()
+
+
+def test_a_loss_that_becomes_nan_stops_the_run_and_names_the_layer(cli) -> None:
+    status, _, err = cli("pruner=none", "optimizer=sgd", "optimizer.lr=1e30", *QUICK)
+    assert status == 1
+    assert any("NonFiniteLoss: the training loss is nan" in line and "layer" in line for line in err)
+    (folder,) = Path("outputs/default").glob("digits*")
+    told = json.loads((folder / "status.json").read_text())
+    assert told["status"] == "failed"
+    assert "NonFiniteLoss" in (folder / told["traceback"]).read_text()
+    assert not (folder / "result.json").exists()
+
+
+def test_scores_that_are_not_finite_name_the_layer(cli, tmp_path) -> None:
+    weights = FC(num_classes=10, input_shape=(1, 8, 8)).state_dict()
+    weights["fc3.weight"][0, 0] = float("nan")
+    save_file(weights, tmp_path / "nan.safetensors")
+    status, _, err = cli("pruner=mag", "checkpoint=nan.safetensors", *QUICK)
+    assert status == 1
+    assert any("the scores of layer fc3.weight are not finite" in line for line in err)
