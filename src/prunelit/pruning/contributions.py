@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from torch.nn.modules.conv import _ConvNd
 
 from prunelit.pruning.objective import Objective
+from prunelit.pruning.preserve import random_state
 
 CHUNK = 2**22
 """Products of weights and inputs held at a time."""
@@ -27,7 +28,8 @@ def gram_matrices(
 ) -> dict[str, Tensor]:
     """Return the Gram matrix of each layer's channels, in float64, over all batches and processes.
 
-    One forward pass a batch. Places are drawn from the global random state of the CPU.
+    One forward pass a batch. Positions are drawn by the global random state and the batch's place, so
+    that they are the same however many processes share the batches.
 
     Args:
         network: holds the layers, which are plain convolutions or linear ones.
@@ -52,9 +54,11 @@ def gram_matrices(
         return hook
 
     handles = [layers[n].register_forward_pre_hook(adding(n), with_kwargs=True) for n in layers]
+    seed = int(torch.randint(2**62, ()))
     try:
-        for batch in objective.batches:
-            objective.loss(batch)
+        for place, batch in objective.numbered():
+            with random_state(seed + place):
+                objective.loss(batch)
     finally:
         for handle in handles:
             handle.remove()

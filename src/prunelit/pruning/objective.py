@@ -37,6 +37,7 @@ class Objective:
             taken on its output: maps output and batch to the mean loss, in float64 if it can.
             It lets ``Exact`` run only what follows a layer; None: it runs ``loss`` as a whole.
         first: a batch that every process has, where ``batches`` may hold none; None: it holds some.
+        places: the place of each of ``batches`` among those of all processes; None: 0, 1, 2, …
     """
 
     loss: Callable[[Batch], Tensor]
@@ -45,6 +46,7 @@ class Objective:
     sum_over_ranks: Callable[[Tensor], Tensor] = _identity
     head: Callable[[Tensor, Batch], Tensor] | None = None
     first: Batch | None = None
+    places: Sequence[int] | None = None
 
     @classmethod
     def of_classifier(
@@ -107,6 +109,10 @@ class Objective:
             name: torch.zeros_like(p) if gradient is None else gradient
             for (name, p), gradient in zip(parameters.items(), gradients, strict=True)
         }
+
+    def numbered(self) -> Iterator[tuple[int, Batch]]:
+        """Yield each batch with its place among those of all processes: what it draws may depend on that."""
+        yield from zip(self.places or range(len(self.batches)), self.batches, strict=True)
 
     def example(self) -> tuple[Any, ...]:
         """Return the network's inputs cut to one sample."""

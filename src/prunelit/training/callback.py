@@ -11,29 +11,19 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils.hooks import RemovableHandle
 
 from prunelit.pruning.criteria import Criterion
 from prunelit.pruning.growth import exchange
-from prunelit.pruning.masks import (
-    Masks,
-    apply_masks,
-    apply_masks_to_gradients,
-    attach,
-    attached,
-    bit_masks,
-    count_all,
-    density_of,
-    detach,
-)
-from prunelit.pruning.parameters import Parameters
+from prunelit.pruning.masks import Masks, count_all, density_of, detach
 from prunelit.pruning.rounds import Outcome, check_density, prune
 from prunelit.request import BadRequest, nearest
+from prunelit.training.holding import Hold
 from prunelit.training.observation import Observation
 from prunelit.training.options import distribute, for_filters, listed_thresholds, target_density
-from prunelit.training.peers import agreed, forget_best, tell
+from prunelit.training.peers import agreed, check_agreement, forget_best, share_buffers, tell
 from prunelit.training.retraining import forget_moments, restart_schedules, rewind, schedule_states, snapshot
 from prunelit.training.scoring import build_objective, undisturbed
+from prunelit.training.sharding import check_strategy, gathered, shard_like, whole
 
 COUNTS = ("seconds", "num_rounds", "num_done", "score_moments")
 
@@ -108,9 +98,7 @@ class Pruning(Callback):
         self.seconds = 0.0
         self.num_rounds = self.num_done = 0
         self.score_moments: dict[str, tuple[float, float]] = {}
-        self._hooks: list[RemovableHandle] = []
-        self._held: Parameters = {}
-        self._held_masks: Masks = {}
+        self._hold = Hold()
         self._rewind_weights: dict[str, Tensor] = {}
         self._schedules: list[dict[str, Any]] = []
         self._observation: Observation | None = None
@@ -141,6 +129,7 @@ class Pruning(Callback):
         """Refuse a wrong request before any work starts."""
         if stage == "fit":
             self.check(self.network(pl_module))
+            check_strategy(trainer.strategy, self.criterion)
             if self.growth.grow and (trainer.max_epochs or 0) < 0:
                 raise BadRequest("trainer.max_epochs", -1, "a number, if pruner.grow is given")
 
@@ -149,7 +138,7 @@ class Pruning(Callback):
         # The states of a resumed run are restored after this hook: these are those of the beginning.
         self._schedules = schedule_states(trainer)
         if self.masks:
-            self._hold(trainer, pl_module)
+            self._hold_masks(trainer, pl_module)
         if not self.done:
             parameters = self.selection.of(self.network(pl_module))
             self._observation = Observation(self.criterion, parameters, trainer.optimizers)
@@ -164,7 +153,8 @@ class Pruning(Callback):
         """Prune at the start of an epoch, so that saved weights are those of the logged accuracy."""
         epoch = trainer.current_epoch
         if epoch == self.retraining.epoch and not self._rewind_weights:
-            self._rewind_weights = snapshot(self.network(pl_module))
+            with gathered(pl_module):
+                self._rewind_weights = snapshot(self.network(pl_module))
         since, epochs = self.timing.since_pruning(epoch), self.timing.since_pruning(trainer.max_epochs or 0)
         if not self.done and self.timing.due(epoch, self.num_done):
             self.prune(trainer, pl_module)
@@ -185,13 +175,11 @@ class Pruning(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
         """Zero the gradients of pruned weights; gradient clipping comes after and counts kept ones only."""
-        apply_masks_to_gradients(self._held, self._held_masks)
+        self._hold.clear_gradients()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Let go of the optimizers."""
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks, self._held, self._held_masks = [], {}, {}
+        self._hold.release()
         self._stop_observing()
 
     def state_dict(self) -> dict[str, Any]:
@@ -227,10 +215,11 @@ class Pruning(Callback):
         self._score_and_mask(work, self.criterion.needs, trainer, pl_module)
         self.num_done += 1
         if self._rewind_weights:
-            rewind(self.network(pl_module), self._rewind_weights, trainer)
+            with gathered(pl_module):
+                rewind(self.network(pl_module), self._rewind_weights, trainer)
         if self.retraining.restart_schedule:
             restart_schedules(trainer, self._schedules)
-        self._hold(trainer, pl_module)
+        self._hold_masks(trainer, pl_module)
         if self.done:
             self._stop_observing()
         elif self._observation:
@@ -244,9 +233,10 @@ class Pruning(Callback):
         before, mode, seed = self.masks, self.plan.train_mode, self.seed + (trainer.current_epoch << 32)
         work = partial(exchange, growth=self.growth, share=share, train_mode=mode, seed=seed)
         self._score_and_mask(work, self.growth.needs, trainer, pl_module)
-        grown = {self._held[name]: mask & ~before[name] for name, mask in self.masks.items()}
+        held = self._hold.parameters
+        grown = {held[n]: shard_like(mask & ~before[n], held[n]) for n, mask in self.masks.items()}
         forget_moments(trainer.optimizers, grown)
-        self._hold(trainer, pl_module)
+        self._hold_masks(trainer, pl_module)
         tell(trainer, "on_after_pruning", pl_module, self)
 
     def _score_and_mask(
@@ -254,7 +244,8 @@ class Pruning(Callback):
     ) -> None:
         start = time.perf_counter()
         root = self.network(pl_module)
-        with undisturbed(pl_module, root):
+        share_buffers(trainer, pl_module)
+        with gathered(pl_module), undisturbed(pl_module, root):
             objective = None
             if needs != "nothing":
                 objective = build_objective(trainer, pl_module, root, needs, self.sample, self.seed)
@@ -264,37 +255,28 @@ class Pruning(Callback):
         self.num_rounds += len(self.outcome.densities)
         self.seconds += time.perf_counter() - start
 
-    def _hold(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Zero the pruned weights now and after every optimizer step, whatever the optimizer does."""
+    def _hold_masks(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         root = self.network(pl_module)
-        self._held = parameters = dict(root.named_parameters(remove_duplicate=False))
-        self.masks = {name: mask.to(parameters[name].device) for name, mask in self.masks.items()}
-        if not self.retraining.masked_gradient:
+        devices = {name: p.device for name, p in root.named_parameters(remove_duplicate=False)}
+        self.masks = {name: mask.to(devices[name]) for name, mask in self.masks.items()}
+        check_agreement(trainer, self.masks)
+        if self.retraining.masked_gradient:
+            self._hold.take(root, self.masks, trainer.optimizers)
+        else:
             # The next round chooses among all weights again.
             detach(root)
-            return
-        attach(root, self.masks)
-        # Masks that an earlier pruning left on other parameters are held as well.
-        every = {name: mask for name, mask in (attached(root) or {}).items() if name in parameters}
-        every = {name: mask.to(parameters[name].device) for name, mask in every.items()}
-        self._held_masks = bit_masks(parameters, every)
-        self._after_step()
-        if not self._hooks:
-            self._hooks = [o.register_step_post_hook(self._after_step) for o in trainer.optimizers]
+            self._hold.watch(root)
 
     def _stop_observing(self) -> None:
         if self._observation:
             self._observation.close()
             self._observation = None
 
-    def _after_step(self, *_: Any) -> None:
-        apply_masks(self._held, self._held_masks)
-
     @property
     def current_density(self) -> float:
         """Kept share of the prunable parameters; where they may grow back, of those that are not 0."""
         if not self.masks:
             return 1.0
-        if self.retraining.masked_gradient or not self._held:
+        if self.retraining.masked_gradient or not self._hold.parameters:
             return density_of(self.masks)
-        return density_of({name: self._held[name] != 0 for name in self.masks})
+        return density_of({name: whole(self._hold.parameters[name] != 0) for name in self.masks})

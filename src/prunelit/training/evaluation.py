@@ -14,6 +14,8 @@ from prunelit.pruning.masks import Masks, apply_masks, count_all, count_kept
 from prunelit.pruning.parameters import Parameters
 from prunelit.pruning.preserve import modes
 from prunelit.training.metrics import Totals
+from prunelit.training.peers import share_buffers
+from prunelit.training.sharding import gathered
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ def evaluate(trainer: pl.Trainer, pl_module: pl.LightningModule, batches: Iterab
     """Return what ``pl_module`` does, in eval mode, on all ranks' ``(images, labels)`` batches."""
     totals = Totals().to(pl_module.device)
     pairs: Tensor | None = None
-    with modes(pl_module), torch.no_grad():
+    share_buffers(trainer, pl_module)
+    with gathered(pl_module), modes(pl_module), torch.no_grad():
         pl_module.eval()
         for batch in batches:
             images, labels = trainer.strategy.batch_to_device(batch, pl_module.device)

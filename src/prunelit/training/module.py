@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from prunelit.training.metrics import Totals
+from prunelit.training.peers import share_buffers
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 SchedulerFactory = Callable[[Optimizer], LRScheduler]
@@ -107,11 +108,13 @@ class Classifier(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Start counting the evaluation anew."""
+        share_buffers(self.trainer, self)
         self.test_totals.reset()
         self.validation_totals.reset()
 
     def on_test_epoch_start(self) -> None:
         """Start counting the test anew."""
+        share_buffers(self.trainer, self)
         self.test_totals.reset()
         self.confusion.reset()
 
@@ -120,7 +123,7 @@ class Classifier(pl.LightningModule):
         for split, totals in (("test", self.test_totals), ("validation", self.validation_totals)):
             if totals.update_called:
                 for name, value in totals.compute().items():
-                    self.log(f"{split}/{name}", value, logger=False)
+                    self.log(f"{split}/{name}", value, logger=False, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer and its schedule."""

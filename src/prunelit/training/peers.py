@@ -5,22 +5,52 @@ from __future__ import annotations
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import nn
 
 from prunelit.pruning.masks import Masks, digest
 
 
-def agreed(trainer: pl.Trainer, masks: Masks) -> Masks:
-    """Return the masks of rank 0 on every rank.
+class RanksDisagree(RuntimeError):
+    """Ranks that should hold the same masks do not."""
 
-    Raises:
-        RuntimeError: a rank did not get what rank 0 sent.
-    """
+
+def agreed(trainer: pl.Trainer, masks: Masks) -> Masks:
+    """Return the masks of rank 0 on every rank."""
     devices = {name: mask.device for name, mask in masks.items()}
     sent = trainer.strategy.broadcast({name: mask.cpu() for name, mask in masks.items()})
-    if digest(sent) != trainer.strategy.broadcast(digest(masks)):
-        raise RuntimeError(f"rank {trainer.global_rank} holds other masks than rank 0")
-    return {name: mask.to(devices[name]) for name, mask in sent.items()}
+    return {name: sent[name].to(device) for name, device in devices.items()}
+
+
+def check_agreement(trainer: pl.Trainer, masks: Masks) -> None:
+    """Compare a digest of the masks that each rank holds.
+
+    Raises:
+        RanksDisagree: on every rank, if one holds other masks than rank 0.
+    """
+    if trainer.world_size == 1:
+        return
+    digests = [""] * trainer.world_size
+    torch.distributed.all_gather_object(digests, digest(masks))
+    others = [rank for rank, found in enumerate(digests) if found != digests[0]]
+    if others:
+        ranks = ", ".join(map(str, others))
+        raise RanksDisagree(f"masks differ from those of rank 0 on rank {ranks} of {trainer.world_size}")
+
+
+@torch.no_grad()
+def share_buffers(trainer: pl.Trainer, module: nn.Module) -> None:
+    """Give every rank the buffers of rank 0, such as running statistics.
+
+    Each rank's own come from its own batches, and DDP shares them only when a training step begins.
+    """
+    if trainer.world_size > 1:
+        for buffer in module.buffers():
+            value = buffer.clone(memory_format=torch.contiguous_format)
+            torch.distributed.broadcast(value, 0)
+            if not torch.equal(value, buffer):  # one that is expanded can't be written to
+                buffer.copy_(value)
 
 
 def tell(trainer: pl.Trainer, event: str, *news: Any) -> None:

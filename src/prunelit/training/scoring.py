@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from types import MethodType
 from typing import Any
 
 import lightning.pytorch as pl
@@ -76,9 +77,11 @@ def build_objective(
     loss = training_loss(pl_module)
     if needs == "batches":
         # Ranks share the batches; gradients are summed over ranks before anything is made of them.
-        own = batches[trainer.global_rank :: trainer.world_size]
+        places = range(trainer.global_rank, len(batches), trainer.world_size)
+        own = [batches[place] for place in places]
         head = getattr(pl_module, "pruning_head", None)
-        return Objective(loss, own, (), partial(trainer.strategy.reduce, reduce_op="sum"), head, batches[0])
+        add_up = partial(trainer.strategy.reduce, reduce_op="sum")
+        return Objective(loss, own, (), add_up, head, batches[0], places)
     return Objective(loss, batches, network_inputs(pl_module, root, loss, batches[0]))
 
 
@@ -194,7 +197,12 @@ def undisturbed(pl_module: pl.LightningModule, root: nn.Module) -> Iterator[None
     ]
     inside = {id(buffer) for buffer in root.buffers()}
     buffers = [(b, b.clone()) for b in pl_module.buffers() if id(b) not in inside]
-    with _shadowed(pl_module, "log", "log_dict", "forward"), _shadowed(root, "forward"), modes(pl_module):
+    with (
+        _batch_norm_alone(pl_module),
+        _shadowed(pl_module, "log", "log_dict", "forward"),
+        _shadowed(root, "forward"),
+        modes(pl_module),
+    ):
         pl_module.__dict__.update(log=_nothing, log_dict=_nothing)
         try:
             with random_state(0):
@@ -206,6 +214,17 @@ def undisturbed(pl_module: pl.LightningModule, root: nn.Module) -> Iterator[None
                 for key, value in state.items():
                     setattr(metric, key, value)
                 metric._update_count, metric._computed = count, computed
+
+
+@contextmanager
+def _batch_norm_alone(module: nn.Module) -> Iterator[None]:
+    """Let SyncBatchNorm normalise each batch by itself: other ranks may have none at the same time."""
+    with ExitStack() as stack:
+        for part in module.modules():
+            if isinstance(part, nn.SyncBatchNorm):
+                stack.enter_context(_shadowed(part, "forward"))
+                part.__dict__["forward"] = MethodType(nn.BatchNorm2d.forward, part)
+        yield
 
 
 @contextmanager
