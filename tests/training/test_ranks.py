@@ -116,7 +116,7 @@ def press_ctrl_c(leader: int) -> None:
     ids=["ctrl-c", "killed"],
 )
 def test_no_rank_outlives_the_program(start, tmp_path: Path, send, status: int) -> None:
-    program = start("model=faulty", "model.fault=hang")
+    program = start("model=faulty", "model.fault=hang", "pruner=mag")
     deadline = time.monotonic() + 60
     while not (tmp_path / "hanging").exists():
         assert program.poll() is None, program.communicate()
