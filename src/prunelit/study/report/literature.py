@@ -89,7 +89,8 @@ def _matching(study: Study, runs: pd.DataFrame, method: str, setting: Setting) -
         return runs[runs["pruner"] == "none"]
     if "threshold" in setting:
         runs = runs[runs["pruner"].isin([method, f"karnin_{method}"])]
-        return runs[[not _threshold_row(study, str(run), setting).empty for run in runs.index]]
+        tried = [not _threshold_row(study, str(run), setting).empty for run in runs.index]
+        return runs[np.array(tried, dtype=bool)]
     if "compression" in setting:
         density = 10.0 ** -float(setting["compression"])
     elif setting:

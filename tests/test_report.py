@@ -1,0 +1,144 @@
+"""The door of a study: from folders to files, and to one line where that cannot be."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from prunelit.report import main
+
+FILES = {
+    *("results.csv", "results.parquet", "layers.parquet", "comparisons.csv", "literature.csv"),
+    *("tables.md", "tables.tex"),
+}
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six real runs, one of which failed."""
+    top = tmp_path_factory.mktemp("study")
+    sweep = ["pruner=snip,iterative", "compression=0.2,0.5", "seed=0", "epochs=1", "logger=none"]
+    command = [sys.executable, "-m", "prunelit.train", "-m", *sweep, f"output_dir={top}", "name=real"]
+    subprocess.run(command, check=True, capture_output=True)
+    wrong = [f"data.root={top}/none", "data=folder", "pruner=snip", f"output_dir={top}", "name=real"]
+    subprocess.run([sys.executable, "-m", "prunelit.train", *wrong], capture_output=True)
+    return top
+
+
+def test_real_runs_become_tables_and_files(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(study)
+    assert main([str(study), "--out", str(tmp_path / "out")]) == 0
+    assert contents(study) == before
+    printed = capsys.readouterr().out
+    assert "digits, fc: test accuracy, top 1, % (one seed)" in printed
+    assert set(contents(tmp_path / "out")) >= FILES
+    results = pd.read_parquet(tmp_path / "out" / "results.parquet")
+    complete = results[results["status"] == "complete"]
+    assert len(complete) == 4
+    for row in complete.to_dict("records"):
+        result = json.loads((study / row["run"] / "result.json").read_text())
+        for key in ("top1", "density", "kept", "seed", "config_hash"):
+            assert row[key] == result[key], key
+    assert list(pd.read_csv(tmp_path / "out" / "results.csv")["run"]) == list(results["run"])
+    layers = pd.read_parquet(tmp_path / "out" / "layers.parquet")
+    assert layers.groupby("run")["kept"].sum().to_dict() == complete.set_index("run")["kept"].to_dict()
+
+
+def test_the_same_records_give_the_same_bytes(study: Path, tmp_path: Path) -> None:
+    for out in ("one", "two"):
+        code = "import sys; from prunelit.report import main; sys.exit(main(sys.argv[1:]))"
+        subprocess.run(
+            [sys.executable, "-c", code, str(study), "--out", str(tmp_path / out)],
+            check=True,
+            capture_output=True,
+            env={**os.environ, "PYTHONHASHSEED": out[0].replace("o", "1").replace("t", "2")},
+        )
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+def test_a_report_is_replaced_and_nothing_else_is(study: Path, tmp_path: Path) -> None:
+    (tmp_path / "tables.md").write_text("old")
+    (tmp_path / "mine.txt").write_text("mine")
+    assert main([str(study), "--out", str(tmp_path)]) == 0
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+    assert "Results" in (tmp_path / "tables.md").read_text()
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_it_writes_into_the_first_folder_and_reads_itself_over(study: Path, tmp_path: Path) -> None:
+    link = tmp_path / "study"
+    link.symlink_to(study)
+    for _ in range(2):
+        assert main([str(link)]) == 0
+    assert set(contents(study / "report")) >= FILES
+    for path in (study / "report").iterdir():
+        if path.is_file():
+            path.unlink()
+
+
+@pytest.mark.parametrize("arguments", [["{}/empty"], ["{}/none"], ["{}/file"], ["--watch", "{}/empty"]])
+def test_no_runs_are_one_line_and_status_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
+    assert main([argument.format(tmp_path) for argument in arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert captured.err.startswith(f"DIR={tmp_path}")
+    assert list((tmp_path / "empty").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [(["--metric", "top"], "--metric=top: allowed is one of"), (["--out", "{}/file/x"], "--out=")],
+)
+def test_wrong_options_are_one_line_and_status_2(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], line: str
+) -> None:
+    (tmp_path / "file").touch()
+    assert main([str(study), *(argument.format(tmp_path) for argument in arguments)]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1
+    assert captured.err.startswith(line)
+
+
+def test_skipped_files_are_named_on_standard_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run\x1b[2J"
+    run.mkdir()
+    (run / "result.json").write_text("{")
+    assert main([str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert [line.split(":")[0] for line in error.splitlines()] == ["skipped", f"DIR={tmp_path}"]
+    assert "\x1b" not in error
+
+
+def test_a_report_imports_no_torch(study: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from prunelit.report import main\n"
+        "assert main(sys.argv[1:]) == 0 and main(['--watch', *sys.argv[1:]]) == 0\n"
+        "assert not {'torch', 'lightning'} & set(sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(study), "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
