@@ -126,12 +126,16 @@ def _fits(key: str, value: Any) -> bool:
 
 def read_config(folder: Path) -> dict[str, Any]:
     """Return the config of a run as Hydra wrote it, with interpolations; empty if it cannot be read."""
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        config = yaml.load((folder / ".hydra" / "config.yaml").read_bytes(), loader)
+        config = load_yaml(folder / ".hydra" / "config.yaml")
     except (OSError, ValueError, yaml.YAMLError):
         return {}
     return config if isinstance(config, dict) else {}
+
+
+def load_yaml(path: Path) -> Any:
+    """Return what a yaml file holds, by the C parser where there is one: ten times as fast."""
+    return yaml.load(path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def read_table(runs: Mapping[str, Path], name: str, skipped: list[str]) -> pd.DataFrame:

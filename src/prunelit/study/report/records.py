@@ -25,6 +25,7 @@ from prunelit.study.report.reading import (
     find_runs,
     first_line,
     is_gone,
+    load_yaml,
     read_config,
     read_run,
     read_table,
@@ -89,7 +90,7 @@ class Study:
         """Return the command line that repeats a run; empty if not known."""
         hydra = self.folder(run) / ".hydra"
         try:
-            overrides = yaml.safe_load((hydra / "overrides.yaml").read_text())
+            overrides = load_yaml(hydra / "overrides.yaml")
             added = _config_dirs((hydra / "hydra.yaml").read_text())
         except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
             return ""
