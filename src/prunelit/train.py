@@ -43,13 +43,14 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     record = Record(folder(cfg), writable=is_first())
     if not record.writable:
         return _recorded(cfg, record)
-    if cfg.rerun or not record.complete:
+    if cfg.rerun or not record.settled:
         with locked(record.folder), share(cfg, Sweep.current()) as threads:
             if cfg.rerun or not record.complete:  # nor by a process that has ended since
                 if record.complete:
                     record.put_aside()
                 _use(threads)
                 return _recorded(cfg, record)
+            record.settle()
     print(f"complete already: {record.folder} (rerun=true repeats it)")
     return record.result
 

@@ -27,6 +27,23 @@ def test_the_result_is_written_last_and_makes_a_run_complete(tmp_path: Path) -> 
     assert record.result == RESULT
 
 
+def test_a_run_killed_just_after_its_result_is_settled_later(tmp_path: Path) -> None:
+    record = Record(tmp_path)
+    record.finish(RESULT)
+    (tmp_path / "status.json").write_text('{"status": "running"}')
+    (tmp_path / ".status.json.7-1.partial").write_text('{"sta')
+    record.settle()
+    assert json.loads((tmp_path / "status.json").read_text()) == {"status": "complete"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["result.json", "status.json"]
+
+
+def test_an_interrupted_run_says_so(tmp_path: Path) -> None:
+    record = Record(tmp_path)
+    record.start()
+    record.interrupt()
+    assert json.loads((tmp_path / "status.json").read_text()) == {"status": "interrupted"}
+
+
 def test_numbers_that_json_lacks_become_null(tmp_path: Path) -> None:
     record = Record(tmp_path)
     record.finish({**RESULT, "test_loss": math.nan, "top5": math.inf})

@@ -118,10 +118,21 @@ class Record:
         """
         assert set(result) == set(RESULT_FIELDS), set(result) ^ set(RESULT_FIELDS)
         flat = {key: _json_number(result[key]) for key in RESULT_FIELDS}
-        if self.writable:
-            (self.folder / "traceback.txt").unlink(missing_ok=True)
         self._write("result.json", json.dumps(flat, indent=1, allow_nan=False) + "\n")
-        self._status("complete")
+        self.settle()
+
+    @property
+    def settled(self) -> bool:
+        """Whether the run is complete, and its status says so."""
+        status = self.folder / "status.json"
+        return self.complete and status.is_file() and json.loads(status.read_text())["status"] == "complete"
+
+    def settle(self) -> None:
+        """Do what is left to do once the result is written, also for a run that was killed just then."""
+        if self.writable and not self.settled:
+            remove_partial_files(self.folder)
+            (self.folder / "traceback.txt").unlink(missing_ok=True)
+            self._status("complete")
 
     def put_aside(self) -> Path:
         """Move the whole folder of a complete run to ``.previous/`` beside it and return where it lies."""

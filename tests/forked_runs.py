@@ -3,8 +3,12 @@
 The server has trained nothing, as autograd does not survive a fork.
 """
 
+import functools
+import itertools
 import multiprocessing
 import os
+import pkgutil
+import signal
 import sys
 from pathlib import Path
 
@@ -17,12 +21,17 @@ from torch import nn
 from prunelit import train
 from prunelit.study import command
 from prunelit.training import build, outcome  # noqa: F401  (so that the server has them)
+from prunelit.training.module import Classifier
 
 server = multiprocessing.get_context("forkserver")
 server.set_forkserver_preload(["forked_runs", "prunelit.training.resuming", "safetensors.torch"])
 
 CLOCKS = ("seconds", "prune_seconds", "train_seconds", "test_seconds", "peak_memory_bytes")
-SMALL = ("logger=none", "model=mlp", "model.width=32", "model._target_=forked_runs.Noisy")
+SMALL = (
+    *("model=mlp", "model.width=32", "model._target_=forked_runs.Noisy", "data.augment=true"),
+    *("epochs=3", "optimizer=momentum", "scheduler=exponential", "scheduler.gamma=0.9", "logger=none"),
+)
+"""Half a second, in which random numbers are drawn, a momentum gathers and the learning rate falls."""
 
 
 class Noisy(nn.Sequential):
@@ -32,6 +41,14 @@ class Noisy(nn.Sequential):
         inputs = int(np.prod(input_shape))
         layers = nn.Linear(inputs, width), nn.ReLU(), nn.Dropout(0.2), nn.Linear(width, num_classes)
         super().__init__(nn.Flatten(), *layers)
+
+
+KINDS = {
+    "start": ("pruner=snip", "compression=1"),
+    "rounds": ("pruner=lottery", "pruner.share=0.5"),
+    "end": ("pruner=karnin", "compression=0.5"),
+}
+"""A run for each moment at which there may be a pruning."""
 
 
 def begin(folder: Path, *overrides: str, patch=None):
@@ -60,6 +77,54 @@ def _train(folder: Path, overrides: tuple[str, ...], patch) -> None:
     with initialize_config_dir(str(command.CONFIGS), version_base="1.3"):
         cfg = compose("config", [*overrides, f"output_dir={folder / 'outputs'}"])
     sys.exit(command.call(lambda: train.train(cfg), ["train", *overrides]))
+
+
+def kill_at(name: str, number: int, by: int = signal.SIGKILL, times: int = 1) -> None:
+    """Let this process send itself a signal when a function is called for the ``number``-th time."""
+    home, _, function = name.rpartition(".")
+    owner = pkgutil.resolve_name(home)
+    real, count = getattr(owner, function), itertools.count(1)
+
+    @functools.wraps(real)
+    def called(*args, **kwargs):
+        if next(count) == number:
+            for _ in range(times):
+                os.kill(os.getpid(), by)
+        return real(*args, **kwargs)
+
+    setattr(owner, function, called)
+
+
+def with_handler(number: int, status: int | signal.Handlers | None, then) -> None:
+    """Have a handler for a signal that exits with ``status``, or returns; then do ``then``."""
+
+    def handler(number: int, frame: object) -> None:
+        print("the handler from before", flush=True)
+        if status is not None:
+            sys.exit(status)
+
+    signal.signal(number, status if isinstance(status, signal.Handlers) else handler)
+    then()
+
+
+def diary(path: Path, then=None) -> None:
+    """Note each batch trained on and each end of a test in a file; do ``then`` first."""
+    if then is not None:
+        then()
+    real_step, real_end = Classifier.training_step, Classifier.on_validation_epoch_end
+
+    @functools.wraps(real_step)
+    def training_step(self, batch, batch_idx):
+        with path.open("a") as file:
+            file.write(f"{self.current_epoch} {batch_idx}\n")
+        return real_step(self, batch, batch_idx)
+
+    def on_validation_epoch_end(self):
+        with path.open("a") as file:
+            file.write(f"{self.current_epoch} tested\n")
+        real_end(self)
+
+    Classifier.training_step, Classifier.on_validation_epoch_end = training_step, on_validation_epoch_end
 
 
 def run_folder(folder: Path) -> Path:
