@@ -33,7 +33,7 @@ def tidy(study: Study) -> dict[str, pd.DataFrame]:
         "epochs": _epochs(epochs),
         "round_epochs": _round_epochs(epochs, rounds),
         "rounds": _rounds(rounds),
-        "layers": _layers(layers),
+        "layers": _layers(layers, runs),
         **_details(study, shown_in_detail(runs)),
     }
 
@@ -127,10 +127,11 @@ def _rounds(rounds: pd.DataFrame) -> pd.DataFrame:
     return _rounded(rounds.assign(sparsity=100 * rounds["sparsity_after"]).reindex(columns=columns))
 
 
-def _layers(layers: pd.DataFrame) -> pd.DataFrame:
+def _layers(layers: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     columns = ["run", "layer", "layer_order", "density", "kept", "total"]
     if layers.empty:
         return pd.DataFrame(columns=columns)
+    layers = layers[~layers["run"].isin(runs.loc[runs["dense"], "run"])]
     order = layers.groupby("run").cumcount()
     return _rounded(layers.assign(layer_order=order, density=100 * layers["density"])[columns])
 

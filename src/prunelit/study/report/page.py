@@ -17,7 +17,7 @@ from prunelit.study.report.frames import OF_RUN, first_shown, methods_of, shown_
 from prunelit.study.report.grid import Grid
 from prunelit.study.report.pictures import write_pictures
 from prunelit.study.report.records import Study
-from prunelit.study.report.story import problems, run_list, summary
+from prunelit.study.report.story import problems, run_list, summary, title
 from prunelit.study.report.tables import Tables
 
 ASSETS = Path(__file__).parent / "assets"
@@ -68,7 +68,7 @@ def page(
     sections = [{"id": "problems", "title": "What went wrong"}, {"id": "results", "title": "Results"}]
     sections += [*shown, {"id": "runs", "title": "Runs"}]
     return environment.get_template("page.html").render(
-        title="Pruning study",
+        title=title(study),
         summary=summary(study),
         filters=filters(frames["runs"]),
         sections=sections,

@@ -39,6 +39,14 @@ class Listed:
     own: list[tuple[str, Any]]
 
 
+def title(study: Study) -> str:
+    """Return what was pruned on what, or how much of it."""
+    pairs = study.runs[["model", "data"]].drop_duplicates()
+    if len(pairs) == 1:
+        return f"Pruning {pairs['model'].iloc[0]} on {pairs['data'].iloc[0]}"
+    return f"Pruning {_counted(pairs['model'], 'model')} on {_counted(pairs['data'], 'data set')}"
+
+
 def summary(study: Study) -> str:
     """Return the study in a line: how many runs of what."""
     runs = study.runs

@@ -42,12 +42,11 @@
   paint(system.matches ? "dark" : "light");
 
   // One figure: its specification with this width, theme and data.
-  const fitted = (figure, rows, room) => {
+  const fitted = (figure, rows, panels, room) => {
     const spec = structuredClone(figure.spec);
     const [width, height] = figure.size;
-    const panels = figure.panel ? new Set(rows.map((row) => row[figure.panel])).size : 1;
     const most = Math.max(1, Math.min(figure.columns, panels, Math.floor(room / Math.min(narrowest, width + margin))));
-    const wide = Math.max(60, Math.min(width * 1.6, room / most - margin));
+    const wide = Math.max(60, Math.min(width * 1.7, room / most - margin));
     const inner = spec.spec || spec;
     Object.assign(inner, { width: wide, height: width === height ? wide : height });
     if (spec.spec) spec.columns = most;
@@ -77,7 +76,9 @@
         textContent: figure.of_run ? "This run has nothing of this kind." : "Nothing to show for this choice.",
       }));
     } else {
-      const spec = fitted(figure, rows, place.clientWidth || 700);
+      const panels = figure.panel ? new Set(rows.map((row) => row[figure.panel])).size : 1;
+      place.parentElement.classList.toggle("wide", panels > 1 || figure.size[0] > 600);
+      const spec = fitted(figure, rows, panels, place.clientWidth || 700);
       const actions = { export: true, source: false, compiled: false, editor: false };
       const drawn = await vegaEmbed(place, spec, {
         renderer: "svg", actions, downloadFileName: figure.name, tooltip: { theme: page.dataset.theme }, logLevel: vegaErrors,
@@ -167,5 +168,6 @@
       }
     });
 
+  if (innerWidth < 600) document.getElementById("filters").open = false;
   filter();
 })();

@@ -8,10 +8,20 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from prunelit.study.report.figures.figure import Figure, Frames, percent, tips
+from prunelit.study.report.figures.figure import Figure, Frames, layered, percent, tips
 
-COLUMNS = ["when", "when_order", "true", "true_order", "predicted", "predicted_order", "share", "images"]
-CLASSES = ["when", "name", "name_order", "accuracy"]
+COLUMNS = [
+    "when",
+    "when_order",
+    "true",
+    "true_order",
+    "predicted",
+    "predicted_order",
+    "share",
+    "images",
+    "classes",
+]
+CLASSES = ["when", "class", "class_order", "accuracy"]
 MOST = 30
 """Classes of a confusion matrix; with more, only the accuracies by class are shown."""
 WHEN = {
@@ -41,6 +51,7 @@ def rows(details: Mapping[str, np.ndarray]) -> pd.DataFrame:
                 taken,
                 round(float(shares[true, taken]), 2),
                 int(images),
+                len(names),
             )
             for (true, taken), images in np.ndenumerate(matrix)
         ]
@@ -75,7 +86,7 @@ def figures(frames: Frames, methods: Sequence[str]) -> list[Figure]:
                 "confusion",
                 "Confusion matrices",
                 "Of the images of a class (row), the share that is taken for each class (column). "
-                "On the diagonal: right.",
+                "On the diagonal: right. Numbers are rounded percentages.",
                 _matrix(),
                 "confusion",
                 panel="when",
@@ -100,13 +111,15 @@ def figures(frames: Frames, methods: Sequence[str]) -> list[Figure]:
     return found
 
 
-def _matrix() -> alt.Chart:
-    return (
+def _matrix() -> alt.LayerChart:
+    x = alt.X("predicted:N", title="Taken for", sort=alt.EncodingSortField("predicted_order", op="min"))
+    y = alt.Y("true:N", title="Class", sort=alt.EncodingSortField("true_order", op="min"))
+    rects = (
         alt.Chart()
         .mark_rect()
         .encode(
-            alt.X("predicted:N", title="Taken for", sort=alt.EncodingSortField("predicted_order", op="min")),
-            alt.Y("true:N", title="Class", sort=alt.EncodingSortField("true_order", op="min")),
+            x,
+            y,
             alt.Color(
                 "share:Q",
                 title="Share of the class (%)",
@@ -122,6 +135,18 @@ def _matrix() -> alt.Chart:
             ),
         )
     )
+    figures = (
+        alt.Chart()
+        .transform_filter("datum.classes <= 12 && datum.share >= 0.5")
+        .mark_text(fontSize=10)
+        .encode(
+            x,
+            y,
+            text=alt.Text("share:Q", format=".0f"),
+            color=alt.when("datum.share > 60").then(alt.value("#111111")).otherwise(alt.value("#ffffff")),
+        )
+    )
+    return layered(rects, figures)
 
 
 def _bars() -> alt.Chart:
@@ -130,12 +155,12 @@ def _bars() -> alt.Chart:
         alt.Chart()
         .mark_bar()
         .encode(
-            alt.X("name:N", title="Class", sort=alt.EncodingSortField("name_order", op="min")),
+            alt.X("class:N", title="Class", sort=alt.EncodingSortField("class_order", op="min")),
             percent("accuracy", "Test accuracy", domain=[0, 100]),
             xOffset=alt.XOffset("when:N", sort=order),
             color=alt.Color(
                 "when:N", title=None, scale=alt.Scale(domain=order, range=["#b8bcc2", "#0072b2"])
             ),
-            tooltip=tips(name="class", when="moment", accuracy="accuracy (%)|.2f"),
+            tooltip=tips(**{"class": "class"}, when="moment", accuracy="accuracy (%)|.2f"),
         )
     )

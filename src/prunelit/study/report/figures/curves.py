@@ -27,6 +27,17 @@ T_95 = [
 
 COMPRESSION = "Compression: log10(prunable / kept)"
 FLOPS = "FLOPs of the sparse network (multiply-accumulates)"
+LOG = alt.Scale(type="log", nice=False, padding=12)
+SI = alt.Axis(format="~s", tickCount=5)
+X = {
+    "compression": alt.X(
+        "compression:Q",
+        title=COMPRESSION,
+        scale=alt.Scale(zero=False, nice=False, padding=12),
+        axis=alt.Axis(tickCount=6),
+    ),
+    "flops_sparse": alt.X("flops_sparse:Q", title=FLOPS, scale=LOG, axis=SI),
+}
 
 
 def figures(frames: Frames, methods: Sequence[str]) -> list[Figure]:
@@ -35,6 +46,7 @@ def figures(frames: Frames, methods: Sequence[str]) -> list[Figure]:
     pruned = runs[runs["top1"].notna() & ~runs["dense"]]
     if pruned.empty:
         return []
+    methods = [method for method in methods if method in set(pruned["method"])]
     band = (
         "Lines join means over seeds; bands are 95 % confidence intervals of the mean (Student's t), cut at "
         "0 and 100 and drawn only from two seeds on. Small dots are single runs."
@@ -73,13 +85,7 @@ def figures(frames: Frames, methods: Sequence[str]) -> list[Figure]:
 
 def _curves(methods: Sequence[str], x: str, y: str, title: str) -> alt.LayerChart:
     """Return means joined by lines, their intervals, and single runs behind them."""
-    axis = (
-        alt.X(f"{x}:Q", title=COMPRESSION, scale=alt.Scale(zero=False))
-        if x == "compression"
-        else alt.X(
-            f"{x}:Q", title=FLOPS, scale=alt.Scale(type="log"), axis=alt.Axis(format="~s", tickCount=5)
-        )
-    )
+    axis = X[x]
     runs = alt.Chart().transform_filter(f"!datum.dense && isValid(datum.{y}) && datum.{x} > 0")
     means = (
         runs.transform_aggregate(

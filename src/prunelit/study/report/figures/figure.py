@@ -62,7 +62,7 @@ class Figure:
         )
         own: dict[str, Any] = dict.fromkeys(self.own, "independent")
         panels = chart.facet(facet=facet, columns=self.columns)
-        return panels.resolve_scale(**own)
+        return panels.resolve_scale(**own).resolve_axis(x="independent", y="independent")
 
 
 def layered(*charts: alt.Chart) -> alt.LayerChart:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import altair as alt
 
-from prunelit.study.report.figures.curves import COMPRESSION, FLOPS
+from prunelit.study.report.figures.curves import COMPRESSION, LOG, SI, X
 from prunelit.study.report.figures.figure import (
     RUN_TIPS,
     Figure,
@@ -34,21 +34,17 @@ def figures(frames: Frames, methods: Sequence[str]) -> list[Figure]:
             "pareto_flops",
             "Pareto frontier: test accuracy and FLOPs",
             CAPTION,
-            _frontier(methods, "flops_sparse", alt.X("flops_sparse:Q", title=FLOPS, scale=_LOG, axis=_SI)),
+            _frontier(methods, "flops_sparse", X["flops_sparse"]),
             "runs",
         ),
         Figure(
             "pareto_kept",
             "Pareto frontier: test accuracy and kept parameters",
             f"{CAPTION} {COMPRESSION} is 1 at 10 % kept, 2 at 1 %.",
-            _frontier(methods, "kept", alt.X("kept:Q", title="Kept parameters", scale=_LOG, axis=_SI)),
+            _frontier(methods, "kept", alt.X("kept:Q", title="Kept parameters", scale=LOG, axis=SI)),
             "runs",
         ),
     ]
-
-
-_LOG = alt.Scale(type="log")
-_SI = alt.Axis(format="~s", tickCount=5)
 
 
 def _frontier(methods: Sequence[str], cost: str, axis: alt.X) -> alt.LayerChart:

@@ -12,6 +12,8 @@ CATEGORIES = {
 }
 INK = {"light": ("#1f2329", "#d9dde3", "#8a929e"), "dark": ("#e6e9ee", "#343b46", "#76808f")}
 """Text, grid lines, axes."""
+SHADES = {"light": [0.05, 0.85], "dark": [0.3, 1.0]}
+"""The part of viridis that is seen well on the paper."""
 PAPER = {"light": "#ffffff", "dark": "#171b21"}
 
 
@@ -23,7 +25,7 @@ def theme(name: str, font: str = "sans-serif") -> dict[str, Any]:
         "font": font,
         "background": PAPER[name],
         "padding": 4,
-        "range": {"category": CATEGORIES[name]},
+        "range": {"category": CATEGORIES[name], "ordinal": {"scheme": "viridis", "extent": SHADES[name]}},
         "view": {"stroke": grid},
         "axis": {
             **text,

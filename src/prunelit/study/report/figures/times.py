@@ -40,7 +40,7 @@ def _bars(methods: Sequence[str]) -> alt.Chart:
         )
         .mark_bar()
         .encode(
-            alt.X("seconds:Q", title="Seconds", stack="zero"),
+            alt.X("seconds:Q", title="Seconds", stack="zero", axis=alt.Axis(tickCount=6)),
             alt.Y("method:N", title=None, sort=list(methods)),
             alt.Color(
                 "part:N", title=None, scale=alt.Scale(domain=PARTS, range=["#d55e00", "#9db4c8", "#44607a"])

@@ -34,7 +34,11 @@ def figures(frames: Frames, methods: Sequence[str]) -> list[Figure]:
             "training_loss",
             "Training: loss after each epoch",
             f"{CAPTION} Cross-entropy in nats, on a logarithmic axis.",
-            _curves(amounts, "loss", alt.Y("value:Q", title="Loss (nats)", scale=alt.Scale(type="log"))),
+            _curves(
+                amounts,
+                "loss",
+                alt.Y("value:Q", title="Loss (nats)", scale=alt.Scale(type="log", nice=False)),
+            ),
             "epochs",
             panel="method_panel",
             size=(260, 180),
@@ -57,7 +61,7 @@ def _curves(amounts: Sequence[str], measure: str, height: alt.Y) -> alt.Chart:
         .encode(
             alt.X("epoch:Q", title="Epoch", axis=alt.Axis(tickMinStep=1)),
             height,
-            color=alt.Color("asked:O", title=None, scale=alt.Scale(scheme="viridis"), sort=list(amounts)),
+            color=alt.Color("asked:O", title=None, sort=list(amounts)),
             strokeDash=alt.StrokeDash(
                 "split:N", title=None, scale=alt.Scale(domain=["test", "training"], range=[[1, 0], [3, 3]])
             ),

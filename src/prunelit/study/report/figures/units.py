@@ -85,7 +85,6 @@ def figures(frames: Frames, methods: Sequence[str]) -> list[Figure]:
                 columns=4,
                 size=(190, 130),
                 of_run=True,
-                own=("y",),
             )
         )
     if len(frames["pixels"]):

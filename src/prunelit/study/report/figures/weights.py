@@ -63,11 +63,11 @@ def _histogram() -> alt.LayerChart:
         return (
             alt.Chart()
             .transform_calculate(what=f"'{name}'")
-            .mark_bar(binSpacing=0)
+            .mark_bar(binSpacing=0, orient="vertical")
             .encode(
                 x,
                 alt.X2("high:Q"),
-                alt.Y(f"{field}:Q", title="Weights", axis=alt.Axis(format="~s", tickCount=4)),
+                alt.Y(f"{field}:Q", title="Weights", stack=None, axis=alt.Axis(format="~s", tickCount=4)),
                 color=alt.Color("what:N", scale=colours, title=None),
                 tooltip=hover,
             )
