@@ -74,7 +74,7 @@ def page(
         sections=sections,
         problems=problems(study, tables),
         results=result_tables(tables),
-        further={name: [Shown(grid) for grid in grids] for name, grids in tables.further.items()},
+        further={name: [Shown(grid) for grid in grids] for name, grids in tables.further.items() if grids},
         chapters=shown,
         shared=shared,
         runs=listed,

@@ -21,7 +21,9 @@ from prunelit.study.report.figures.figure import Figure, Frames
 CHAPTERS: dict[str, Callable[[Frames, Sequence[str]], list[Figure]]] = {
     "Accuracy": lambda frames, methods: curves.figures(frames, methods) + pareto.figures(frames, methods),
     "Iterative pruning": rounds.figures,
-    "Layers": layers.figures,
+    "Layers and paths": lambda frames, methods: (
+        layers.figures(frames, methods) + curves.effective(frames, methods)
+    ),
     "Training": training.figures,
     "Time": times.figures,
     "Inside a run": lambda frames, methods: [

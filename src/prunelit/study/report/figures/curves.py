@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import altair as alt
+import pandas as pd
 
 from prunelit.study.report.figures.figure import (
     RUN_TIPS,
@@ -40,47 +41,54 @@ X = {
 }
 
 
+BAND = (
+    "Lines join means over seeds; bands are 95 % confidence intervals of the mean (Student's t), cut at "
+    "0 and 100 and drawn only from two seeds on. Small dots are single runs."
+)
+
+
 def figures(frames: Frames, methods: Sequence[str]) -> list[Figure]:
-    """Return accuracy and effective density over compression and FLOPs."""
+    """Return accuracy over compression and over FLOPs; nothing if no pruned run is complete."""
     runs = frames["runs"]
-    pruned = runs[runs["top1"].notna() & ~runs["dense"]]
-    if pruned.empty:
+    if not (runs["top1"].notna() & ~runs["dense"]).any():
         return []
-    methods = [method for method in methods if method in set(pruned["method"])]
-    band = (
-        "Lines join means over seeds; bands are 95 % confidence intervals of the mean (Student's t), cut at "
-        "0 and 100 and drawn only from two seeds on. Small dots are single runs."
-    )
-    dense = " The dotted grey line is the dense network." if runs["dense"].any() else ""
-    found = [
+    caption = BAND + (" The dotted grey line is the dense network." if runs["dense"].any() else "")
+    counted = "FLOPs are those of one forward pass of one input, each layer weighted by its kept share."
+    return [
         Figure(
             "accuracy_by_compression",
             "Test accuracy against compression",
-            band + dense,
-            _curves(methods, "compression", "top1", "Test accuracy"),
+            caption,
+            _curves(_pruning(runs, methods), "compression", "top1", "Test accuracy"),
             "runs",
         ),
         Figure(
             "accuracy_by_flops",
             "Test accuracy against FLOPs",
-            f"{band}{dense} FLOPs are those of one forward pass of one image, each layer weighted by its "
-            "kept share.",
-            _curves(methods, "flops_sparse", "top1", "Test accuracy"),
+            f"{caption} {counted}",
+            _curves(_pruning(runs, methods), "flops_sparse", "top1", "Test accuracy"),
             "runs",
         ),
     ]
-    if pruned["on_path"].notna().any():
-        found.append(
-            Figure(
-                "effective_density",
-                "Kept parameters that still lie on a path",
-                "Effective density as a share of density: 100 % means that every kept parameter lies on a "
-                f"path from an input to an output; at 0 % nothing gets through. {band}",
-                _curves(methods, "compression", "on_path", "Kept parameters on a path"),
-                "runs",
-            )
-        )
-    return found
+
+
+def effective(frames: Frames, methods: Sequence[str]) -> list[Figure]:
+    """Return effective density, as a share of density, over compression; nothing if it is not known."""
+    runs = frames["runs"]
+    if not (runs["on_path"].notna() & ~runs["dense"]).any():
+        return []
+    caption = (
+        "Effective density as a share of density: at 100 % every kept parameter lies on a path from an input "
+        f"to an output, at 0 % nothing gets through. {BAND}"
+    )
+    chart = _curves(_pruning(runs, methods), "compression", "on_path", "Kept parameters on a path")
+    return [Figure("effective_density", "Kept parameters that lie on a path", caption, chart, "runs")]
+
+
+def _pruning(runs: pd.DataFrame, methods: Sequence[str]) -> list[str]:
+    """Return the methods that prune: all but the last, the dense ones, so that each keeps its colour."""
+    dense = set(runs.loc[runs["dense"], "method"])
+    return [method for method in methods if method not in dense]
 
 
 def _curves(methods: Sequence[str], x: str, y: str, title: str) -> alt.LayerChart:

@@ -59,7 +59,12 @@ def _heat_map(amounts: Sequence[str]) -> alt.LayerChart:
     )
     crosses = (
         cells.transform_filter("datum.least == 0")
-        .mark_point(shape="cross", angle=45, filled=True, size=60, color="white", stroke="black", opacity=1)
-        .encode(x, y, tooltip=hover)
+        .mark_text(text="×", fontSize=18, fontWeight="bold")
+        .encode(
+            x,
+            y,
+            color=alt.when("datum.density > 1").then(alt.value("#ffffff")).otherwise(alt.value("#111111")),
+            tooltip=hover,
+        )
     )
     return layered(rects, crosses)

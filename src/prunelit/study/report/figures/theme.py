@@ -36,6 +36,8 @@ def theme(name: str, font: str = "sans-serif") -> dict[str, Any]:
             "labelOverlap": True,
             "labelLimit": 130,
         },
+        # Labels that stay inside keep the panels of a row at one height.
+        "axisYQuantitative": {"labelFlush": True},
         "legend": {
             **text,
             "titleFontWeight": "normal",
