@@ -19,7 +19,7 @@ VEGA_LITE = "6.4"
 """The version that Altair 6 writes."""
 SCALE = 2.0
 """Pixels of a PNG by unit of the chart."""
-MOST_RUNS = 4
+MOST_RUNS = 2
 """Runs whose detailed pictures are files; the page saves those of others."""
 
 
@@ -38,31 +38,27 @@ def write_pictures(
     written = []
     for figure in figures:
         rows = joined(tables, figure.data)
+        spec = {**figure.spec(), "title": figure.title, "config": theme("light")}
         if not figure.of_run:
-            written += _write(figure, rows, folder)
+            written += _write(spec, figure, rows, folder)
             continue
         for run in runs[:MOST_RUNS]:
             own = rows[rows["run"] == run]
             if len(own):
-                written += _write(figure, own, folder / _safe(str(names[run])))
+                written += _write(spec, figure, own, folder / _safe(str(names[run])))
     return written
 
 
-def _write(figure: Figure, rows: pd.DataFrame, folder: Path) -> list[Path]:
-    """Write one figure."""
+def _write(spec: dict[str, Any], figure: Figure, rows: pd.DataFrame, folder: Path) -> list[Path]:
+    """Write one figure of these rows."""
     import vl_convert
 
     folder.mkdir(parents=True, exist_ok=True)
-    svg = vl_convert.vegalite_to_svg(_filled(figure, rows), vl_version=VEGA_LITE)
+    data = json.loads(rows.to_json(orient="records"))
+    svg = vl_convert.vegalite_to_svg({**spec, "datasets": {figure.data: data}}, vl_version=VEGA_LITE)
     write_atomically(folder / f"{figure.name}.svg", svg)
     write_atomically(folder / f"{figure.name}.png", vl_convert.svg_to_png(svg, scale=SCALE))
     return [folder / f"{figure.name}.svg", folder / f"{figure.name}.png"]
-
-
-def _filled(figure: Figure, rows: pd.DataFrame) -> dict[str, Any]:
-    """Return the specification with its data and the light theme."""
-    data = json.loads(rows.to_json(orient="records"))
-    return {**figure.spec(title=True), "config": theme("light"), "datasets": {figure.data: data}}
 
 
 def _safe(name: str) -> str:

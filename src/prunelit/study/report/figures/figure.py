@@ -45,13 +45,11 @@ class Figure:
     of_run: bool = False
     own: Sequence[str] = ("x", "y")
 
-    def spec(self, title: bool = False) -> dict[str, Any]:
-        """Return the Vega-Lite specification without data and theme."""
+    def spec(self) -> dict[str, Any]:
+        """Return the Vega-Lite specification without title, data and theme."""
         width, height = self.size
         chart = self.chart.properties(width=width, height=height, data=alt.NamedData(self.data))
         panels = self._panels(chart) if self.panel else chart
-        if title:
-            panels = panels.properties(title=self.title)
         spec: dict[str, Any] = panels.to_dict(validate=False, context={"pre_transform": False})
         spec.pop("config", None)
         return spec
