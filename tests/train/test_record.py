@@ -150,6 +150,24 @@ def test_tensorboard_has_curves_histograms_and_hparams(cli) -> None:
     assert keys[0] == keys[1]
 
 
+def test_tensorboard_has_images_at_each_round_and_can_sort_by_accuracy_and_density(cli) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    request = ("pruner=iterative", "sparsity=0.15", "model=lenet5", "data.size=28", "epochs=1")
+    assert cli(*request)[0] == 0
+    events = EventAccumulator(str(folders()[0] / "tensorboard")).Reload()
+    for tag in ("masks/conv1.weight", "masks/fc1.weight", "kernels/conv2.weight"):
+        images = events.Images(tag)
+        assert [image.step for image in images] == [1, 2], tag
+        assert images[0].encoded_image_string != images[1].encoded_image_string
+    assert "kernels/fc1.weight" not in events.Tags()["images"]
+    about = events.summary_metadata["_hparams_/experiment"].plugin_data.content
+    metrics = {info.name.tag for info in HParamsPluginData.FromString(about).experiment.metric_infos}
+    assert {"final/top1", "final/density"} <= metrics
+    assert {"final/top1", "final/density"} <= set(events.Tags()["scalars"])
+
+
 def test_two_ranks_give_the_masks_of_one_and_count_each_test_image_once(tmp_path) -> None:
     """Real processes over gloo, in a sweep: each run starts once."""
     command = [sys.executable, "-m", "prunelit.train", "pruner=snip", "epochs=1", "trainer.accelerator=cpu"]

@@ -16,6 +16,7 @@ from prunelit.pruning.masks import Masks
 from prunelit.pruning.rounds import starting_masks
 from prunelit.training.callback import Pruning
 from prunelit.training.evaluation import evaluate_masks, evaluate_test, evaluate_train
+from prunelit.training.images import kernel_image, mask_image
 from prunelit.training.metrics import Totals
 from prunelit.training.module import Classifier
 
@@ -139,6 +140,7 @@ class Measurements(Callback):
             self.histograms[f"after/{name}"] = _histogram(kept, self.histograms[f"edges/{name}"])[0]
         kept_weights = {name: p[pruning.masks[name]] for name, p in parameters.items()}
         self._note_weights(trainer, "weights_after_pruning", kept_weights)
+        self._note_images(trainer, parameters, pruning.masks)
         tested = evaluate_test(trainer, pl_module)
         self.top1_after = tested.top1 if tested else None
         if pruning.thresholds:
@@ -180,6 +182,15 @@ class Measurements(Callback):
             for name, values in weights.items():
                 if values.numel():
                     writer.add_histogram(f"{tag}/{name}", values.detach().float().cpu(), len(self.epochs))
+
+    def _note_images(self, trainer: pl.Trainer, parameters: Any, masks: Masks) -> None:
+        for writer in _writers(trainer) if trainer.is_global_zero else []:
+            for name, weight in parameters.items():
+                if weight.ndim > 1:
+                    writer.add_image(f"masks/{name}", mask_image(masks[name]), len(self.epochs))
+                if weight.ndim > 2 and weight[0, 0].numel() > 1:
+                    image = kernel_image(weight, masks[name])
+                    writer.add_image(f"kernels/{name}", image, len(self.epochs))
 
     def best_top1(self, density: float) -> float | None:
         """Return the best test accuracy in percent over epochs at the final density, or None."""
