@@ -70,6 +70,8 @@ def _attempt(
         return outcome
     except Interrupted:
         sweep.stop("interrupted")
+        if Record(folder).folder.is_dir():
+            Record(folder).interrupt()  # of a process that had to be killed
         return NotStarted(folder, "interrupted")
     except Killed as error:
         record = Record(folder)

@@ -1,0 +1,148 @@
+"""Which devices there are, and that none is used twice."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from prunelit.study.sweep.devices import gpus_wanted, leased, parse_listing, visible_gpus
+from prunelit.study.sweep.share import share
+from prunelit.study.sweep.state import Sweep
+
+LISTING = """\
+GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-5d5ba0d6-d33d-2b2c-524d-9e3d8d2b8a77)
+GPU 1: NVIDIA A100-SXM4-40GB (UUID: GPU-c6d4f1ef-42e4-6de3-91c7-45d71c87eb3f)
+  MIG 3g.20gb     Device  0: (UUID: MIG-b00d5bcf-0a52-5c6b-9e30-7a1a0b6d5d9a)
+  MIG 3g.20gb     Device  1: (UUID: MIG-5b0e1f5c-1c6e-5d2f-8c2b-d1ad5a0f7c11)
+GPU 2: NVIDIA A100-SXM4-40GB (UUID: GPU-a1b2c3d4-0000-1111-2222-333344445555)
+"""
+FIRST, THIRD = "GPU-5d5ba0d6-d33d-2b2c-524d-9e3d8d2b8a77", "GPU-a1b2c3d4-0000-1111-2222-333344445555"
+PARTS = ("MIG-b00d5bcf-0a52-5c6b-9e30-7a1a0b6d5d9a", "MIG-5b0e1f5c-1c6e-5d2f-8c2b-d1ad5a0f7c11")
+
+
+def test_a_divided_gpu_is_several_devices() -> None:
+    assert parse_listing(LISTING) == {"0": FIRST, **{part: part for part in PARTS}, "2": THIRD}
+    assert parse_listing("No devices found.\n") == {}
+
+
+@pytest.mark.parametrize(
+    ("asked", "names"),
+    [
+        (None, [FIRST, *PARTS, THIRD]),
+        ("2", ["2"]),
+        ("2,0", ["2", "0"]),
+        ("GPU-a1b2", ["GPU-a1b2"]),
+        (PARTS[1], [PARTS[1]]),
+        ("0,-1,2", ["0"]),
+        ("", []),
+        ("NoDevFiles", []),
+    ],
+)
+def test_the_variable_says_which_devices_may_be_used(asked: str | None, names: list[str]) -> None:
+    found = visible_gpus(parse_listing(LISTING), asked)
+    assert list(found) == names
+    assert set(found.values()) <= {FIRST, THIRD, *PARTS}
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "devices", "available", "wanted"),
+    [
+        ("auto", 1, 4, 1),
+        ("gpu", 2, 4, 2),
+        ("gpu", 8, 4, 4),
+        ("gpu", -1, 4, 4),
+        ("auto", "auto", 4, 4),
+        ("gpu", [2, 3], 4, 0),
+        ("cpu", 1, 4, 0),
+        ("auto", 1, 0, 0),
+    ],
+)
+def test_how_many_devices_a_run_wants(accelerator: str, devices, available: int, wanted: int) -> None:
+    trainer = OmegaConf.create({"accelerator": accelerator, "devices": devices})
+    assert gpus_wanted(trainer, available) == wanted
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from prunelit.study.sweep.devices import leased
+
+with leased(["a", "b", "c"], int(sys.argv[2]), Path(sys.argv[1])) as names:
+    start = time.time()
+    time.sleep(float(sys.argv[3]))
+    print(start, time.time(), *names, flush=True)
+"""
+
+
+def hold(folder: Path, count: int, seconds: float) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", HOLD, str(folder), str(count), str(seconds)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_no_device_is_held_twice_at_a_time(tmp_path: Path) -> None:
+    """More processes than devices, some of which want two."""
+    processes = [hold(tmp_path, count, 0.3) for count in (1, 2, 1, 1, 3, 2, 1)]
+    spans: dict[str, list[tuple[float, float]]] = {}
+    for process, count in zip(processes, (1, 2, 1, 1, 3, 2, 1), strict=True):
+        start, end, *names = process.communicate(timeout=60)[0].split()
+        assert len(set(names)) == count
+        for name in names:
+            spans.setdefault(name, []).append((float(start), float(end)))
+    assert set(spans) == {"a", "b", "c"}
+    for held in spans.values():
+        held.sort()
+        assert all(end <= start for (_, end), (start, _) in zip(held, held[1:], strict=False))
+
+
+def test_a_crash_releases_its_devices(tmp_path: Path) -> None:
+    process = hold(tmp_path, 3, 60)
+    while not (tmp_path / "c.lock").exists():
+        time.sleep(0.05)
+    process.kill()
+    process.communicate()
+    with leased(["a", "b", "c"], 3, tmp_path) as names:
+        assert names == ["a", "b", "c"]
+
+
+def test_more_devices_than_there_are(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="3 of 2 devices"), leased(["a", "b"], 3, tmp_path):
+        pass
+
+
+def config(**trainer):
+    return OmegaConf.create({"trainer": {"accelerator": "auto", "devices": 1} | trainer})
+
+
+def test_runs_side_by_side_see_different_gpus(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,0,1")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    sweep = Sweep(tmp_path, jobs=2, shared=True, gpus={"2": "GPU-c", "0": "GPU-a", "1": "GPU-b"})
+    with share(config(), sweep) as threads, share(config(devices=2), sweep):
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
+        assert threads == max(1, len(os.sched_getaffinity(0)) // 2)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "2,0,1"
+
+
+def test_a_run_on_the_cpu_leases_no_gpu_but_its_share_of_the_cores(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    sweep = Sweep(tmp_path, jobs=2, shared=True, gpus={"0": "GPU-a"})
+    with share(config(accelerator="cpu"), sweep) as threads:
+        assert "CUDA_VISIBLE_DEVICES" not in os.environ
+        assert threads == 4
+    with share(config(accelerator="cpu", devices=2), sweep) as threads:
+        assert threads == 2
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    with share(config(accelerator="cpu"), sweep) as threads:
+        assert threads is None, "the user has said how many"
+    with share(config(), Sweep(tmp_path)) as threads:
+        assert threads is None, "one run at a time has all"

@@ -1,0 +1,132 @@
+"""What a sweep does when runs fail, are killed, or are somebody else's."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from prunelit.study.sweep.lock import locked
+
+from .conftest import statuses
+
+FAULTS = ("-m", "model=faulty")
+
+
+def test_the_others_go_on_and_the_table_names_the_failed(cli) -> None:
+    status, out, err = cli(*FAULTS, "seed=1,2", "model.fault=raise,none")
+    assert status == 1
+    assert "sweep: 2 done, 2 failed" in out
+    failed = [line for line in out.splitlines() if line.startswith("failed: ")]
+    assert len(failed) == 2
+    for line in failed:
+        assert "ZeroDivisionError: no luck" in line
+        traceback = Path(line[line.index("(") + 1 : -1])
+        assert "in forward" in traceback.read_text()
+        assert json.loads((traceback.parent / "status.json").read_text())["status"] == "failed"
+    assert len(err) == 2, "one line for each failure when it happens, no traceback"
+
+
+def test_once_more_skips_the_complete_and_tries_the_failed_again(cli) -> None:
+    assert cli(*FAULTS, "model.fault=once,none")[0] == 1
+    status, out, err = cli(*FAULTS, "model.fault=once,none")
+    assert (status, err) == (0, [])
+    assert out.count("complete already") == 1
+    assert "sweep: 1 done, 1 skipped" in out
+    status, out, _ = cli(*FAULTS, "model.fault=once,none")
+    assert (status, out.count("complete already")) == (0, 2)
+    assert "Launching" not in out
+
+
+def test_stop_begins_no_other_run(cli) -> None:
+    status, out, _ = cli(*FAULTS, "model.fault=raise,none", "seed=1,2", "sweep.on_failure=stop")
+    assert status == 1
+    assert "sweep: 1 failed, 3 not started" in out
+    assert list(statuses().values()) == ["failed"]
+
+
+def test_retry_tries_as_often_as_it_is_told(cli) -> None:
+    status, out, err = cli(*FAULTS, "model.fault=once,none", "sweep.on_failure=retry")
+    assert status == 0
+    assert "sweep: 2 done" in out
+    assert [line.endswith("(trying again)") for line in err] == [True]
+    status, _, err = cli(*FAULTS, "model.fault=raise", "sweep.on_failure=retry", "sweep.retries=2")
+    assert status == 1
+    assert len(err) == 3
+
+
+def test_a_killed_run_is_one_line_and_the_sweep_goes_on(cli) -> None:
+    status, out, err = cli(*FAULTS, "model.fault=kill,none")
+    assert status == 1
+    assert err[0].endswith("killed by signal 9 (SIGKILL)")
+    assert statuses() == {"model.fault=kill": "failed", "model.fault=none": "complete"}
+    assert "sweep: 1 done, 1 failed" in out
+
+
+@pytest.mark.parametrize("launcher", ["joblib", pytest.param("submitit_local", marks=pytest.mark.slow)])
+def test_runs_side_by_side_fail_alone_and_stop_together(cli, launcher: str) -> None:
+    side = (f"hydra/launcher={launcher}", "sweep.jobs=1")
+    status, out, _ = cli(*FAULTS, *side, "model.fault=raise,none,kill")
+    assert status == 1
+    assert "sweep: 1 done, 2 failed" in out
+    told = {"model.fault=raise": "failed", "model.fault=none": "complete", "model.fault=kill": "failed"}
+    assert statuses() == told
+    if launcher == "joblib":  # in order; submitit's jobs begin as they like
+        status, out, _ = cli(*FAULTS, *side, "sweep.on_failure=stop", "model.fault=raise", "seed=5,6,7")
+        assert status == 1
+        assert "sweep: 1 failed, 2 not started" in out
+
+
+def test_without_a_process_a_run(cli) -> None:
+    status, out, _ = cli(*FAULTS, "model.fault=raise,none", "sweep.isolate=false")
+    assert status == 1
+    assert "sweep: 1 done, 1 failed" in out
+
+
+def test_a_run_of_another_process_is_left_to_it(cli) -> None:
+    assert cli("-m", "seed=1,2", "epochs=0")[0] == 0
+    one = sorted(Path("outputs/default").glob("*seed1*"))[0]
+    with locked(one.absolute()):
+        status, out, err = cli("-m", "seed=1,2,3", "epochs=0", "rerun=true")
+        assert status == 1
+        assert err == [f"busy: another process works on {one}"]
+        assert "sweep: 2 done, 1 elsewhere" in out
+        status, _, err = cli("seed=1", "epochs=0", "rerun=true")
+        assert (status, err) == (1, [f"busy: another process works on {one}"])
+        assert cli("seed=1", "epochs=0")[0] == 0, "it is complete: nothing is to be done"
+    assert cli("seed=1", "epochs=0", "rerun=true")[0] == 0
+
+
+def test_a_request_refused_by_every_run_is_a_wrong_request(cli) -> None:
+    status, out, err = cli("-m", "compression=9", "seed=1,2")
+    assert status == 2
+    assert all(line.startswith("compression=9: allowed is") for line in err)
+    status, out, _ = cli("-m", "compression=9,1", "seed=1")
+    assert status == 1
+    assert "sweep: 1 done, 1 failed" in out
+
+
+def test_one_run_asked_for_in_several_ways_is_done_once(cli) -> None:
+    status, out, _ = cli("-m", "pruner=none", "compression=0.5,1,2", "epochs=0")
+    assert status == 0
+    assert "sweep: 1 done" in out
+    assert out.count("complete: ") == 1
+
+
+@pytest.mark.parametrize(
+    ("request_", "line"),
+    [
+        ("sweep.on_failure=retri", "sweep.on_failure=retri: .*did you mean retry"),
+        ("sweep.retries=-1", "sweep.retries=-1: allowed is an integer of 0 or more"),
+        ("sweep.jobs=0", "sweep.jobs=0: allowed is an integer of 1 or more, or null"),
+        ("sweep.isolate=3", "sweep.isolate=3: allowed is true or false"),
+    ],
+)
+def test_a_wrong_wish_is_refused(cli, request_: str, line: str) -> None:
+    status, _, err = cli("-m", request_, "seed=1,2")
+    assert status == 2
+    assert len(err) == 1
+    assert re.match(line, err[0])
+    assert not Path("outputs").exists()

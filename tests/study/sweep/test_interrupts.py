@@ -1,0 +1,88 @@
+"""Ctrl-C, SIGTERM and kill -9 of a sweep: what ends, what is left, what the same command does then."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from .conftest import statuses
+
+SWEEP = ("-m", "model=faulty", "model.fault=none,wait,raise")
+
+
+def waits_for(path: str, seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not Path(path).exists():
+        assert time.monotonic() < deadline, f"no {path}"
+        time.sleep(0.05)
+
+
+def is_alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def ends(process: int, seconds: float = 20) -> bool:
+    deadline = time.monotonic() + seconds
+    while is_alive(process) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not is_alive(process)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+@pytest.mark.parametrize(
+    ("send", "status", "more"),
+    [
+        (lambda pid: os.killpg(pid, signal.SIGINT), 130, ()),
+        (lambda pid: os.kill(pid, signal.SIGTERM), 143, ()),
+        (lambda pid: os.killpg(pid, signal.SIGINT), 130, ("hydra/launcher=joblib", "sweep.jobs=1")),
+    ],
+    ids=["ctrl-c", "sigterm", "ctrl-c-joblib"],
+)
+def test_an_interrupted_sweep_ends_and_goes_on_when_it_is_asked_for_again(
+    start, cli, send, status: int, more: tuple[str, ...]
+) -> None:
+    sweep = start(*more, *SWEEP)
+    waits_for("waiting")
+    child = int(Path("waiting").read_text())
+    send(sweep.pid)
+    out, err = sweep.communicate(timeout=30)
+    assert sweep.returncode == status, err
+    assert ends(child)
+    assert "sweep: 1 done, 1 interrupted, 1 not started" in out
+    assert "Traceback" not in err
+    assert statuses() == {"model.fault=none": "complete", "model.fault=wait": "interrupted"}
+    Path("faulty.py").write_text(Path("faulty.py").read_text().replace("sleep(1)", "sleep(0)"))
+    status, out, _ = cli(*SWEEP)
+    assert "sweep: 1 done, 1 skipped, 1 failed" in out
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a run may outlive its sweep")
+@pytest.mark.parametrize("more", [(), ("hydra/launcher=joblib", "sweep.jobs=1")], ids=["basic", "joblib"])
+def test_no_run_outlives_its_sweep_and_its_lock_is_free(start, cli, more: tuple[str, ...]) -> None:
+    sweep = start(*more, *SWEEP)
+    waits_for("waiting")
+    child = int(Path("waiting").read_text())
+    sweep.kill()
+    assert ends(child)
+    Path("faulty.py").write_text(Path("faulty.py").read_text().replace("sleep(1)", "sleep(0)"))
+    _, out, err = cli(*SWEEP)
+    assert "sweep: 1 done, 1 skipped, 1 failed" in out
+    assert not any("busy" in line for line in err)
+
+
+def test_a_second_sweep_leaves_a_run_in_progress_alone(start, cli) -> None:
+    first = start("-m", "model=faulty", "model.fault=wait")
+    waits_for("waiting")
+    status, out, err = cli("-m", "model=faulty", "model.fault=wait,none")
+    assert status == 1
+    assert "sweep: 1 done, 1 elsewhere" in out
+    assert err[0].startswith("busy: another process works on outputs/default/digits-faulty")
+    assert first.poll() is None
