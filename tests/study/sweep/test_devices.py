@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -97,7 +98,7 @@ def test_no_device_is_held_twice_at_a_time(tmp_path: Path) -> None:
     assert set(spans) == {"a", "b", "c"}
     for held in spans.values():
         held.sort()
-        assert all(end <= start for (_, end), (start, _) in zip(held, held[1:], strict=False))
+        assert all(end <= start for (_, end), (start, _) in pairwise(held))
 
 
 def test_a_crash_releases_its_devices(tmp_path: Path) -> None:

@@ -86,7 +86,8 @@ class Composer:
             content = json.loads(self.memory.read_text())
         except (OSError, ValueError):
             return {}
-        return dict(content["runs"]) if mark is not None and content.get("fingerprint") == mark else {}
+        known = mark is not None and isinstance(content, dict) and content.get("fingerprint") == mark
+        return dict(content["runs"]) if known else {}
 
     def _compose(self, group: list[Request]) -> Iterator[tuple[Request, Run]]:
         """Compose the first of requests that differ in plain values only; set the values of the others.
