@@ -76,7 +76,7 @@ def _train(folder: Path, overrides: tuple[str, ...], patch) -> None:
         patch()
     with initialize_config_dir(str(command.CONFIGS), version_base="1.3"):
         cfg = compose("config", [*overrides, f"output_dir={folder / 'outputs'}"])
-    sys.exit(command.call(lambda: train.train(cfg), ["train", *overrides]))
+    sys.exit(command.call(lambda: train.run(cfg), ["train", *overrides]))
 
 
 def kill_at(name: str, number: int, by: int = signal.SIGKILL, times: int = 1) -> None:

@@ -17,7 +17,7 @@ COMMON = ("prunelit.request", "prunelit.durable", "prunelit.interruption", "prun
 ALLOWED = {
     "prunelit": ("prunelit",),
     **dict.fromkeys(COMMON, ()),
-    "prunelit.pruning": ("prunelit.request", "prunelit.pruning"),
+    "prunelit.pruning": ("prunelit.request", "prunelit.durable", "prunelit.pruning"),
     "prunelit.training": (*COMMON, "prunelit.pruning", "prunelit.training"),
     "prunelit.study": (*COMMON, "prunelit.study"),
     "prunelit.report": ("prunelit.request", "prunelit.study"),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import itertools
+import logging
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -82,3 +84,14 @@ def is_full(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def say_of_full_disks_once() -> None:
+    """Print no traceback where a log or TensorBoard's thread meets a full disk: the run says it in a line."""
+    logging.raiseExceptions = False
+
+    def failed(args: threading.ExceptHookArgs) -> None:
+        if not is_full(args.exc_value):
+            threading.__excepthook__(args)
+
+    threading.excepthook = failed

@@ -16,7 +16,7 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig
 
-from prunelit.durable import DiskFull, is_full
+from prunelit.durable import DiskFull, is_full, say_of_full_disks_once
 from prunelit.interruption import Interruption, until_done
 from prunelit.place import is_first
 from prunelit.study import command
@@ -200,7 +200,7 @@ def _say(record: Record, result: dict[str, Any], layers: list[dict[str, Any]]) -
 def run(cfg: DictConfig) -> float | Exception:
     """Do the run that Hydra composed; returns the test accuracy, for sweepers that optimise it."""
     logging.captureWarnings(True)
-    logging.raiseExceptions = False  # A line that the log file has no space for is lost.
+    say_of_full_disks_once()
     sweep = Sweep.current()
     if sweep is not None and is_first():
         return do(cfg, sweep, accuracy, prepare)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import pickle
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from prunelit.durable import replacing
 from prunelit.pruning.objective import Batch
 from prunelit.pruning.parameters import Parameters
 
@@ -34,8 +35,8 @@ class Partial:
         self.num_batches = 0  # finished ones
         self.total = _flat(parameters, 0.0)
         self.current = _flat(parameters, torch.nan)  # of the batch under way; NaN is missing
-        if file is not None and file.exists():
-            state = torch.load(file, weights_only=True)
+        state = None if file is None else _read(file)
+        if state is not None:
             self.num_batches, self.total, self.current = state["batches"], state["total"], state["current"]
 
     def missing(self, name: str) -> Tensor:
@@ -50,19 +51,19 @@ class Partial:
 
     def finish_batch(self, weight: float) -> None:
         """Add the batch's numbers times ``weight``, and begin the next."""
-        for name, values in self.current.items():
-            self.total[name] += weight * values
-            values.fill_(torch.nan)
-        self.num_batches += 1
+        total = {name: self.total[name] + weight * values for name, values in self.current.items()}
+        current = {name: torch.full_like(values, torch.nan) for name, values in self.current.items()}
+        # All at once: a signal that ends the run here must not save a batch that is counted by half.
+        self.total, self.current, self.num_batches = total, current, self.num_batches + 1
 
     def save(self) -> None:
         """Write the file in one step."""
         self.saved = time.monotonic()
         if self.file is not None:
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            new = self.file.with_name(f"{self.file.name}.{os.getpid()}.new")
-            torch.save({"batches": self.num_batches, "total": self.total, "current": self.current}, new)
-            new.replace(self.file)
+            state = {"batches": self.num_batches, "total": self.total, "current": self.current}
+            with replacing(self.file) as file:
+                torch.save(state, file)
 
     @contextmanager
     def kept(self) -> Iterator[None]:
@@ -74,6 +75,15 @@ class Partial:
             raise
         if self.file is not None:
             self.file.unlink(missing_ok=True)
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    """Return what lies in the file; None if it is not there, or damaged, as after a power cut."""
+    try:
+        state: dict[str, Any] = torch.load(file, weights_only=True)
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError):
+        return None
+    return state
 
 
 def fingerprint(network: nn.Module, parameters: Parameters, batches: Sequence[Batch]) -> str:

@@ -267,6 +267,16 @@ def test_an_interrupted_request_goes_on_where_it_stopped(
     assert list(cache.iterdir()) == []
 
 
+def test_a_damaged_cache_is_begun_anew(residual: nn.Module, images: Batches, tmp_path: Path) -> None:
+    objective = Objective.of_classifier(residual, images)
+    whole = prune(residual, Exact(), 1.0, objective=objective).scores
+    parameters = Selection().of(residual)
+    name = partial.fingerprint(residual, parameters, objective.batches)
+    (tmp_path / f"exact-{name}.pt").write_bytes(b"PK half a file")
+    again = prune(residual, Exact(tmp_path), 1.0, objective=objective).scores
+    assert all(torch.equal(again[key], whole[key]) for key in whole)
+
+
 def test_what_is_saved_serves_the_same_request_only(residual: nn.Module, images: Batches) -> None:
     parameters = Selection().of(residual)
     prints = {partial.fingerprint(residual, parameters, images)}

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
+from prunelit.durable import fsync_folder
 from prunelit.training.data.source import Contents, Source, Split
 
 log = logging.getLogger(__name__)
@@ -93,7 +94,9 @@ def _write(final: Path, stem: str, contents: Contents) -> None:
             json.dump(meta, file)
             file.flush()
             os.fsync(file.fileno())
+        fsync_folder(partial)
         os.rename(partial, final)
+        fsync_folder(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
