@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from prunelit.training.images import LEAST_PIXELS, MOST_PIXELS, kernel_image, mask_image
+from prunelit.training.images import LEAST_PIXELS, MOST_PIXELS, PRUNED, kernel_image, mask_image
 
 
 def test_a_linear_mask_is_white_where_it_keeps() -> None:
@@ -36,8 +36,8 @@ def test_kernels_are_red_above_zero_blue_below_and_grey_where_pruned() -> None:
     step = image.shape[1] // 3
     pixels = image[:, ::step, ::step].permute(1, 2, 0).tolist()
     assert pixels[0][:2] == [[255, 0, 0], [0, 0, 255]]
-    assert pixels[1][:2] == [[255, 255, 255], [60, 60, 60]]
-    assert pixels[2] == [[60, 60, 60]] * 3
+    assert pixels[1][:2] == [[255, 255, 255], [PRUNED] * 3]
+    assert pixels[2] == [[0, 0, 0]] * 3
 
 
 def test_kernels_of_every_shape_have_an_image() -> None:
@@ -45,4 +45,4 @@ def test_kernels_of_every_shape_have_an_image() -> None:
         weight = torch.full(shape, torch.nan)
         image = kernel_image(weight, torch.zeros(shape, dtype=torch.bool))
         assert image.shape[0] == 3
-        assert set(image.flatten().tolist()) == {60}
+        assert set(image.flatten().tolist()) == {0, PRUNED}

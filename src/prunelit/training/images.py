@@ -8,12 +8,12 @@ from torch.nn.functional import adaptive_avg_pool2d, interpolate, pad
 
 MOST_PIXELS = 256
 """Largest height and width of a mask's image; larger masks are averaged."""
-LEAST_PIXELS = 128
+LEAST_PIXELS = 256
 """Smaller images are enlarged to about this many pixels."""
 MOST_KERNELS = 16
 """Output and input channels whose kernels are drawn."""
-PRUNED = (60, 60, 60)
-"""Colour of a pruned weight, and of the lines between kernels: dark grey, which no weight has."""
+PRUNED = 110
+"""Grey of a pruned weight, which no other has; lines between kernels are black."""
 
 
 def mask_image(mask: Tensor) -> Tensor:
@@ -33,7 +33,7 @@ def mask_image(mask: Tensor) -> Tensor:
 def kernel_image(weight: Tensor, mask: Tensor) -> Tensor:
     """Return the first kernels of a convolution: a row of kernels an output, a column an input.
 
-    White is 0, red above, blue below, full at the largest absolute weight shown; dark grey is pruned.
+    White is 0, red above, blue below, full at the largest absolute weight shown; grey is pruned.
 
     Args:
         weight: (outputs, inputs, height, width) or (outputs, inputs, length).
@@ -47,17 +47,11 @@ def kernel_image(weight: Tensor, mask: Tensor) -> Tensor:
     strength = chosen / chosen.abs().max().clamp(min=torch.finfo(torch.float32).tiny)
     red, blue = 255 * (1 + strength.clamp(max=0)), 255 * (1 - strength.clamp(min=0))
     colours = torch.stack([red, torch.minimum(red, blue), blue])
-    grey = torch.tensor(PRUNED, dtype=torch.float32).view(3, 1, 1, 1, 1)
-    tiles = torch.where(kept, colours, grey).round().byte()
-    framed = _framed(tiles)
+    tiles = torch.where(kept, colours, torch.tensor(float(PRUNED))).round().byte()
+    framed = pad(tiles, (0, 1, 0, 1))  # a line at the right and lower end of each kernel
     channels, outputs, inputs, height, width = framed.shape
     image = framed.permute(0, 1, 3, 2, 4).reshape(channels, outputs * height, inputs * width)
     return _enlarged(image)
-
-
-def _framed(tiles: Tensor) -> Tensor:
-    """Return kernels with a line of PRUNED's grey at their right and lower ends."""
-    return pad(tiles, (0, 1, 0, 1), value=PRUNED[0])
 
 
 def _enlarged(image: Tensor) -> Tensor:
