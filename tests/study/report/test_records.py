@@ -141,4 +141,6 @@ def test_a_run_whose_process_is_gone_is_incomplete(make_run: MakeRun, tmp_path: 
         record = make_run("pruner=snip", state="running")
         state = {"status": "running", "pid": pid, "host": socket.gethostname()}
         (record.folder / "status.json").write_text(json.dumps(state))
-    assert list(read_study([tmp_path]).runs["status"]) == ["incomplete", "running"]
+    runs = read_study([tmp_path]).runs
+    assert list(runs["status"]) == ["incomplete", "running"]
+    assert list(runs["error"]) == ["its process is gone", None]

@@ -56,8 +56,13 @@ def test_every_run_is_counted_once(make_run: MakeRun, tmp_path: Path) -> None:
     text = shown(tmp_path)
     assert text.startswith("1 done, 1 running, 1 failed, 1 stopped, 1 waiting")
     assert "failed run0003: ValueError: out of memory" in text
-    assert "stopped run0004" in text
+    assert "stopped run0004: its process is gone" in text
     assert "done run0001: top 1 91.25 %" in text
+
+
+def test_an_interrupted_run_is_said_to_go_on(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("pruner=snip", state="running").interrupt()
+    assert "stopped run0001: interrupted; the same command goes on with it" in shown(tmp_path)
 
 
 def test_it_follows_what_happens(make_run: MakeRun, tmp_path: Path) -> None:

@@ -218,6 +218,14 @@ def is_gone(state: Mapping[str, Any]) -> bool:
     return False
 
 
+def why_stopped(state: Mapping[str, Any]) -> str:
+    """Return why a run that is not complete goes on no more."""
+    status = state.get("status")
+    if status == "running":
+        return "its process is gone"
+    return "interrupted; the same command goes on with it" if status == "interrupted" else "no word of it"
+
+
 def first_line(error: object) -> str:
     """Return the first line of a message, at most 200 characters."""
     lines = str(error).strip().splitlines()

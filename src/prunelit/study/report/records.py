@@ -29,6 +29,7 @@ from prunelit.study.report.reading import (
     read_config,
     read_run,
     read_table,
+    why_stopped,
 )
 
 STATES = ("complete", "running", "failed", "incomplete")
@@ -43,7 +44,7 @@ class Study:
             Columns: the keys of ``result.json`` (shares 0 to 1, accuracies in percent; NaN or None where not
             known), and
             ``status``: complete, running, failed, or incomplete (its process is gone);
-            ``error``: why it failed, one line, or None;
+            ``error``: why it failed or stopped, one line, or None;
             ``folder``: the run's folder, a Path;
             ``label``: the method's name in this study, see :func:`~prunelit.study.report.labels.labels`;
             ``asked``: the amount asked for, such as ``compression 0.5``, ``sparsity 0.9``, ``dense``,
@@ -214,7 +215,7 @@ def _row(files: Files) -> dict[str, Any]:
         "collapsed": [],
         **(files.result or {}),
         "status": status,
-        "error": first_line(state.get("error", "")) if status == "failed" else None,
+        "error": _why(status, state),
         "folder": files.folder,
         "asked": asked,
         "asked_density": density,
@@ -222,6 +223,13 @@ def _row(files: Files) -> dict[str, Any]:
         "pre_epochs_asked": _number(config.get("pre_epochs")),
         "rounds_asked": _number(_at(config, "pruner", "rounds")),
     }
+
+
+def _why(status: str, state: Mapping[str, Any]) -> str | None:
+    """Return why a run is not complete and not under way."""
+    if status == "incomplete":
+        return why_stopped(state)
+    return first_line(state.get("error", "")) if status == "failed" else None
 
 
 def _asked(config: Mapping[str, Any]) -> tuple[str, float]:

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from prunelit.request import BadRequest
 from prunelit.study.report.grid import plain
-from prunelit.study.report.reading import Files, Unreadable, find_runs, is_gone, read_run
+from prunelit.study.report.reading import Files, Unreadable, find_runs, is_gone, read_run, why_stopped
 from prunelit.study.report.show import console
 
 REFRESH = 2.0
@@ -96,7 +96,7 @@ def view(watched: Watched, now: float) -> Group:
     if running:
         parts.append(_running_table(running, now))
     lines = [f"failed   {place.name}: {files.state.get('error', '')}" for place, files in failed.items()]
-    lines += [f"stopped  {place.name}: its process is gone" for place in stopped]
+    lines += [f"stopped  {place.name}: {why_stopped(files.state)}" for place, files in stopped.items()]
     parts += _listed([*lines, *(f"skipped  {line}" for line in watched.unreadable)], "red")
     latest = sorted(done, key=lambda place: (_mtime(place / "result.json"), place.name))[-RECENT:]
     parts += _listed([_done_line(place.name, done[place].result or {}) for place in latest], "green")
