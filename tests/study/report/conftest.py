@@ -40,7 +40,18 @@ SET = ("seed", "compression", "sparsity", "epochs", "batch_size", "name")
 
 
 @pytest.fixture
-def make_run(tmp_path: Path, composed: Callable[..., DictConfig]) -> MakeRun:
+def make_run(tmp_path: Path, recording: Callable[[Path], MakeRun]) -> MakeRun:
+    """Return a function that records a run below ``tmp_path``, see :func:`recording_in`."""
+    return recording(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def recording(composed: Callable[..., DictConfig]) -> Callable[[Path], MakeRun]:
+    """Return a function from a folder to one that records runs there, see :func:`recording_in`."""
+    return lambda root: recording_in(root, composed)
+
+
+def recording_in(root: Path, composed: Callable[..., DictConfig]) -> MakeRun:
     """Return a function that records a run: overrides as on the command line, then the result's values.
 
     ``state`` is complete, running or failed.
@@ -51,7 +62,7 @@ def make_run(tmp_path: Path, composed: Callable[..., DictConfig]) -> MakeRun:
         nonlocal number
         number += 1
         config = composed(*overrides)
-        record = Record(tmp_path / top / f"run{number:04}")
+        record = Record(root / top / f"run{number:04}")
         record.start()
         hydra = record.folder / ".hydra"
         hydra.mkdir()

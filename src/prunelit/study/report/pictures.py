@@ -55,10 +55,19 @@ def _write(spec: dict[str, Any], figure: Figure, rows: pd.DataFrame, folder: Pat
 
     folder.mkdir(parents=True, exist_ok=True)
     data = json.loads(rows.to_json(orient="records"))
-    svg = vl_convert.vegalite_to_svg({**spec, "datasets": {figure.data: data}}, vl_version=VEGA_LITE)
+    svg = _renumbered(
+        vl_convert.vegalite_to_svg({**spec, "datasets": {figure.data: data}}, vl_version=VEGA_LITE)
+    )
     write_atomically(folder / f"{figure.name}.svg", svg)
     write_atomically(folder / f"{figure.name}.png", vl_convert.svg_to_png(svg, scale=SCALE))
     return [folder / f"{figure.name}.svg", folder / f"{figure.name}.png"]
+
+
+def _renumbered(svg: str) -> str:
+    """Return the picture with its own numbers of clips and gradients: Vega counts from picture to picture."""
+    found = dict.fromkeys(re.findall(r'id="((?:clip|gradient_)\d+)"', svg))
+    numbers = {name: f"{name.rstrip('0123456789')}{number}" for number, name in enumerate(found)}
+    return re.sub(r"(?:clip|gradient_)\d+", lambda match: numbers.get(match[0], match[0]), svg)
 
 
 def _safe(name: str) -> str:

@@ -1,0 +1,350 @@
+"""The page in a real browser, as a reader opens it: without a network."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import save_file
+
+from prunelit.study.record import Record
+from prunelit.study.report.metrics import METRICS
+from prunelit.study.report.page import write_page
+from prunelit.study.report.records import read_study
+from prunelit.study.report.tables import make_tables
+
+HOSTILE = (
+    "</script><script>document.documentElement.dataset.pwned=1</script>\u2028<img src=x onerror=alert(1)>"
+)
+"""What would run, or end the script, if it were not escaped wherever it stands."""
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FIGURES = {
+    *("accuracy_by_compression", "accuracy_by_flops", "pareto_flops", "pareto_kept"),
+    *("rounds_by_epoch", "rounds_by_sparsity", "density_by_layer", "effective_density"),
+    *("training_accuracy", "training_loss", "times", "weights", "units", "pixels"),
+    *("kernels", "kernel_places", "confusion", "accuracy_by_class"),
+}
+OF_RUN = {"weights", "units", "pixels", "kernels", "kernel_places", "confusion", "accuracy_by_class"}
+ACCURACIES = {("snip", 0): 92.0, ("snip", 1): 94.0, ("mag", 0): 88.0, ("mag", 1): 89.0}
+
+
+@pytest.fixture(scope="module")
+def study_folder(tmp_path_factory: pytest.TempPathFactory, recording: Callable[[Path], Any]) -> Path:
+    """A study with everything that a page can show: two networks, seeds, rounds, a failure, hostile names."""
+    root = tmp_path_factory.mktemp("page")
+    make = recording(root)
+    for (pruner, seed), top1 in ACCURACIES.items():
+        for compression in (0.5, 1.0):
+            run = make(
+                *(f"pruner={pruner}", f"seed={seed}", f"compression={compression}", "model=mlp"),
+                top1=top1 - 10 * compression,
+                collapsed=["fc2.weight"] if pruner == "mag" and compression == 1 else [],
+            )
+            fill(run, {"fc1.weight": (4, 64), "fc2.weight": (3, 4)})
+    whole = {"compression": 0.0, "density": 1.0, "kept": 1000, "flops_sparse": 1000.0}
+    dense = make("pruner=none", "seed=0", "model=mlp", top1=95.0, **whole)
+    fill(dense, {"fc1.weight": (4, 64), "fc2.weight": (3, 4)})
+    hostile = make("pruner=snip", "model=conv", "seed=0", "compression=1", model=HOSTILE)
+    fill(hostile, {"conv1.weight": (4, 1, 3, 3), HOSTILE: (3, 4)}, classes=["a", HOSTILE, "c"])
+    fill(make("pruner=iterative", "seed=0", "model=mlp", top1=60.0), {"fc1.weight": (4, 64)}, rounds=3)
+    make("pruner=grasp", "seed=0", "model=mlp", state="failed", error=HOSTILE)
+    return root / "study"
+
+
+def fill(
+    run: Record, shapes: dict[str, tuple[int, ...]], classes: list[str] | None = None, rounds: int = 1
+) -> None:
+    """Write what the figures of a run need: about every second weight is kept."""
+    random = np.random.default_rng(0)
+    weights = {
+        name: np.where(random.random(shape) < 0.5, random.normal(size=shape), 0).astype(np.float32)
+        for name, shape in shapes.items()
+    }
+    save_file(weights, run.folder / "weights.safetensors")
+    names = classes or ["zero", "one", "two"]
+    details: dict[str, Any] = {"class_names": np.array(names), "confusion/test": np.diag([5, 6, 7])}
+    details |= {"confusion/test_before": np.full((3, 3), 2), "accuracy_by_class": np.full(3, 100.0)}
+    for name, values in weights.items():
+        counts, edges = np.histogram(values, 64)
+        details |= {f"before/{name}": counts, f"after/{name}": counts // 2, f"edges/{name}": edges}
+        kept = (values != 0).reshape(*values.shape[:2], -1).sum(-1)
+        details |= {f"kept_by_output/{name}": kept.sum(1), f"kept_by_input/{name}": kept.sum(0)}
+    run.write_details(details)
+    run.write_layers(
+        [
+            {
+                "layer": name,
+                "shape": "x".join(map(str, values.shape)),
+                "total": values.size,
+                "kept": int((values != 0).sum()),
+                "density": float((values != 0).mean()),
+                "flops_dense": values.size,
+                "flops_sparse": 1.0,
+                "score_mean": 1.0,
+                "score_var": 0.0,
+            }
+            for name, values in weights.items()
+        ]
+    )
+    epochs = range(rounds + 2)
+    run.write_metrics(
+        [
+            {
+                "epoch": epoch,
+                "phase": "train",
+                "learning_rate": 0.001,
+                "density": 0.9**epoch,
+                "train_loss": 2.0 / (epoch + 1),
+                "train_top1": 50.0 + epoch,
+                "test_loss": 2.1 / (epoch + 1),
+                "test_top1": 49.0 + epoch,
+                "seconds": 1.0,
+            }
+            for epoch in epochs
+        ]
+    )
+    run.write_rounds(
+        [
+            {
+                "round": number,
+                "epoch": number,
+                "sparsity_before": 0.1 * (number - 1),
+                "sparsity_after": 0.1 * number,
+                "top1_before": 50.0,
+                "top1_after": 40.0,
+                "last_top1": 51.0,
+            }
+            for number in range(1, rounds + 1)
+        ]
+    )
+
+
+@pytest.fixture(scope="module")
+def written(study_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the report."""
+    return write(study_folder, tmp_path_factory.mktemp("out"))
+
+
+def write(study_folder: Path, out: Path) -> Path:
+    study = read_study([study_folder])
+    assert study.skipped == []
+    write_page(study, make_tables(study, METRICS["top1"]), out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium is installed")
+    with playwright.sync_playwright() as running:
+        started = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def open_page(browser: Any, written: Path) -> Iterator[Callable[..., Any]]:
+    """Return a function that opens the page without a network; ``said`` is what the console heard."""
+    contexts = []
+
+    def open_it(width: int = 1400, **options: Any) -> Any:
+        context = browser.new_context(viewport={"width": width, "height": 900}, offline=True, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.said = []
+        page.on("console", lambda message: page.said.append(message.text))
+        page.on("pageerror", lambda error: page.said.append(str(error)))
+        page.on("dialog", lambda dialog: page.said.append(dialog.message) or dialog.dismiss())
+        page.on(
+            "request", lambda request: page.said.append(request.url) if "http" in request.url[:5] else None
+        )
+        page.goto((written / "report.html").as_uri())
+        settle(page)
+        return page
+
+    yield open_it
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture(scope="module")
+def page(open_page: Callable[..., Any]) -> Any:
+    """The page as it opens, for tests that leave the filters alone."""
+    return open_page()
+
+
+def settle(page: Any) -> None:
+    """Wait until every figure is drawn."""
+    page.wait_for_function("document.body.dataset.drawing === 'no'", timeout=20000)
+
+
+def marks(page: Any, figure: str) -> int:
+    """Return how many marks a figure has, its axes and legends left out."""
+    return int(page.evaluate(f"document.querySelectorAll('#chart-{figure} .role-mark path').length"))
+
+
+def data_with(page: Any, figure: str, field: str) -> list[dict[str, Any]]:
+    """Return the rows behind the marks of a figure, transforms done, that have a column."""
+    code = """([id, field]) => {
+        const found = new Set();
+        const walk = (item) => {
+            if (item.datum && field in item.datum) found.add(item.datum);
+            (item.items || []).forEach(walk);
+        };
+        walk(document.getElementById(id).view.scenegraph().root);
+        return JSON.stringify([...found]);
+    }"""
+    return list(json.loads(page.evaluate(code, [f"chart-{figure}", field])))
+
+
+def choose(page: Any, name: str, value: str) -> None:
+    """Click the filter of a value."""
+    page.locator(f"#filters input[name={name}][value='{value}'] + span").click()
+    settle(page)
+
+
+def test_every_figure_is_drawn_without_a_network_or_a_complaint(page: Any) -> None:
+    assert page.said == []
+    ids = page.eval_on_selector_all("figure.chart", "all => all.map((one) => one.id)")
+    assert set(ids) == FIGURES
+    runs = page.eval_on_selector_all("#one-run option", "all => all.map((one) => one.value)")
+    drawn: set[str] = set()
+    for run in runs:  # which pictures a run has depends on its network
+        page.select_option("#one-run", run)
+        settle(page)
+        drawn |= {figure for figure in FIGURES if marks(page, figure)}
+    assert drawn == FIGURES
+    assert page.said == []
+    for svg in page.query_selector_all("svg.marks"):
+        assert svg.get_attribute("role") == "img"
+        assert svg.get_attribute("aria-label")
+
+
+def test_a_filter_changes_everything_at_once(open_page: Callable[..., Any]) -> None:
+    page = open_page()
+    before = {figure: page.inner_html(f"#chart-{figure}") for figure in FIGURES - OF_RUN}
+    choose(page, "method", "mag")
+    unchanged = {figure for figure, html in before.items() if page.inner_html(f"#chart-{figure}") == html}
+    assert unchanged == {"rounds_by_epoch", "rounds_by_sparsity"}  # no run of mag is iterative
+    assert page.inner_text("#count") == "8 of 12 runs"
+    assert "mag" not in page.inner_text("#chart-accuracy_by_compression")
+    assert not page.is_visible("#results tr[data-method=mag] >> nth=0")
+    assert page.is_visible("#results tr[data-method=snip] >> nth=0")
+    assert not any(
+        "mag" in text for text in page.eval_on_selector_all("#one-run option", "a => a.map((o) => o.text)")
+    )
+    assert page.eval_on_selector_all("#runs li", "all => all.filter((one) => !one.hidden).length") == 8
+    choose(page, "method", "snip")
+    choose(page, "method", "iterative")
+    assert "Nothing to show" in page.inner_text("#chart-density_by_layer")
+
+
+def test_intervals_follow_the_seeds_that_are_shown(open_page: Callable[..., Any]) -> None:
+    page = open_page()
+    rows = [row for row in data_with(page, "accuracy_by_compression", "half") if row["method"] == "snip"]
+    found = {row["asked"]: row for row in rows if "mlp" in row["setting"]}["compression 0.5"]
+    # 87 and 89: mean 88, standard deviation sqrt(2), Student's t with one degree of freedom 12.706
+    assert found["top1"] == pytest.approx(88.0)
+    assert found["half"] == pytest.approx(12.706, abs=1e-3)
+    assert found["low"] == pytest.approx(88 - 12.706, abs=1e-3)
+    assert found["high"] == 100
+    choose(page, "seed", "1")
+    rows = data_with(page, "accuracy_by_compression", "half")
+    assert rows
+    assert all(row["half"] is None and row["low"] is None for row in rows)
+
+
+def test_pareto_frontier_holds_what_no_run_beats(page: Any) -> None:
+    rows = [row for row in data_with(page, "pareto_kept", "dominated") if "mlp" in row["setting"]]
+    front = {(row["method"], row["seed"], row["asked"]) for row in rows if not row["dominated"]}
+    assert front == {("snip", 1, "compression 1"), ("snip", 1, "compression 0.5"), ("none", 0, "dense")}
+
+
+def test_hovering_shows_the_run(page: Any) -> None:
+    page.locator("#chart-pareto_kept").scroll_into_view_if_needed()
+    page.locator("#chart-pareto_kept .mark-symbol.role-mark path").last.hover(force=True)
+    tip = page.locator("#vg-tooltip-element.visible")
+    tip.wait_for(timeout=5000)
+    assert re.search(r"run\d{4}", tip.inner_text())
+
+
+def test_dark_and_light(open_page: Callable[..., Any]) -> None:
+    page = open_page(color_scheme="dark")
+    paper = "getComputedStyle(document.body).backgroundColor"
+    chart = "getComputedStyle(document.querySelector('#chart-times svg.marks')).backgroundColor"
+    dark = (page.evaluate(paper), page.evaluate(chart))
+    page.click("#theme")
+    settle(page)
+    light = (page.evaluate(paper), page.evaluate(chart))
+    assert dark == ("rgb(23, 27, 33)", "rgb(23, 27, 33)")
+    assert light == ("rgb(255, 255, 255)", "rgb(255, 255, 255)")
+
+
+def test_a_phone_needs_no_sideways_scrolling(open_page: Callable[..., Any]) -> None:
+    page = open_page(width=390)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    wide = page.eval_on_selector_all("svg.marks", "a => a.map((s) => s.getBoundingClientRect().right)")
+    assert max(wide) <= 390
+
+
+def test_print_leaves_out_what_paper_cannot_do(page: Any) -> None:
+    page.emulate_media(media="print")
+    assert page.is_visible("#chart-accuracy_by_compression svg")
+    assert not page.is_visible("#filters")
+    assert not page.is_visible("button")
+    page.emulate_media(media="screen")
+
+
+def test_what_records_say_is_text_and_never_code(page: Any, written: Path) -> None:
+    assert page.said == []
+    assert page.evaluate("document.documentElement.dataset.pwned") is None
+    assert page.query_selector("img[src=x]") is None
+    assert "<script>document.documentElement.dataset.pwned" in page.inner_text("#problems")
+    assert "<script>document.documentElement.dataset.pwned" in page.inner_text("#filters")
+    text = (written / "report.html").read_text()
+    assert "<script>document.documentElement.dataset.pwned" not in text
+    assert text.count("<script") == 3
+
+
+def test_failures_come_first_with_their_traceback(page: Any) -> None:
+    assert page.eval_on_selector_all("main > section", "all => all[0].id") == "problems"
+    assert "ValueError" in page.text_content("#problems li:has(.failed) pre")
+    assert page.locator("#problems li:has(.collapsed)").count() == 1
+
+
+def test_each_run_has_its_config_and_command(page: Any) -> None:
+    first = page.locator("#runs li").first
+    first.locator("summary").click()
+    command = "python -m prunelit.train pruner=snip seed=0 compression=0.5 model=mlp"
+    assert first.locator(".command pre").inner_text() == command
+    assert "seed: 0" in first.locator(".config").inner_text()
+    first.locator("button.copy").click()
+    page.wait_for_function("/copied|selected/.test(document.querySelector('button.copy').textContent)")
+
+
+def test_the_same_records_give_the_same_bytes(study_folder: Path, written: Path, tmp_path: Path) -> None:
+    again = write(study_folder, tmp_path)
+    files = sorted(path.relative_to(written) for path in written.rglob("*") if path.is_file())
+    assert files == sorted(path.relative_to(again) for path in again.rglob("*") if path.is_file())
+    for file in files:
+        assert (written / file).read_bytes() == (again / file).read_bytes(), file
+
+
+def test_each_figure_is_a_png_and_an_svg(written: Path) -> None:
+    files = list((written / "figures").rglob("*"))
+    for kind in ("png", "svg"):
+        assert {file.stem for file in files if file.suffix == f".{kind}"} == FIGURES
+    for file in files:
+        if file.suffix == ".svg":
+            assert re.search(r'<g class="mark-[^"]*role-mark[^"]*"[^>]*><path', file.read_text()), file
+        if file.suffix == ".png":
+            with Image.open(file) as picture:
+                assert len(picture.convert("L").getcolors()) > 20, file
