@@ -79,8 +79,8 @@ def _train(folder: Path, overrides: tuple[str, ...], patch) -> None:
     sys.exit(command.call(lambda: train.run(cfg), ["train", *overrides]))
 
 
-def kill_at(name: str, number: int, by: int = signal.SIGKILL, times: int = 1) -> None:
-    """Let this process send itself a signal when a function is called for the ``number``-th time."""
+def kill_at(name: str, number: int, by: int = signal.SIGKILL, times: int = 1, whom=os.getpid) -> None:
+    """Let a process, ``whom()``, be sent a signal when a function is called for the ``number``-th time."""
     home, _, function = name.rpartition(".")
     owner = pkgutil.resolve_name(home)
     real, count = getattr(owner, function), itertools.count(1)
@@ -89,7 +89,7 @@ def kill_at(name: str, number: int, by: int = signal.SIGKILL, times: int = 1) ->
     def called(*args, **kwargs):
         if next(count) == number:
             for _ in range(times):
-                os.kill(os.getpid(), by)
+                os.kill(whom(), by)
         return real(*args, **kwargs)
 
     setattr(owner, function, called)

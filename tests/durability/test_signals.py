@@ -1,6 +1,7 @@
 """A run that a signal ends has saved at the batch it was at, and goes on from there with the same bits."""
 
 import json
+import os
 import signal
 from functools import partial
 from pathlib import Path
@@ -96,6 +97,18 @@ def test_a_signal_outside_the_batches(place: str, again: int, tmp_path: Path, un
         assert saved_batches(tmp_path) == again, "the epoch's test is waited for"
     assert finish(tmp_path, *run) == 0
     assert findings(tmp_path) == undisturbed(*KINDS["start"])
+
+
+@pytest.mark.parametrize("by", [signal.SIGUSR1, signal.SIGTERM])
+def test_the_ranks_of_a_run_save_together(by: signal.Signals, tmp_path: Path, undisturbed) -> None:
+    """The signal comes to the process that started them, or to them."""
+    ranks = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "epochs=2", *KINDS["start"])
+    run = (*SMALL, *ranks)
+    assert finish(tmp_path, *run, patch=partial(kill_at, STEP, 5, by, 1, os.getppid)) == 128 + by
+    assert 5 <= saved_batches(tmp_path) < 12
+    assert finish(tmp_path, *run, patch=partial(kill_at, STEP, 3, signal.SIGTERM)) == 128 + signal.SIGTERM
+    assert finish(tmp_path, *run) == 0
+    assert findings(tmp_path) == undisturbed(*ranks)
 
 
 def test_a_second_ctrl_c_does_not_wait(tmp_path: Path) -> None:
