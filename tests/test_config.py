@@ -20,7 +20,7 @@ NAMES = {
     "l1_filter thinet karnin",
     "optimizer": "adam sgd momentum rmsprop adamw",
     "scheduler": "none multistep cosine exponential",
-    "trainer": "default cpu gpu ddp",
+    "trainer": "default cpu gpu ddp fsdp",
     "logger": "tensorboard csv none",
 }
 

@@ -54,9 +54,9 @@ def on_two_ranks(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]
 
 
 def every_criterion() -> dict[str, Criterion]:
-    found = [getattr(criteria, name) for name in criteria.__all__]
-    kinds = [kind for kind in found if kind is not Criterion and kind.observes == "never"]
-    return {kind.__name__: kind(probes=5) if kind is prunelit.Hessian else kind() for kind in kinds}
+    kinds = [getattr(criteria, name) for name in criteria.__all__ if name != "Criterion"]
+    made = {kind.__name__: kind(probes=5) if kind is prunelit.Hessian else kind() for kind in kinds}
+    return {name: criterion for name, criterion in made.items() if criterion.observes == "never"}
 
 
 def network(norm: bool) -> nn.Module:
@@ -119,16 +119,18 @@ def prune_by_each(**options: Any) -> dict[str, dict[str, np.ndarray]]:
     return found
 
 
-def test_every_criterion_gives_two_ranks_the_scores_of_one(on_two_ranks) -> None:
-    one, two = prune_by_each(), on_two_ranks(partial(prune_by_each, strategy="ddp", devices=2))
+@pytest.mark.parametrize("strategy", ["ddp", "fully_shard"])
+def test_every_criterion_gives_two_ranks_the_scores_of_one(on_two_ranks, strategy: str) -> None:
+    one, two = prune_by_each(), on_two_ranks(partial(prune_by_each, strategy=strategy, devices=2))
     assert len(one) >= 13
     for name, arrays in one.items():
         for key, array in arrays.items():
             np.testing.assert_allclose(two[name][key], array, rtol=1e-4, atol=1e-7, err_msg=f"{name} {key}")
 
 
-def test_training_on_two_ranks_is_that_of_one(on_two_ranks) -> None:
-    one, two = train_by_each(), on_two_ranks(partial(train_by_each, strategy="ddp", devices=2))
+@pytest.mark.parametrize("strategy", ["ddp", "fully_shard"])
+def test_training_on_two_ranks_is_that_of_one(on_two_ranks, strategy: str) -> None:
+    one, two = train_by_each(), on_two_ranks(partial(train_by_each, strategy=strategy, devices=2))
     for name, counted in one.items():
         assert counted["confusion"].sum() == two[name]["confusion"].sum() == 355
         for key, value in counted.items():

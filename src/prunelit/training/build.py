@@ -29,6 +29,7 @@ from prunelit.training.data import ImageData
 from prunelit.training.module import Classifier
 from prunelit.training.progress import Progress
 from prunelit.training.resuming import LastCheckpoint
+from prunelit.training.sharding import check_strategy
 
 
 def build(node: DictConfig, *without: str, **given: Any) -> Any:
@@ -190,6 +191,9 @@ def build_trainer(
         **profiler,
     )
     trainer.strategy.checkpoint_io = WholeFiles()
+    for callback in callbacks:
+        if isinstance(callback, Pruning):
+            check_strategy(trainer.strategy, callback.criterion)
     if not torch.cuda.is_available():
         # Lightning's choice for machines with a GPU; without one it costs each optimizer step 50 us.
         os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
@@ -235,3 +239,15 @@ def check_trainer(cfg: DictConfig) -> None:
         raise BadRequest("trainer.devices", devices, f"at most {torch.cuda.device_count()}")
     if isinstance(devices, int) and devices != -1 and devices < 1:
         raise BadRequest("trainer.devices", devices, "an integer of 1 or more, or -1 for all")
+    check_strategy_name(cfg)
+
+
+def check_strategy_name(cfg: DictConfig) -> None:
+    """Raise BadRequest for a strategy that masks do not hold under or that starts processes itself."""
+    strategy, precision = cfg.trainer.strategy, cfg.trainer.precision
+    ddp = ("ddp", "ddp_find_unused_parameters_true")
+    if isinstance(strategy, str) and strategy not in ("auto", *ddp, "fully_shard"):
+        raise BadRequest("trainer.strategy", strategy, f"auto, {', '.join(ddp)}, fully_shard, or a _target_")
+    if strategy == "fully_shard" and precision not in ("32-true", "bf16-mixed", "bf16-true", "16-true"):
+        why = "trainer.strategy is fully_shard"
+        raise BadRequest("trainer.precision", precision, "32-true, bf16-mixed, bf16-true or 16-true", why)

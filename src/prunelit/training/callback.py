@@ -210,12 +210,12 @@ class Pruning(Callback):
     def prune(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Do the next pruning now: score, mask, hold, and make ready for retraining."""
         plan, density = self.steps[self.num_done]
-        tell(trainer, "on_before_pruning", pl_module, self)
         work = partial(prune, criterion=self.criterion, density=density, plan=plan, seed=self.seed)
-        self._score_and_mask(work, self.criterion.needs, trainer, pl_module)
-        self.num_done += 1
-        if self._rewind_weights:
-            with gathered(pl_module):
+        with gathered(pl_module):
+            tell(trainer, "on_before_pruning", pl_module, self)
+            self._score_and_mask(work, self.criterion.needs, trainer, pl_module)
+            self.num_done += 1
+            if self._rewind_weights:
                 rewind(self.network(pl_module), self._rewind_weights, trainer)
         if self.retraining.restart_schedule:
             restart_schedules(trainer, self._schedules)
@@ -225,19 +225,22 @@ class Pruning(Callback):
         elif self._observation:
             self._observation.begin_again()
         forget_best(trainer)
-        tell(trainer, "on_after_pruning", pl_module, self)
+        with gathered(pl_module):
+            tell(trainer, "on_after_pruning", pl_module, self)
 
     def exchange(self, trainer: pl.Trainer, pl_module: pl.LightningModule, share: float) -> None:
         """Drop ``share`` of each layer's weights now and grow as many elsewhere."""
-        tell(trainer, "on_before_pruning", pl_module, self)
         before, mode, seed = self.masks, self.plan.train_mode, self.seed + (trainer.current_epoch << 32)
         work = partial(exchange, growth=self.growth, share=share, train_mode=mode, seed=seed)
-        self._score_and_mask(work, self.growth.needs, trainer, pl_module)
+        with gathered(pl_module):
+            tell(trainer, "on_before_pruning", pl_module, self)
+            self._score_and_mask(work, self.growth.needs, trainer, pl_module)
         held = self._hold.parameters
         grown = {held[n]: shard_like(mask & ~before[n], held[n]) for n, mask in self.masks.items()}
         forget_moments(trainer.optimizers, grown)
         self._hold_masks(trainer, pl_module)
-        tell(trainer, "on_after_pruning", pl_module, self)
+        with gathered(pl_module):
+            tell(trainer, "on_after_pruning", pl_module, self)
 
     def _score_and_mask(
         self, work: Callable[..., Outcome], needs: str, trainer: pl.Trainer, pl_module: pl.LightningModule
@@ -245,7 +248,7 @@ class Pruning(Callback):
         start = time.perf_counter()
         root = self.network(pl_module)
         share_buffers(trainer, pl_module)
-        with gathered(pl_module), undisturbed(pl_module, root):
+        with undisturbed(pl_module, root):
             objective = None
             if needs != "nothing":
                 objective = build_objective(trainer, pl_module, root, needs, self.sample, self.seed)

@@ -17,6 +17,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from prunelit.training.metrics import Totals
 from prunelit.training.peers import share_buffers
+from prunelit.training.sharding import FullyShard, make_whole, shard
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 SchedulerFactory = Callable[[Optimizer], LRScheduler]
@@ -124,6 +125,15 @@ class Classifier(pl.LightningModule):
             if totals.update_called:
                 for name, value in totals.compute().items():
                     self.log(f"{split}/{name}", value, logger=False, sync_dist=True)
+
+    def configure_model(self) -> None:
+        """Split the network over ranks, if that is the trainer's strategy."""
+        if isinstance(self.trainer.strategy, FullyShard) and self.trainer.state.fn == "fit":
+            shard(self.network, self.trainer.strategy.root_device)
+
+    def on_fit_end(self) -> None:
+        """From here on the network is whole on every rank."""
+        make_whole(self)
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer and its schedule."""

@@ -60,7 +60,7 @@ def run(job: Callable[[], Any], trainer: DictConfig, interruption: Interruption 
     """
     global _has_computed
     count = num_ranks(trainer)
-    if count == 1:
+    if not count:
         _has_computed = True
         return job()
     # A fork is free of the seconds that imports take, but lacks its parent's threads and GPU.
@@ -89,11 +89,11 @@ def run(job: Callable[[], Any], trainer: DictConfig, interruption: Interruption 
 
 
 def num_ranks(trainer: DictConfig) -> int:
-    """Return how many processes are to be started here, 1 if somebody else has started them."""
-    if str(trainer.devices) == "1" or os.environ.get("LOCAL_RANK") is not None:
-        return 1
-    if int(os.environ.get("SLURM_NTASKS", "1")) > 1:
-        return 1
+    """Return how many processes to start here: none if this one will do, or others have started them."""
+    if os.environ.get("LOCAL_RANK") is not None or int(os.environ.get("SLURM_NTASKS", "1")) > 1:
+        return 0
+    if str(trainer.devices) == "1" and trainer.strategy == "auto":
+        return 0
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     asked: Any = OmegaConf.to_container(OmegaConf.create({"devices": trainer.devices}))
     return pl.Trainer(accelerator=trainer.accelerator, logger=False, barebones=True, **asked).num_devices

@@ -9,21 +9,24 @@ taken, and keeps its own part of the masks afterwards.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy, Strategy
+from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy, Strategy, StrategyRegistry
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.optim import Optimizer
+from torch.utils._pytree import tree_map_only
 
 from prunelit.pruning.criteria import Criterion
 from prunelit.request import BadRequest
 
-HOOKS = ("_forward_pre_hooks", "_forward_hooks")
+HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_state_dict_pre_hooks", "_load_state_dict_post_hooks")
+"""Where FSDP waits on a module for things to happen."""
 
 
 def check_strategy(strategy: Strategy, criterion: Criterion) -> None:
@@ -38,12 +41,7 @@ def check_strategy(strategy: Strategy, criterion: Criterion) -> None:
 
 
 def shard(network: nn.Module, device: torch.device) -> None:
-    """Split the parameters of ``network`` over all ranks: those of each of its parts, gathered as they run.
-
-    A network that is split already stays as it is.
-    """
-    if isinstance(network, FSDPModule):
-        return
+    """Split the parameters of ``network`` over all ranks; those of each part are gathered as it runs."""
     mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
     for part in network.children():
         # Lists have no forward pass of their own that would gather them.
@@ -69,34 +67,48 @@ def whole(tensor: Tensor) -> Tensor:
 def gathered(module: nn.Module) -> Iterator[None]:
     """Let ``module`` be one of plain, full parameters inside the block, on every rank.
 
-    What the block does to them lasts: each rank keeps its part of what they are then, so that ranks must
-    do the same to them. A module that is not split is left alone. Costs one full copy of the parameters.
+    What the block does to them lasts: each rank keeps its part of what they are then, so all ranks must do
+    the same to them. A module that is not split is left alone. Costs one full copy of the parameters.
     """
-    parts = [part for part in module.modules() if isinstance(part, FSDPModule)]
-    if not parts:
+    split_again = make_whole(module)
+    try:
         yield
-        return
+    finally:
+        split_again()
+
+
+def make_whole(module: nn.Module) -> Callable[[], None]:
+    """Give ``module`` plain, full parameters in place of split ones, on every rank; return the way back."""
+    parts = [part for part in module.modules() if isinstance(part, FSDPModule)]
     for part in parts:
         part.reshard()
     full = {parameter: _full_parameter(parameter) for parameter in module.parameters()}
-    held = [(owner._parameters, dict(owner._parameters)) for owner in module.modules()]
-    hooks = [(part, name, getattr(part, name)) for part in parts for name in HOOKS]
-    try:
-        for place, tensors in held:
-            place.update({name: p if p is None else full[p] for name, p in tensors.items()})
-        for part, name, found in hooks:
-            own = {key: hook for key, hook in found.items() if not _is_of_fsdp(hook)}
-            setattr(part, name, OrderedDict(own))
-        yield
-    finally:
-        for place, tensors in held:
+    owners = list(module.modules()) if parts else []
+    hooks = [(owner, name, getattr(owner, name)) for owner in owners for name in HOOKS]
+    places = [(owner._parameters, dict(owner._parameters)) for owner in owners]
+    for place, tensors in places:
+        place.update({name: p if p is None else full[p] for name, p in tensors.items()})
+    for owner, name, found in hooks:
+        own = {key: hook for key, hook in found.items() if not _is_of_fsdp(hook)}
+        setattr(owner, name, OrderedDict(own))
+    kinds = [(part, type(part)) for part in parts]
+    for part, kind in kinds:
+        # fully_shard made it of FSDPModule and the module's own class.
+        part.__class__ = kind.__mro__[kind.__mro__.index(FSDPModule) + 1]
+
+    @torch.no_grad()
+    def split_again() -> None:
+        for place, tensors in places:
             place.update(tensors)
-        for part, name, found in hooks:
-            setattr(part, name, found)
-        with torch.no_grad():
-            for parameter, value in full.items():
-                if isinstance(parameter, DTensor):
-                    parameter.copy_(shard_like(value, parameter))
+        for owner, name, found in hooks:
+            setattr(owner, name, found)
+        for part, kind in kinds:
+            part.__class__ = kind
+        for parameter, value in full.items():
+            if isinstance(parameter, DTensor):
+                parameter.copy_(shard_like(value, parameter))
+
+    return split_again
 
 
 def _full_parameter(parameter: nn.Parameter) -> nn.Parameter:
@@ -107,3 +119,63 @@ def _full_parameter(parameter: nn.Parameter) -> nn.Parameter:
 
 def _is_of_fsdp(hook: Any) -> bool:
     return str(getattr(hook, "__module__", "")).startswith("torch.distributed.fsdp")
+
+
+class FullyShard(ModelParallelStrategy):
+    """``fully_shard`` over all ranks (``trainer=fsdp``), for a module whose ``configure_model`` shards.
+
+    Checkpoints hold whole tensors: each is the one file that a single process would write, and a run can go
+    on from it on any number of ranks.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(save_distributed_checkpoint=False, **options)
+
+    @property
+    def lightning_restore_optimizer(self) -> bool:
+        """Optimizers are given their states by `load_optimizer_state_dict`."""
+        return True
+
+    def lightning_module_state_dict(self) -> dict[str, Any]:
+        """Return whole tensors on the CPU, on every rank."""
+        assert self.lightning_module is not None
+        for part in self.lightning_module.modules():
+            if isinstance(part, FSDPModule):
+                part.reshard()
+        return _whole_on_cpu(self.lightning_module.state_dict())
+
+    def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
+        """Return the optimizer's own state dict, with whole tensors on the CPU."""
+        return _whole_on_cpu(optimizer.state_dict())
+
+    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
+        """Read a file of whole tensors."""
+        return self.checkpoint_io.load_checkpoint(checkpoint_path, weights_only=weights_only)
+
+    def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
+        """Give every rank its part of the weights."""
+        assert self.lightning_module is not None
+        with gathered(self.lightning_module):
+            self.lightning_module.load_state_dict(checkpoint["state_dict"], strict=strict)
+
+    def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
+        """Give every rank its part of the optimizers' states."""
+        for optimizer, states in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            own = {
+                number: {
+                    key: shard_like(value, parameters[number])
+                    if isinstance(value, Tensor) and value.shape == parameters[number].shape
+                    else value
+                    for key, value in state.items()
+                }
+                for number, state in states["state"].items()
+            }
+            optimizer.load_state_dict({**states, "state": own})
+
+
+def _whole_on_cpu(state: Any) -> Any:
+    return tree_map_only(Tensor, lambda tensor: whole(tensor.detach()).cpu(), state)
+
+
+StrategyRegistry.register("fully_shard", FullyShard, "FSDP2, with whole checkpoints", override=True)
