@@ -1,0 +1,157 @@
+"""Runs as SLURM jobs: submitted once, watched in the queue, and accounted for by what they left on disk.
+
+What was submitted is kept in ``<study>/.sweep/slurm/``, so that a later command does not submit it again but
+waits for it.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from prunelit.study.record import Record, write_atomically
+from prunelit.study.sweep import queue
+from prunelit.study.sweep.composed import Run
+from prunelit.study.sweep.failures import RunFailed, Submitted
+from prunelit.study.sweep.lock import is_busy
+from prunelit.study.sweep.submission import Submission
+
+SHORTEST_SECONDS, LONGEST_SECONDS = 1.0, 30.0
+"""How often the queue is asked: often at first, seldom later; SLURM itself forgets a job after 300 s."""
+GRACE_SECONDS = 15.0
+"""How long the files of a job that has ended may take to be seen here, on a file system of a network."""
+
+Jobs = dict[str, list[str]]
+"""The names of the runs, which are those of their folders, of each job."""
+
+
+def launch(launcher: Any, runs: Sequence[Run], first: int, wait: bool) -> list[Any]:
+    """Do runs as SLURM jobs; return of each its accuracy, why there is none, or None: its record tells.
+
+    Runs that are in the queue already are not submitted again. Without ``wait`` all come back as Submitted.
+
+    Raises:
+        BadRequest: SLURM does not take the jobs as they are asked for.
+    """
+    study = Path(str(launcher.config.hydra.sweep.dir)).absolute()
+    journal = study / ".sweep" / "slurm"
+    queued = in_queue(journal)
+    taken = {name for names in queued.values() for name in names}
+    new = [(run, number) for number, run in enumerate(runs, first) if run.folder.name not in taken]
+    submission = Submission(launcher, launcher.params, journal / uuid.uuid4().hex[:12])
+    submitted: Jobs = {}
+    for part in submission.submit(new):
+        names = {job: [run.folder.name for run in share] for job, share in part.items()}
+        write_atomically(submission.folder / f"{next(iter(names))}.json", json.dumps(names))
+        submitted |= names
+    asked = {run.folder.name for run in runs}
+    waiting = {job: names for job, names in queued.items() if asked & set(names)}
+    _say(study, submitted, waiting, wait)
+    jobs = waiting | submitted
+    if not wait:
+        job_of = {name: job for job, names in jobs.items() for name in names}
+        return [Submitted(run.folder, job_of[run.folder.name]) for run in runs]
+    outcomes: dict[str, Any] = {}
+    for job, state in ended(jobs, launcher.params["submitit_folder"]):
+        outcomes |= _outcomes(study, job, jobs[job], state, _paths(launcher.params["submitit_folder"], job))
+    return [outcomes[run.folder.name] for run in runs]
+
+
+def in_queue(journal: Path) -> Jobs:
+    """Return the jobs of a study that are in the queue or under way; forget what has ended."""
+    folders = [folder for folder in journal.glob("*") if any(folder.glob("*.json"))]
+    states = queue.states() if folders else {}
+    alive: Jobs = {}
+    for folder in folders:
+        jobs: Jobs = {}
+        for file in folder.glob("*.json"):
+            jobs |= json.loads(file.read_text())
+        here = {job: names for job, names in jobs.items() if states.get(job, "GONE") not in queue.ENDED}
+        alive |= here
+        if not here:
+            shutil.rmtree(folder, ignore_errors=True)
+    return alive
+
+
+def ended(jobs: Iterable[str], folder: str) -> Iterator[tuple[str, str]]:
+    """Yield each job with its last state, once it has ended and what it left can be seen.
+
+    ``folder`` is where submitit keeps a job's files, with ``%j`` in place of the job's id.
+    """
+    open_jobs, since = set(jobs), dict[str, float]()
+    pause = SHORTEST_SECONDS
+    while True:
+        with suppress(subprocess.SubprocessError):  # a busy controller: ask again
+            states = queue.states()
+            for job in sorted(open_jobs):
+                state = states.get(job, "GONE")
+                if state not in queue.ENDED:
+                    since.pop(job, None)
+                    continue
+                waited = time.monotonic() - since.setdefault(job, time.monotonic())
+                if _paths(folder, job).result_pickle.exists() or waited > GRACE_SECONDS:
+                    open_jobs.discard(job)
+                    yield job, state
+        if not open_jobs:
+            return
+        time.sleep(pause)
+        pause = min(LONGEST_SECONDS, 1.2 * pause)
+
+
+def _outcomes(study: Path, job: str, names: Sequence[str], state: str, paths: Any) -> dict[str, Any]:
+    """Return what became of each run of a job that has ended."""
+    try:
+        word, told = pickle.loads(paths.result_pickle.read_bytes())
+    except (OSError, EOFError):
+        word, told = "error", f"SLURM job {job} is {state}"
+    if word == "success":
+        paths.result_pickle.unlink()
+        paths.submitted_pickle.unlink(missing_ok=True)
+        return dict(zip(names, told, strict=True))
+    last = str(told).strip().splitlines()[-1]
+    return {name: _lost(study / name, f"{last}; what it printed: {paths.stdout}") for name in names}
+
+
+def _lost(folder: Path, why: str) -> RunFailed | None:
+    """Return the failure of a run whose job ended without telling of it, None if its record is complete."""
+    record, failure = Record(folder), RunFailed(folder, why)
+    if record.complete:
+        return None
+    if not is_busy(folder):
+        record.start()
+        record.fail(failure)
+    return failure
+
+
+def _paths(folder: str, job: str) -> Any:
+    from submitit.core.utils import JobPaths
+
+    return JobPaths(folder, job_id=job, task_id=0)
+
+
+def _say(study: Path, submitted: Jobs, waiting: Jobs, wait: bool) -> None:
+    """Print which jobs do the runs, and how they are watched, ended and collected."""
+    for how, jobs in (("submitted", submitted), ("in the queue already", waiting)):
+        if jobs:
+            arrays = Counter(job.partition("_")[0] for job in jobs)
+            listed = ", ".join(f"{array} ({number})" for array, number in arrays.items())
+            runs = sum(map(len, jobs.values()))
+            print(f"{how}: {runs} runs in {len(jobs)} SLURM jobs: {listed}; logs in {study / '.submitit'}")
+    if not wait:
+        ids = " ".join(dict.fromkeys(job.partition("_")[0] for job in (*submitted, *waiting)))
+        command = [a for a in sys.orig_argv if not a.lstrip("+").startswith("sweep.wait=")]
+        print(f"watch them: squeue --job {ids.replace(' ', ',')}; end them: scancel {ids}")
+        print(f"wait for them and run what failed again: {shlex.join(command)}")
+        print(f"see what is there: python -m prunelit.report {study}")
+    sys.stdout.flush()

@@ -1,0 +1,134 @@
+"""Runs become SLURM jobs: arrays as large as the cluster takes them, and small pickles whatever their number."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prunelit.request import BadRequest
+from prunelit.study.record import write_atomically
+from prunelit.study.sweep import queue
+from prunelit.study.sweep.composed import Run
+
+COMMON = ("name", "timeout_min", "mem_gb", "nodes", "cpus_per_task", "gpus_per_node", "tasks_per_node", "stderr_to_stdout")
+"""Keys that submitit knows for every kind of cluster; the others are SLURM's."""
+
+THREADS = (
+    'export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"',
+    'export OMP_NUM_THREADS="${OMP_NUM_THREADS:-${SLURM_CPUS_PER_TASK:-1}}"',
+)
+"""Lines before a job's: since SLURM 22.05 ``srun`` does not take the number of cores from ``sbatch``, and a
+library that does not know it starts a thread for every core of the node."""
+
+COMPLAINTS = {
+    "partition": "partition",
+    "account": "account",
+    "qos": "qos",
+    "feature": "constraint",
+    "gres": "gpus_per_node",
+    "time limit": "timeout_min",
+    "memory": "mem_gb",
+    "cpu count": "cpus_per_task",
+    "node count": "nodes",
+    "node configuration": "cpus_per_task",
+}
+"""Words in what ``sbatch`` says, to the key that they are about."""
+
+
+class Task:
+    """What one job does: some runs of a sweep, one after the other; a requeued job does what is not done.
+
+    Args:
+        shared: file with the launcher and Hydra's state, the same for all jobs of a sweep.
+        runs: the overrides of each run and its number in the sweep.
+    """
+
+    def __init__(self, shared: Path, runs: Sequence[tuple[Sequence[str], int]]) -> None:
+        self.shared, self.runs = shared, runs
+
+    def __call__(self) -> list[Any]:
+        """Return what each run returned."""
+        launcher, state = pickle.loads(self.shared.read_bytes())
+        jobs = [launcher(list(o), "hydra.sweep.dir", number, str(number), state) for o, number in self.runs]
+        return [job.return_value for job in jobs]
+
+    def checkpoint(self) -> Any:
+        """Return what submitit requeues: this very task, for the runs themselves know how far they are."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+@dataclass(frozen=True)
+class Submission:
+    """Submits runs for ``launcher``, which a job calls as Hydra calls its launchers for submitit.
+
+    ``parameters`` are the launcher's config; ``folder`` keeps what the jobs share.
+    """
+
+    launcher: Any
+    parameters: Mapping[str, Any]
+    folder: Path
+
+    def submit(self, runs: Sequence[tuple[Run, int]]) -> Iterator[dict[str, list[Run]]]:
+        """Submit numbered runs array by array; yield the jobs of each array with the runs that they do.
+
+        Raises:
+            BadRequest: SLURM does not take the jobs.
+        """
+        size = self.parameters["runs_per_job"]
+        shares = [runs[start : start + size] for start in range(0, len(runs), size)]
+        try:
+            most = queue.most_tasks() if shares else 1
+            executor = self._executor(num_arrays=-(-len(shares) // most))
+            shared = self._share()
+            for start in range(0, len(shares), most):
+                part = shares[start : start + most]
+                tasks = [Task(shared, [(run.overrides, number) for run, number in share]) for share in part]
+                jobs = executor.submit_array(tasks)
+                yield {job.job_id: [run for run, _ in s] for job, s in zip(jobs, part, strict=True)}
+        except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+            raise self._refusal(error) from error
+
+    def _share(self) -> Path:
+        """Write what all jobs need, and return the file."""
+        import cloudpickle
+        from hydra.core.singleton import Singleton
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(
+            self.folder / "launcher.pkl", cloudpickle.dumps((self.launcher, Singleton.get_state()))
+        )
+        return self.folder / "launcher.pkl"
+
+    def _executor(self, num_arrays: int) -> Any:
+        """Return what submits, with the config's values for it."""
+        import submitit
+
+        values = dict(self.parameters)
+        values["array_parallelism"] = max(1, values["array_parallelism"] // num_arrays)
+        values["setup"] = [*THREADS, *(values["setup"] or [])]
+        del values["runs_per_job"]
+        executor = submitit.AutoExecutor(
+            folder=values.pop("submitit_folder"),
+            cluster="slurm",
+            slurm_max_num_timeout=values.pop("max_num_timeout"),
+        )
+        executor.update_parameters(**{key if key in COMMON else f"slurm_{key}": values[key] for key in values})
+        return executor
+
+    def _refusal(self, error: Exception) -> BadRequest:
+        """Return in one line why SLURM does not take the jobs, with the key that it is about if that is known."""
+        if isinstance(error, FileNotFoundError) or "srun" in str(error):
+            return BadRequest(
+                "hydra/launcher", "submitit_slurm", "a launcher for this machine", "there is no SLURM here"
+            )
+        words = getattr(error, "stderr", None) or str(error)
+        key = next((key for sign, key in COMPLAINTS.items() if sign in words.lower()), None)
+        if key is None:
+            return BadRequest("hydra/launcher", "submitit_slurm", "what SLURM takes", words)
+        return BadRequest(f"hydra.launcher.{key}", self.parameters[key], "what the cluster offers", words)
