@@ -21,6 +21,7 @@ ALLOWED = {
     "prunelit.training": (*COMMON, "prunelit.pruning", "prunelit.training"),
     "prunelit.study": (*COMMON, "prunelit.study"),
     "prunelit.report": ("prunelit.request", "prunelit.study"),
+    "hydra_plugins.prunelit_slurm_launcher": ("prunelit.study",),
     "hydra_plugins.prunelit_sweeper": ("prunelit.study",),
 }
 # What a place may not import of others, not even inside a function.

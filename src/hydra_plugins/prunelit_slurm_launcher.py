@@ -12,22 +12,13 @@ from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLaunche
 
 from prunelit.study.sweep.cluster import launch
 from prunelit.study.sweep.composed import Run
+from prunelit.study.sweep.state import Sweep
 
 
 class RunLauncher(SlurmLauncher):
-    """Submits the runs of a sweep to SLURM, and waits for them if ``sweep.wait`` says so.
+    """Submits runs to SLURM, and waits for them if ``sweep.wait`` says so."""
 
-    The sweeper sets ``runs`` and ``wait``.
-    """
-
-    runs: Sequence[Run] = ()
-    wait: bool = True
-
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Return what each run came to; a failed one does not end the others."""
-        runs, self.runs = self.runs, ()
-        values = launch(self, runs, initial_job_idx, self.wait)
-        return [
-            JobReturn(overrides=list(overrides), status=JobStatus.COMPLETED, _return_value=value)
-            for overrides, value in zip(job_overrides, values, strict=True)
-        ]
+    def launch_runs(self, sweep: Sweep, runs: Sequence[Run], first: int) -> Sequence[JobReturn]:
+        """Return what each run came to; one that failed does not end the others."""
+        values = launch(self, sweep, runs, first)
+        return [JobReturn(status=JobStatus.COMPLETED, _return_value=value) for value in values]

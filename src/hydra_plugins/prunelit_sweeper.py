@@ -14,7 +14,9 @@ from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from prunelit.study.sweep.composed import Run
 from prunelit.study.sweep.lead import lead
+from prunelit.study.sweep.state import Sweep
 
 
 class CheckedSweeper(BasicSweeper):
@@ -36,11 +38,14 @@ class CheckedSweeper(BasicSweeper):
         )
         (requests,) = self.split_arguments(overrides, None)
 
-        def launch(config: DictConfig, batch: Sequence[Sequence[str]], first: int) -> Sequence[Any]:
+        def launch(config: DictConfig, sweep: Sweep, runs: Sequence[Run], first: int) -> Sequence[Any]:
             launcher = Plugins.instance().instantiate_launcher(
                 hydra_context=self.hydra_context, task_function=self.task_function, config=config
             )
-            jobs: Sequence[Any] = launcher.launch(batch, initial_job_idx=first)
+            if hasattr(launcher, "launch_runs"):  # ours, for SLURM
+                jobs: Sequence[Any] = launcher.launch_runs(sweep, runs, first)
+            else:
+                jobs = launcher.launch([list(run.overrides) for run in runs], initial_job_idx=first)
             return jobs
 
         return lead(self.config, loader, requests, launch, self.max_batch_size)

@@ -9,9 +9,9 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ def die_with_parent() -> None:
 
 
 class Cluster:
-    """munged, slurmctld and slurmd with all their files in ``folder``; nothing outside it is read or written."""
+    """munged, slurmctld and slurmd with all their files in ``folder``."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.daemons = folder, list[subprocess.Popen[bytes]]()
@@ -129,7 +129,9 @@ class Cluster:
         log.close()
 
     def _asked(self, *command: str) -> str:
-        return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=60).stdout
+        return subprocess.run(
+            command, env=self.environment, capture_output=True, text=True, timeout=60
+        ).stdout
 
     def logs(self) -> str:
         """Return the last lines of every daemon."""
@@ -162,10 +164,8 @@ class Cluster:
 
     @staticmethod
     def _kill(process: int) -> None:
-        try:
+        with suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
 
     def scontrol(self, *arguments: str) -> str:
         """Tell SLURM something."""

@@ -46,13 +46,15 @@ def check_sweep(cfg: DictConfig) -> None:
     for key, least, allowed in (
         ("retries", 0, "an integer of 0 or more"),
         ("jobs", 1, "an integer of 1 or more, or null"),
+        ("runs_per_job", 1, "an integer of 1 or more"),
     ):
         value = given[key]
         whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
         if not whole and not (key == "jobs" and value is None):
             raise BadRequest(f"sweep.{key}", value, allowed)
-    if not isinstance(given.isolate, bool):
-        raise BadRequest("sweep.isolate", given.isolate, "true or false")
+    for key in ("isolate", "wait"):
+        if not isinstance(given[key], bool):
+            raise BadRequest(f"sweep.{key}", given[key], "true or false")
 
 
 def check_amount(cfg: DictConfig) -> None:

@@ -1,7 +1,7 @@
 """Runs as SLURM jobs: submitted once, watched in the queue, and accounted for by what they left on disk.
 
-What was submitted is kept in ``<study>/.sweep/slurm/``, so that a later command does not submit it again but
-waits for it.
+What was submitted is kept in the sweep's folder, ``slurm-<job>.json``, so that a later command does not
+submit it again but waits for it.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ import shutil
 import subprocess
 import sys
 import time
-import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -25,63 +24,68 @@ from prunelit.study.sweep import queue
 from prunelit.study.sweep.composed import Run
 from prunelit.study.sweep.failures import RunFailed, Submitted
 from prunelit.study.sweep.lock import is_busy
-from prunelit.study.sweep.submission import Submission
+from prunelit.study.sweep.state import Sweep
+from prunelit.study.sweep.submission import Jobs, Submission
 
 SHORTEST_SECONDS, LONGEST_SECONDS = 1.0, 30.0
 """How often the queue is asked: often at first, seldom later; SLURM itself forgets a job after 300 s."""
 GRACE_SECONDS = 15.0
 """How long the files of a job that has ended may take to be seen here, on a file system of a network."""
 
-Jobs = dict[str, list[str]]
-"""The names of the runs, which are those of their folders, of each job."""
 
-
-def launch(launcher: Any, runs: Sequence[Run], first: int, wait: bool) -> list[Any]:
+def launch(launcher: Any, sweep: Sweep, runs: Sequence[Run], first: int) -> list[Any]:
     """Do runs as SLURM jobs; return of each its accuracy, why there is none, or None: its record tells.
 
-    Runs that are in the queue already are not submitted again. Without ``wait`` all come back as Submitted.
+    Runs that are in the queue already are not submitted again. With ``sweep.wait=false`` all come back as
+    Submitted.
 
     Raises:
         BadRequest: SLURM does not take the jobs as they are asked for.
     """
-    study = Path(str(launcher.config.hydra.sweep.dir)).absolute()
-    journal = study / ".sweep" / "slurm"
-    queued = in_queue(journal)
+    study = sweep.folder.parents[1]
+    queued = in_queue(study)
     taken = {name for names in queued.values() for name in names}
     new = [(run, number) for number, run in enumerate(runs, first) if run.folder.name not in taken]
-    submission = Submission(launcher, launcher.params, journal / uuid.uuid4().hex[:12])
     submitted: Jobs = {}
-    for part in submission.submit(new):
-        names = {job: [run.folder.name for run in share] for job, share in part.items()}
-        write_atomically(submission.folder / f"{next(iter(names))}.json", json.dumps(names))
-        submitted |= names
+    for jobs in Submission(launcher, sweep.folder).submit(new):
+        write_atomically(sweep.folder / f"slurm-{next(iter(jobs))}.json", json.dumps(jobs))
+        submitted |= jobs
     asked = {run.folder.name for run in runs}
     waiting = {job: names for job, names in queued.items() if asked & set(names)}
-    _say(study, submitted, waiting, wait)
-    jobs = waiting | submitted
-    if not wait:
-        job_of = {name: job for job, names in jobs.items() for name in names}
+    _say(study, submitted, waiting)
+    if not launcher.config.sweep.wait:
+        _say_later(study, [*waiting, *submitted])
+        job_of = {name: job for job, names in (waiting | submitted).items() for name in names}
         return [Submitted(run.folder, job_of[run.folder.name]) for run in runs]
-    outcomes: dict[str, Any] = {}
-    for job, state in ended(jobs, launcher.params["submitit_folder"]):
-        outcomes |= _outcomes(study, job, jobs[job], state, _paths(launcher.params["submitit_folder"], job))
+    try:
+        outcomes = _collected(study, waiting | submitted, launcher.params["submitit_folder"])
+    except KeyboardInterrupt:
+        _say_later(study, [*waiting, *submitted])
+        raise
     return [outcomes[run.folder.name] for run in runs]
 
 
-def in_queue(journal: Path) -> Jobs:
-    """Return the jobs of a study that are in the queue or under way; forget what has ended."""
-    folders = [folder for folder in journal.glob("*") if any(folder.glob("*.json"))]
-    states = queue.states() if folders else {}
+def in_queue(study: Path) -> Jobs:
+    """Return the jobs of a study that are in the queue or under way; forget the sweeps that have ended."""
+    sweeps: dict[Path, Jobs] = {}
+    for file in (study / ".sweep").glob("*/slurm-*.json"):
+        sweeps.setdefault(file.parent, {}).update(json.loads(file.read_text()))
+    states = queue.states() if sweeps else {}
     alive: Jobs = {}
-    for folder in folders:
-        jobs: Jobs = {}
-        for file in folder.glob("*.json"):
-            jobs |= json.loads(file.read_text())
+    for folder, jobs in sweeps.items():
         here = {job: names for job, names in jobs.items() if states.get(job, "GONE") not in queue.ENDED}
         alive |= here
         if not here:
             shutil.rmtree(folder, ignore_errors=True)
     return alive
+
+
+def _collected(study: Path, jobs: Jobs, folder: str) -> dict[str, Any]:
+    """Wait for jobs to end; return what became of each run by its name."""
+    outcomes: dict[str, Any] = {}
+    for job, state in ended(jobs, folder):
+        outcomes |= _outcomes(study, job, jobs[job], state, _paths(folder, job))
+    return outcomes
 
 
 def ended(jobs: Iterable[str], folder: str) -> Iterator[tuple[str, str]]:
@@ -140,18 +144,20 @@ def _paths(folder: str, job: str) -> Any:
     return JobPaths(folder, job_id=job, task_id=0)
 
 
-def _say(study: Path, submitted: Jobs, waiting: Jobs, wait: bool) -> None:
-    """Print which jobs do the runs, and how they are watched, ended and collected."""
+def _say(study: Path, submitted: Jobs, waiting: Jobs) -> None:
+    """Print which jobs do the runs."""
     for how, jobs in (("submitted", submitted), ("in the queue already", waiting)):
         if jobs:
             arrays = Counter(job.partition("_")[0] for job in jobs)
             listed = ", ".join(f"{array} ({number})" for array, number in arrays.items())
             runs = sum(map(len, jobs.values()))
-            print(f"{how}: {runs} runs in {len(jobs)} SLURM jobs: {listed}; logs in {study / '.submitit'}")
-    if not wait:
-        ids = " ".join(dict.fromkeys(job.partition("_")[0] for job in (*submitted, *waiting)))
-        command = [a for a in sys.orig_argv if not a.lstrip("+").startswith("sweep.wait=")]
-        print(f"watch them: squeue --job {ids.replace(' ', ',')}; end them: scancel {ids}")
-        print(f"wait for them and run what failed again: {shlex.join(command)}")
-        print(f"see what is there: python -m prunelit.report {study}")
-    sys.stdout.flush()
+            print(f"{how}: {runs} runs in SLURM jobs {listed}; their logs: {study / '.submitit'}", flush=True)
+
+
+def _say_later(study: Path, jobs: Sequence[str]) -> None:
+    """Print how jobs that nobody waits for are watched, ended and collected."""
+    ids = list(dict.fromkeys(job.partition("_")[0] for job in jobs))
+    command = [word for word in sys.orig_argv if not word.lstrip("+").startswith("sweep.wait=")]
+    print(f"watch them: squeue --job {','.join(ids)}; end them: scancel {' '.join(ids)}")
+    print(f"wait for them, and do what failed again: {shlex.join(command)}")
+    print(f"see what is there: python -m prunelit.report {study}", flush=True)

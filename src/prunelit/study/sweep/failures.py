@@ -39,6 +39,12 @@ class NotStarted(Told):
     """A run of a sweep was not begun, or not ended, since the sweep was stopped."""
 
 
+class Submitted(Told):
+    """A run of a sweep waits in a cluster's queue or is under way there, and nobody here waits for it."""
+
+    status = 0
+
+
 class SweepFailed(Exception):
     """Not everything that a sweep was asked for is on disk; its table has said what."""
 

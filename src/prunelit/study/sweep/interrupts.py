@@ -16,7 +16,8 @@ class Leader:
     """Ctrl-C and SIGTERM in the process that leads a sweep.
 
     Every job hears of it by the sweep's folder. Where runs have processes of their own nothing is raised
-    here but for the second signal: the launcher ends by itself once the jobs have.
+    here but for the second signal: the launcher ends by itself once the jobs have. The jobs of a cluster go
+    on: only the waiting for them ends.
     """
 
     def __init__(self, sweep: Sweep) -> None:
@@ -25,7 +26,8 @@ class Leader:
     def __call__(self, signum: int, frame: Any) -> None:
         """Handle a signal."""
         again, self.signum = bool(self.signum), signum
-        self.sweep.stop("interrupted")
+        if not self.sweep.cluster:
+            self.sweep.stop("interrupted")
         if again or not self.sweep.isolate:
             raise Interrupted(signum)
 

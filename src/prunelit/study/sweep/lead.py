@@ -14,14 +14,14 @@ from prunelit.request import BadRequest
 from prunelit.study.sweep import summary
 from prunelit.study.sweep.composed import Composer, Run
 from prunelit.study.sweep.devices import cores, gpus, gpus_wanted
-from prunelit.study.sweep.failures import SweepFailed, SweepStopped, failures
+from prunelit.study.sweep.failures import Submitted, SweepFailed, SweepStopped, failures
 from prunelit.study.sweep.interrupts import Leader, handled_by
 from prunelit.study.sweep.isolation import SAFE
 from prunelit.study.sweep.plan import Plan
 from prunelit.study.sweep.state import Sweep
 
-Launch = Callable[[DictConfig, Sequence[Sequence[str]], int], Sequence[Any]]
-"""Launches jobs: Hydra's config, the overrides of each job, the number of the first; returns Hydra's jobs."""
+Launch = Callable[[DictConfig, Sweep, Sequence[Run], int], Sequence[Any]]
+"""Launches runs of a sweep: Hydra's config, the runs, the number of the first; returns Hydra's jobs."""
 
 
 def lead(
@@ -49,9 +49,11 @@ def lead(
             config.hydra.launcher.n_jobs = sweep.jobs
     handler = Leader(sweep)
     with handled_by(handler):
-        jobs, fault = _launched(config, plan.todo, launch, batch_size or len(plan.todo))
-    status = _account(plan, sweep, [job for batch in jobs for job in batch])
-    sweep.end()
+        jobs, fault = _launched(config, sweep, plan.todo, launch, batch_size or len(plan.todo))
+    returned = [_returned(job) for batch in jobs for job in batch]
+    status = _account(plan, sweep, returned)
+    if not sweep.cluster or not (handler.signum or any(isinstance(value, Submitted) for value in returned)):
+        sweep.end()
     if handler.signum:
         raise Interrupted(handler.signum)
     failures[:] = ([fault] if fault else []) + ([SweepFailed(status)] if status else [])
@@ -59,14 +61,13 @@ def lead(
 
 
 def _launched(
-    config: DictConfig, runs: Sequence[Run], launch: Launch, batch_size: int
+    config: DictConfig, sweep: Sweep, runs: Sequence[Run], launch: Launch, batch_size: int
 ) -> tuple[list[Sequence[Any]], Exception | None]:
     """Launch batch by batch; return the jobs of those batches that came to an end, and a launcher's fault."""
     jobs: list[Sequence[Any]] = []
     try:
         for first in range(0, len(runs), batch_size):
-            batch = runs[first : first + batch_size]
-            jobs.append(launch(config, [list(run.overrides) for run in batch], first))
+            jobs.append(launch(config, sweep, runs[first : first + batch_size], first))
     except (SweepStopped, Interrupted, KeyboardInterrupt):
         pass  # the records on disk tell how far each run came
     except Exception as error:
@@ -74,12 +75,12 @@ def _launched(
     return jobs, None
 
 
-def _account(plan: Plan, sweep: Sweep, jobs: Sequence[Any]) -> int:
-    """Print what became of each run; return the exit status: 0 if all is on disk."""
-    returned = [_returned(job) for job in jobs] + [None] * (len(plan.todo) - len(jobs))
+def _account(plan: Plan, sweep: Sweep, returned: list[Any]) -> int:
+    """Print what became of each run; return the exit status: 0 if all is on disk, or in a cluster's queue."""
+    returned = returned + [None] * (len(plan.todo) - len(returned))
     rows = [summary.row_of(run, sweep, value) for run, value in zip(plan.todo, returned, strict=True)]
     summary.show([summary.Row(run.folder, "skipped") for run in plan.complete] + rows)
-    if all(row.state == "done" for row in rows):
+    if all(row.state in ("done", "submitted") for row in rows):
         return 0
     return 2 if all(isinstance(value, BadRequest) for value in returned) else 1
 
@@ -96,6 +97,8 @@ def sweep_of(config: DictConfig, first: DictConfig, num_runs: int) -> Sweep:
     launcher = str(config.hydra.launcher.get("_target_", "")).lower()
     local = "slurm" not in launcher
     shared = local and "basic" not in launcher
+    if local and not first.sweep.wait:
+        raise BadRequest("sweep.wait", False, "true, but for hydra/launcher=submitit_slurm")
     found = gpus() if shared else {}
     return Sweep(
         Sweep.new_folder(Path(str(config.hydra.sweep.dir))),
@@ -104,6 +107,7 @@ def sweep_of(config: DictConfig, first: DictConfig, num_runs: int) -> Sweep:
         warm="submitit" not in launcher,
         shared=shared,
         gpus=found,
+        cluster=not local,
         leader=os.getpid(),
     )
 

@@ -7,8 +7,10 @@ import re
 import subprocess
 
 ENDED = frozenset(
-    ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED")
-    + ("REVOKED", "TIMEOUT", "GONE")
+    (
+        *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY"),
+        *("PREEMPTED", "REVOKED", "TIMEOUT", "GONE"),
+    )
 )
 """States from which a job does not come back. One that is to be requeued is PENDING or COMPLETING; GONE is
 our word for one that the queue does not know any more: it ended minutes ago."""
@@ -24,7 +26,9 @@ def states() -> dict[str, str]:
         OSError: there is no ``squeue`` here.
         subprocess.SubprocessError: SLURM's controller does not answer.
     """
-    lines = _told(["squeue", "--noheader", "--array", "--states=all", f"--user={os.getuid()}", "--format=%i|%T"])
+    lines = _told(
+        ["squeue", "--noheader", "--array", "--states=all", f"--user={os.getuid()}", "--format=%i|%T"]
+    )
     return dict(line.split("|", 1) for line in lines.splitlines() if "|" in line)
 
 

@@ -23,7 +23,7 @@ class Sweep:
 
     ``jobs``: how many runs are done side by side on this machine. ``isolate``: each run in a process of its
     own. ``warm``: a job's process does several runs, and imports for all. ``shared``: runs lease this
-    machine's ``gpus`` (what CUDA calls each, to its UUID) or cores.
+    machine's ``gpus`` (what CUDA calls each, to its UUID) or cores. ``cluster``: jobs outlive the leader.
     ``leader``: the process that launched the jobs.
     """
 
@@ -33,6 +33,7 @@ class Sweep:
     warm: bool = True
     shared: bool = False
     gpus: dict[str, str] = field(default_factory=dict)
+    cluster: bool = False
     leader: int = 0
 
     @classmethod

@@ -1,10 +1,10 @@
-"""Runs become SLURM jobs: arrays as large as the cluster takes them, and small pickles whatever their number."""
+"""Runs become SLURM jobs: in arrays as large as the cluster takes them, with a small pickle each."""
 
 from __future__ import annotations
 
 import pickle
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,16 @@ from prunelit.study.record import write_atomically
 from prunelit.study.sweep import queue
 from prunelit.study.sweep.composed import Run
 
-COMMON = ("name", "timeout_min", "mem_gb", "nodes", "cpus_per_task", "gpus_per_node", "tasks_per_node", "stderr_to_stdout")
+COMMON = (
+    "name",
+    "timeout_min",
+    "mem_gb",
+    "nodes",
+    "cpus_per_task",
+    "gpus_per_node",
+    "tasks_per_node",
+    "stderr_to_stdout",
+)
 """Keys that submitit knows for every kind of cluster; the others are SLURM's."""
 
 THREADS = (
@@ -37,6 +46,10 @@ COMPLAINTS = {
     "node configuration": "cpus_per_task",
 }
 """Words in what ``sbatch`` says, to the key that they are about."""
+
+
+Jobs = dict[str, list[str]]
+"""For each job the names of its runs, which are those of their folders."""
 
 
 class Task:
@@ -67,20 +80,19 @@ class Task:
 class Submission:
     """Submits runs for ``launcher``, which a job calls as Hydra calls its launchers for submitit.
 
-    ``parameters`` are the launcher's config; ``folder`` keeps what the jobs share.
+    ``folder`` keeps what the jobs share.
     """
 
     launcher: Any
-    parameters: Mapping[str, Any]
     folder: Path
 
-    def submit(self, runs: Sequence[tuple[Run, int]]) -> Iterator[dict[str, list[Run]]]:
-        """Submit numbered runs array by array; yield the jobs of each array with the runs that they do.
+    def submit(self, runs: Sequence[tuple[Run, int]]) -> Iterator[Jobs]:
+        """Submit numbered runs array by array; yield the jobs of each.
 
         Raises:
             BadRequest: SLURM does not take the jobs.
         """
-        size = self.parameters["runs_per_job"]
+        size = self.launcher.config.sweep.runs_per_job
         shares = [runs[start : start + size] for start in range(0, len(runs), size)]
         try:
             most = queue.most_tasks() if shares else 1
@@ -90,7 +102,9 @@ class Submission:
                 part = shares[start : start + most]
                 tasks = [Task(shared, [(run.overrides, number) for run, number in share]) for share in part]
                 jobs = executor.submit_array(tasks)
-                yield {job.job_id: [run for run, _ in s] for job, s in zip(jobs, part, strict=True)}
+                yield {
+                    job.job_id: [run.folder.name for run, _ in s] for job, s in zip(jobs, part, strict=True)
+                }
         except (RuntimeError, OSError, subprocess.SubprocessError) as error:
             raise self._refusal(error) from error
 
@@ -99,30 +113,29 @@ class Submission:
         import cloudpickle
         from hydra.core.singleton import Singleton
 
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(
-            self.folder / "launcher.pkl", cloudpickle.dumps((self.launcher, Singleton.get_state()))
-        )
-        return self.folder / "launcher.pkl"
+        file = self.folder / "launcher.pkl"
+        write_atomically(file, cloudpickle.dumps((self.launcher, Singleton.get_state())))
+        return file
 
     def _executor(self, num_arrays: int) -> Any:
         """Return what submits, with the config's values for it."""
         import submitit
 
-        values = dict(self.parameters)
+        values = dict(self.launcher.params)
         values["array_parallelism"] = max(1, values["array_parallelism"] // num_arrays)
         values["setup"] = [*THREADS, *(values["setup"] or [])]
-        del values["runs_per_job"]
         executor = submitit.AutoExecutor(
             folder=values.pop("submitit_folder"),
             cluster="slurm",
             slurm_max_num_timeout=values.pop("max_num_timeout"),
         )
-        executor.update_parameters(**{key if key in COMMON else f"slurm_{key}": values[key] for key in values})
+        executor.update_parameters(
+            **{key if key in COMMON else f"slurm_{key}": values[key] for key in values}
+        )
         return executor
 
     def _refusal(self, error: Exception) -> BadRequest:
-        """Return in one line why SLURM does not take the jobs, with the key that it is about if that is known."""
+        """Return in one line why SLURM does not take the jobs, with the key that it is about."""
         if isinstance(error, FileNotFoundError) or "srun" in str(error):
             return BadRequest(
                 "hydra/launcher", "submitit_slurm", "a launcher for this machine", "there is no SLURM here"
@@ -131,4 +144,6 @@ class Submission:
         key = next((key for sign, key in COMPLAINTS.items() if sign in words.lower()), None)
         if key is None:
             return BadRequest("hydra/launcher", "submitit_slurm", "what SLURM takes", words)
-        return BadRequest(f"hydra.launcher.{key}", self.parameters[key], "what the cluster offers", words)
+        return BadRequest(
+            f"hydra.launcher.{key}", self.launcher.params[key], "what the cluster offers", words
+        )

@@ -13,12 +13,12 @@ from typing import Any
 from prunelit.request import BadRequest
 from prunelit.study.record import Record
 from prunelit.study.sweep.composed import Run
-from prunelit.study.sweep.failures import NotStarted, RunFailed
+from prunelit.study.sweep.failures import NotStarted, RunFailed, Submitted
 from prunelit.study.sweep.lock import Busy, is_busy
 from prunelit.study.sweep.state import Sweep
 
 MOST_ROWS = 40
-STATES = ("done", "skipped", "failed", "elsewhere", "interrupted", "not started")
+STATES = ("done", "skipped", "submitted", "failed", "elsewhere", "interrupted", "not started")
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ def row_of(run: Run, sweep: Sweep, returned: Any = None) -> Row:
     """Return what became of a run, from its record and from what its job returned, if it returned."""
     if isinstance(returned, float) or (returned is None and _done_since(run, sweep)):
         return Row(run.folder, "done")
+    if isinstance(returned, Submitted):
+        return Row(run.folder, "submitted", returned.why)
     if isinstance(returned, Busy) or (returned is None and is_busy(run.folder)):
         return Row(run.folder, "elsewhere", "another process works on it")
     if isinstance(returned, NotStarted):
@@ -55,7 +57,7 @@ def show(rows: Sequence[Row]) -> None:
     """Print the table: with colours and rules at a terminal, else in plain lines."""
     counts = Counter(row.state for row in rows)
     headline = "sweep: " + ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
-    told = [row for row in rows if row.state not in ("done", "skipped")]
+    told = [row for row in rows if row.state not in ("done", "skipped", "submitted")]
     if not sys.stdout.isatty():
         print(headline)
         for row in told:
