@@ -19,12 +19,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from prunelit.interruption import Interrupted
 from prunelit.study.record import Record, write_atomically
 from prunelit.study.sweep import queue
 from prunelit.study.sweep.composed import Run
 from prunelit.study.sweep.failures import RunFailed, Submitted
 from prunelit.study.sweep.lock import is_busy
-from prunelit.study.sweep.state import Sweep
+from prunelit.study.sweep.state import QUEUED, Sweep
 from prunelit.study.sweep.submission import Jobs, Submission
 
 SHORTEST_SECONDS, LONGEST_SECONDS = 1.0, 30.0
@@ -48,44 +49,47 @@ def launch(launcher: Any, sweep: Sweep, runs: Sequence[Run], first: int) -> list
     new = [(run, number) for number, run in enumerate(runs, first) if run.folder.name not in taken]
     submitted: Jobs = {}
     for jobs in Submission(launcher, sweep.folder).submit(new):
-        write_atomically(sweep.folder / f"slurm-{next(iter(jobs))}.json", json.dumps(jobs))
+        write_atomically(sweep.folder / f"{QUEUED}{next(iter(jobs))}.json", json.dumps(jobs))
         submitted |= jobs
     asked = {run.folder.name for run in runs}
     waiting = {job: names for job, names in queued.items() if asked & set(names)}
     _say(study, submitted, waiting)
-    if not launcher.config.sweep.wait:
-        _say_later(study, [*waiting, *submitted])
-        job_of = {name: job for job, names in (waiting | submitted).items() for name in names}
-        return [Submitted(run.folder, job_of[run.folder.name]) for run in runs]
-    try:
-        outcomes = _collected(study, waiting | submitted, launcher.params["submitit_folder"])
-    except KeyboardInterrupt:
-        _say_later(study, [*waiting, *submitted])
-        raise
-    return [outcomes[run.folder.name] for run in runs]
+    jobs = waiting | submitted
+    job_of = {name: job for job, names in jobs.items() for name in names}
+    outcomes: dict[str, Any] = {}
+    left = True
+    with suppress(KeyboardInterrupt, Interrupted):  # jobs go on
+        if launcher.config.sweep.wait:
+            for job, state in ended(jobs, launcher.params["submitit_folder"]):
+                paths = _paths(launcher.params["submitit_folder"], job)
+                outcomes |= _outcomes(study, job, jobs[job], state, paths)
+            left = False
+    if left:
+        _say_later(study, list(jobs))
+    else:
+        in_queue(study)  # forgets what has ended
+    names = [run.folder.name for run in runs]
+    return [
+        outcomes[name] if name in outcomes else Submitted(run.folder, job_of[name])
+        for run, name in zip(runs, names, strict=True)
+    ]
 
 
 def in_queue(study: Path) -> Jobs:
     """Return the jobs of a study that are in the queue or under way; forget the sweeps that have ended."""
     sweeps: dict[Path, Jobs] = {}
-    for file in (study / ".sweep").glob("*/slurm-*.json"):
+    for file in (study / ".sweep").glob(f"*/{QUEUED}*.json"):
         sweeps.setdefault(file.parent, {}).update(json.loads(file.read_text()))
-    states = queue.states() if sweeps else {}
+    found = queue.jobs() if sweeps else {}
     alive: Jobs = {}
     for folder, jobs in sweeps.items():
-        here = {job: names for job, names in jobs.items() if states.get(job, "GONE") not in queue.ENDED}
+        here = {
+            job: names for job, names in jobs.items() if job in found and found[job][0] not in queue.ENDED
+        }
         alive |= here
         if not here:
             shutil.rmtree(folder, ignore_errors=True)
     return alive
-
-
-def _collected(study: Path, jobs: Jobs, folder: str) -> dict[str, Any]:
-    """Wait for jobs to end; return what became of each run by its name."""
-    outcomes: dict[str, Any] = {}
-    for job, state in ended(jobs, folder):
-        outcomes |= _outcomes(study, job, jobs[job], state, _paths(folder, job))
-    return outcomes
 
 
 def ended(jobs: Iterable[str], folder: str) -> Iterator[tuple[str, str]]:
@@ -93,13 +97,16 @@ def ended(jobs: Iterable[str], folder: str) -> Iterator[tuple[str, str]]:
 
     ``folder`` is where submitit keeps a job's files, with ``%j`` in place of the job's id.
     """
-    open_jobs, since = set(jobs), dict[str, float]()
+    open_jobs, since, told = set(jobs), dict[str, float](), set(queue.ORDINARY)
     pause = SHORTEST_SECONDS
     while True:
         with suppress(subprocess.SubprocessError):  # a busy controller: ask again
-            states = queue.states()
+            found = queue.jobs()
             for job in sorted(open_jobs):
-                state = states.get(job, "GONE")
+                state, reason = found.get(job, ("GONE", ""))
+                if state == "PENDING" and reason not in told:
+                    told.add(reason)
+                    print(f"SLURM job {job} waits: {reason}", flush=True)
                 if state not in queue.ENDED:
                     since.pop(job, None)
                     continue

@@ -14,7 +14,7 @@ from prunelit.request import BadRequest
 from prunelit.study.sweep import summary
 from prunelit.study.sweep.composed import Composer, Run
 from prunelit.study.sweep.devices import cores, gpus, gpus_wanted
-from prunelit.study.sweep.failures import Submitted, SweepFailed, SweepStopped, failures
+from prunelit.study.sweep.failures import SweepFailed, SweepStopped, failures
 from prunelit.study.sweep.interrupts import Leader, handled_by
 from prunelit.study.sweep.isolation import SAFE
 from prunelit.study.sweep.plan import Plan
@@ -49,11 +49,9 @@ def lead(
             config.hydra.launcher.n_jobs = sweep.jobs
     handler = Leader(sweep)
     with handled_by(handler):
-        jobs, fault = _launched(config, sweep, plan.todo, launch, batch_size or len(plan.todo))
-    returned = [_returned(job) for batch in jobs for job in batch]
-    status = _account(plan, sweep, returned)
-    if not sweep.cluster or not (handler.signum or any(isinstance(value, Submitted) for value in returned)):
-        sweep.end()
+        jobs, fault = _launched(config, handler, plan.todo, launch, batch_size or len(plan.todo))
+    status = _account(plan, sweep, [job for batch in jobs for job in batch])
+    sweep.end()
     if handler.signum:
         raise Interrupted(handler.signum)
     failures[:] = ([fault] if fault else []) + ([SweepFailed(status)] if status else [])
@@ -61,23 +59,27 @@ def lead(
 
 
 def _launched(
-    config: DictConfig, sweep: Sweep, runs: Sequence[Run], launch: Launch, batch_size: int
+    config: DictConfig, handler: Leader, runs: Sequence[Run], launch: Launch, batch_size: int
 ) -> tuple[list[Sequence[Any]], Exception | None]:
     """Launch batch by batch; return the jobs of those batches that came to an end, and a launcher's fault."""
     jobs: list[Sequence[Any]] = []
     try:
         for first in range(0, len(runs), batch_size):
-            jobs.append(launch(config, sweep, runs[first : first + batch_size], first))
+            if not handler.signum:
+                jobs.append(launch(config, handler.sweep, runs[first : first + batch_size], first))
     except (SweepStopped, Interrupted, KeyboardInterrupt):
         pass  # the records on disk tell how far each run came
+    except BadRequest:  # of the launcher: nothing was begun
+        handler.sweep.end()
+        raise
     except Exception as error:
         return jobs, error
     return jobs, None
 
 
-def _account(plan: Plan, sweep: Sweep, returned: list[Any]) -> int:
+def _account(plan: Plan, sweep: Sweep, jobs: Sequence[Any]) -> int:
     """Print what became of each run; return the exit status: 0 if all is on disk, or in a cluster's queue."""
-    returned = returned + [None] * (len(plan.todo) - len(returned))
+    returned = [_returned(job) for job in jobs] + [None] * (len(plan.todo) - len(jobs))
     rows = [summary.row_of(run, sweep, value) for run, value in zip(plan.todo, returned, strict=True)]
     summary.show([summary.Row(run.folder, "skipped") for run in plan.complete] + rows)
     if all(row.state in ("done", "submitted") for row in rows):

@@ -15,21 +15,26 @@ ENDED = frozenset(
 """States from which a job does not come back. One that is to be requeued is PENDING or COMPLETING; GONE is
 our word for one that the queue does not know any more: it ended minutes ago."""
 
+ORDINARY = frozenset(["None", "Priority", "Resources", "JobArrayTaskLimit", "BeginTime", "Dependency"])
+"""Reasons for waiting that go away by themselves."""
+
 SECONDS = 60
 """How long a command may take on a controller that has much to do."""
 
 
-def states() -> dict[str, str]:
-    """Return the state of each of this user's jobs by its id, as ``12_3``; ended ones stay for some minutes.
+def jobs() -> dict[str, tuple[str, str]]:
+    """Return state and reason of each of this user's jobs by its id, as ``12_3``.
+
+    Ended ones stay for some minutes.
 
     Raises:
         OSError: there is no ``squeue`` here.
         subprocess.SubprocessError: SLURM's controller does not answer.
     """
-    lines = _told(
-        ["squeue", "--noheader", "--array", "--states=all", f"--user={os.getuid()}", "--format=%i|%T"]
-    )
-    return dict(line.split("|", 1) for line in lines.splitlines() if "|" in line)
+    form = "--format=%i|%T|%r"
+    told = _told(["squeue", "--noheader", "--array", "--states=all", f"--user={os.getuid()}", form])
+    rows = [line.split("|", 2) for line in told.splitlines() if line.count("|") >= 2]
+    return {job: (state, reason) for job, state, reason in rows}
 
 
 def most_tasks() -> int:

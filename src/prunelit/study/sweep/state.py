@@ -16,6 +16,9 @@ from prunelit.study.sweep.composed import Run
 VARIABLE = "PRUNELIT_SWEEP"
 """The environment variable that names a sweep's folder in each of its jobs."""
 
+QUEUED = "slurm-"
+"""How the files begin that name the jobs of a sweep in a cluster's queue; jobs need the sweep's folder."""
+
 
 @dataclass(frozen=True)
 class Sweep:
@@ -59,8 +62,9 @@ class Sweep:
         write_atomically(self.folder / "runs.json", json.dumps(listed, indent=0))
 
     def end(self) -> None:
-        """Remove the folder: all runs have been accounted for."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Remove the folder: all runs have been accounted for, but for those in a cluster's queue."""
+        if not any(self.folder.glob(f"{QUEUED}*")):
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def stop(self, why: str) -> None:
         """Let no job of this sweep begin another run; ``interrupted`` also ends those under way."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import subprocess
 from collections.abc import Iterator, Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,16 +94,19 @@ class Submission:
         Raises:
             BadRequest: SLURM does not take the jobs.
         """
+        if not runs:
+            return
         size = self.launcher.config.sweep.runs_per_job
         shares = [runs[start : start + size] for start in range(0, len(runs), size)]
         try:
-            most = queue.most_tasks() if shares else 1
+            most = queue.most_tasks()
             executor = self._executor(num_arrays=-(-len(shares) // most))
             shared = self._share()
             for start in range(0, len(shares), most):
                 part = shares[start : start + most]
                 tasks = [Task(shared, [(run.overrides, number) for run, number in share]) for share in part]
-                jobs = executor.submit_array(tasks)
+                with redirect_stderr(io.StringIO()):  # what sbatch says comes with the error
+                    jobs = executor.submit_array(tasks)
                 yield {
                     job.job_id: [run.folder.name for run, _ in s] for job, s in zip(jobs, part, strict=True)
                 }
@@ -140,7 +145,7 @@ class Submission:
             return BadRequest(
                 "hydra/launcher", "submitit_slurm", "a launcher for this machine", "there is no SLURM here"
             )
-        words = getattr(error, "stderr", None) or str(error)
+        words = (getattr(error, "stderr", None) or str(error)).replace("sbatch: error: ", " ").strip()
         key = next((key for sign, key in COMPLAINTS.items() if sign in words.lower()), None)
         if key is None:
             return BadRequest("hydra/launcher", "submitit_slurm", "what SLURM takes", words)
