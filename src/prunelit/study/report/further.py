@@ -132,10 +132,15 @@ def class_grids(study: Study) -> list[Grid]:
         details = study.details(str(run))
         if "class_names" not in details or "accuracy_by_class" not in details:
             continue
-        names = tuple(map(str, details["class_names"]))
-        if len(names) <= MOST_CLASSES:
+        names = tuple(map(str, np.ravel(details["class_names"])))
+        accuracies = details["accuracy_by_class"]
+        if (
+            len(names) <= MOST_CLASSES
+            and accuracies.shape == (len(names),)
+            and accuracies.dtype.kind in "iuf"
+        ):
             methods = found.setdefault((row["data"], row["model"], names), {})
-            methods.setdefault((row["label"], row["asked"]), []).append(details["accuracy_by_class"])
+            methods.setdefault((row["label"], row["asked"]), []).append(accuracies)
     return [
         Grid(
             title=f"{data}, {model}: test accuracy by class, %",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from prunelit.study.report.grid import plain
 from prunelit.study.sweep.identity import NO_RESULT
 
 Flat = dict[str, Any]
@@ -99,5 +100,5 @@ def _value(value: Any) -> str:
         return {True: "true", False: "false", None: "null"}[value]
     if isinstance(value, float):
         return f"{value:g}"
-    text = str(value)
+    text = plain(value)
     return text.rpartition(".")[2] if text.startswith("prunelit.") else text

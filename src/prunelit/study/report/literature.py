@@ -135,12 +135,13 @@ def _class_accuracy(study: Study, run: str, setting: Setting) -> float:
     details = study.details(run)
     if "accuracy_by_class" not in details or "class_names" not in details:
         return math.nan
-    names = [str(name) for name in details["class_names"]]
+    names = [str(name) for name in np.ravel(details["class_names"])]
     wanted = CLASSES.get(setting["class"], setting["class"])
     first = _threshold_row(study, run, setting).index == 0 if "threshold" in setting else [True]
     if wanted not in names or not all(first):
         return math.nan
-    return float(details["accuracy_by_class"][names.index(wanted)])
+    accuracies = np.ravel(details["accuracy_by_class"])
+    return float(accuracies[names.index(wanted)]) if len(accuracies) == len(names) else math.nan
 
 
 def _top1(study: Study, run: str, setting: Setting) -> float:

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import socket
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import yaml
 
 from prunelit.study.record import RESULT_FIELDS
+from prunelit.study.report.grid import plain
 
 TEXT_FIELDS = ("pruner", "model", "data", "device", "precision", "git", "config_hash")
 OTHER_FIELDS = ("collapsed", "versions")
 NUMBER_FIELDS = tuple(key for key in RESULT_FIELDS if key not in (*TEXT_FIELDS, *OTHER_FIELDS))
 NEEDED_FIELDS = ("pruner", "model", "data", "seed", "compression", "sparsity", "density", "top1")
-TEXT_COLUMNS = {"layer": str, "shape": str, "phase": str}
-"""Columns of the csv files that hold text whatever it looks like: the shape ``100`` is no number."""
+STATUSES = ("running", "failed", "complete", "interrupted")
 
 
 class Unreadable(ValueError):
@@ -81,7 +78,10 @@ def read_run(folder: Path) -> Files:
     result = read_json(folder / "result.json")
     if result is not None:
         check_result(result)
-    return Files(folder, result, read_json(folder / "status.json") or {}, read_config(folder))
+    state = read_json(folder / "status.json")
+    if state is not None and state.get("status") not in STATUSES:
+        raise Unreadable(f"{folder / 'status.json'}: not a run's status: {str(state.get('status'))[:40]!r}")
+    return Files(folder, result, state or {}, read_config(folder))
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -114,21 +114,25 @@ def _fits(key: str, value: Any) -> bool:
     if value is None:
         return key not in ("pruner", "model", "data", "seed")
     if key == "collapsed":
-        return isinstance(value, list) and all(isinstance(name, str) for name in value)
+        return isinstance(value, list) and all(_is_text(name) for name in value)
     if key == "versions":
         return isinstance(value, dict)
     if key in TEXT_FIELDS:
-        return isinstance(value, str)
-    if key == "seed":
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+        return _is_text(value)
+    kinds = int if key == "seed" else (int, float)
+    return isinstance(value, kinds) and not isinstance(value, bool) and abs(value) < 2**63
+
+
+def _is_text(value: Any) -> bool:
+    """Whether ``value`` is text that files can hold: JSON also has halves of characters."""
+    return isinstance(value, str) and plain(value) == value
 
 
 def read_config(folder: Path) -> dict[str, Any]:
     """Return the config of a run as Hydra wrote it, with interpolations; empty if it cannot be read."""
     try:
         config = load_yaml(folder / ".hydra" / "config.yaml")
-    except (OSError, ValueError, yaml.YAMLError):
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return {}
     return config if isinstance(config, dict) else {}
 
@@ -138,76 +142,10 @@ def load_yaml(path: Path) -> Any:
     return yaml.load(path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
-def read_table(runs: Mapping[str, Path], name: str, skipped: list[str]) -> pd.DataFrame:
-    """Return the csv file ``name`` of all runs as one table, column ``run`` first.
-
-    Files with the same header are parsed in one go. One that is broken is left out and added to
-    ``skipped``.
-    """
-    bodies: dict[str, list[tuple[str, Path, str]]] = {}
-    for run, folder in runs.items():
-        try:
-            text = (folder / name).read_text()
-        except FileNotFoundError:
-            continue
-        except (OSError, ValueError) as error:
-            skipped.append(f"{folder / name}: {first_line(error)}")
-            continue
-        header, _, body = text.partition("\n")
-        if problem := _problem(text):
-            skipped.append(f"{folder / name}: {problem}")
-        elif body:
-            bodies.setdefault(header, []).append((run, folder / name, body))
-    tables = [table for header, files in bodies.items() for table in _parse(header, files, skipped)]
-    if not tables:
-        return pd.DataFrame({"run": pd.Series(dtype=str)})
-    table = pd.concat(tables, ignore_index=True)
-    order = {run: number for number, run in enumerate(runs)}
-    return table.sort_values("run", key=lambda column: column.map(order), kind="stable", ignore_index=True)
-
-
-def _problem(text: str) -> str | None:
-    """Return why a csv file is not whole, or None."""
-    if not text.endswith("\n"):
-        return "truncated" if text else "empty"
-    widths = {len(row) for row in csv.reader(io.StringIO(text))}
-    return None if len(widths) == 1 else "rows of different lengths"
-
-
-def _parse(header: str, files: Sequence[tuple[str, Path, str]], skipped: list[str]) -> Iterable[pd.DataFrame]:
-    """Yield the rows of files with one header; all at once if that works, else each alone."""
-    try:
-        table = _read_csv(header, "".join(body for _, _, body in files))
-    except ValueError as error:
-        if len(files) == 1:
-            skipped.append(f"{files[0][1]}: {first_line(error)}")
-            return
-        for file in files:
-            yield from _parse(header, [file], skipped)
-        return
-    counts = [sum(1 for _ in csv.reader(io.StringIO(body))) for _, _, body in files]
-    runs = [run for (run, _, _), count in zip(files, counts, strict=True) for _ in range(count)]
-    table.insert(0, "run", runs)
-    yield table
-
-
-def _read_csv(header: str, body: str) -> pd.DataFrame:
-    table = pd.read_csv(
-        io.StringIO(f"{header}\n{body}"),
-        dtype={key: kind for key, kind in TEXT_COLUMNS.items() if key in header},
-        keep_default_na=False,
-        na_values=[""],
-    )
-    for column in table.columns:
-        if column not in TEXT_COLUMNS and not pd.api.types.is_numeric_dtype(table[column]):
-            raise ValueError(f"column {column} holds text")
-    return table
-
-
 def is_gone(state: Mapping[str, Any]) -> bool:
     """Whether the process that ``status.json`` names ran on this machine and runs no more."""
     pid = state.get("pid")
-    if not isinstance(pid, int) or state.get("host") != socket.gethostname():
+    if not isinstance(pid, int) or pid <= 0 or state.get("host") != socket.gethostname():
         return False
     try:
         os.kill(pid, 0)
@@ -229,4 +167,4 @@ def why_stopped(state: Mapping[str, Any]) -> str:
 def first_line(error: object) -> str:
     """Return the first line of a message, at most 200 characters."""
     lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
+    return plain(lines[0][:200]) if lines else type(error).__name__

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import shlex
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,8 @@ import yaml
 
 from prunelit.request import BadRequest
 from prunelit.study.record import RESULT_FIELDS
+from prunelit.study.report.arrays import Arrays
+from prunelit.study.report.grid import plain
 from prunelit.study.report.labels import labels
 from prunelit.study.report.reading import (
     NUMBER_FIELDS,
@@ -28,11 +29,13 @@ from prunelit.study.report.reading import (
     load_yaml,
     read_config,
     read_run,
-    read_table,
     why_stopped,
 )
+from prunelit.study.report.rows import read_rows
 
 STATES = ("complete", "running", "failed", "incomplete")
+UNKNOWN = "?"
+"""Pruner, model and data of a run that is not complete and has no config."""
 
 
 @dataclass(frozen=True)
@@ -100,15 +103,11 @@ class Study:
 
     def details(self, run: str) -> Mapping[str, np.ndarray]:
         """Return the arrays of ``details.npz``, each read when it is asked for; empty if there are none."""
-        try:
-            arrays: Mapping[str, np.ndarray] = np.load(self.folder(run) / "details.npz", allow_pickle=False)
-        except (OSError, ValueError, zipfile.BadZipFile):
-            return {}
-        return arrays
+        return Arrays(self.folder(run) / "details.npz")
 
     def thresholds(self, run: str) -> pd.DataFrame:
         """Return ``thresholds.csv`` of a run that was given a list of thresholds; else an empty table."""
-        return read_table({run: self.folder(run)}, "thresholds.csv", [])
+        return read_rows({run: self.folder(run)}, "thresholds.csv", [])
 
     def rounds_of(self, run: str) -> pd.DataFrame:
         """Return the rows of ``rounds`` of one run."""
@@ -145,13 +144,13 @@ def read_study(folders: Sequence[Path]) -> Study:
     found: dict[str, Files] = {}
     for name, folder in _named(folders):
         try:
-            found[name] = read_run(folder)
+            found[_unused(name, found)] = read_run(folder)
         except Unreadable as error:
             text = str(error)
             skipped.append(text if text.startswith(str(folder)) else f"{folder / 'result.json'}: {text}")
     places = {name: files.folder for name, files in found.items()}
     epochs, rounds, layers = (
-        read_table(places, f"{name}.csv", skipped) for name in ("metrics", "rounds", "layers")
+        read_rows(places, name, skipped) for name in ("metrics.csv", "rounds.csv", "layers.csv")
     )
     configs = {name: files.config for name, files in found.items()}
     return Study(_runs(found), epochs, rounds, layers, skipped, configs)
@@ -175,6 +174,14 @@ def _named(folders: Sequence[Path]) -> list[tuple[str, Path]]:
             runs.setdefault(run.resolve(), run)
     names = [(os.path.relpath(run.absolute(), top), run) for run in runs.values()]
     return sorted((run.absolute().name if name == "." else name, run) for name, run in names)
+
+
+def _unused(name: str, names: Mapping[str, Files]) -> str:
+    """Return the name of a run as valid text; names that differ only in bytes that are none stay apart."""
+    text = os.fsencode(name).decode("utf-8", "replace")
+    while text in names:
+        text += "'"
+    return text
 
 
 def _runs(found: Mapping[str, Files]) -> pd.DataFrame:
@@ -210,7 +217,7 @@ def _row(files: Files) -> dict[str, Any]:
     asked, density = _asked(config)
     named = {group: _at(config, group, "name") for group in ("pruner", "model", "data")}
     return {
-        **{key: "?" if name is None else str(name) for key, name in named.items()},
+        **{key: UNKNOWN if name is None else plain(name) for key, name in named.items()},
         "seed": _number(config.get("seed")),
         "collapsed": [],
         **(files.result or {}),
@@ -241,14 +248,14 @@ def _asked(config: Mapping[str, Any]) -> tuple[str, float]:
         return "dense", 1.0
     compression, sparsity, scope = config.get("compression"), config.get("sparsity"), str(pruner.get("scope"))
     if compression is None and sparsity is None and (":" in scope or scope == "like"):
-        return scope, math.nan
+        return plain(scope), math.nan
     if compression is None and sparsity is None:
         compression = pruner.get("compression")
-    if isinstance(compression, (int, float)):
+    if isinstance(compression, (int, float)) and 0 <= compression < 100:
         return f"compression {compression:g}", 10.0**-compression
-    if isinstance(sparsity, (int, float)):
+    if isinstance(sparsity, (int, float)) and 0 <= sparsity <= 1:
         return f"sparsity {sparsity:g}", 1.0 - sparsity
-    return f"threshold {pruner.get('threshold')}", math.nan
+    return plain(f"threshold {pruner.get('threshold')}"), math.nan
 
 
 def _at(config: Mapping[str, Any], group: str, key: str) -> Any:

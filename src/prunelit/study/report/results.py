@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from prunelit.study.report.metrics import Metric
-from prunelit.study.report.records import Study
+from prunelit.study.report.records import UNKNOWN, Study
 from prunelit.study.report.statistics import Comparison, Summary, clear_winner, compare_all, summarise
 
 TOLERANCE = 0.01
@@ -76,7 +76,8 @@ class Block:
 
 def blocks(study: Study, metric: Metric) -> list[Block]:
     """Return a block for each data set and model of a study, in the order of their names."""
-    runs = study.runs.assign(column=column_keys(study.runs))
+    runs = study.runs[study.runs["pruner"] != UNKNOWN]
+    runs = runs.assign(column=column_keys(runs))
     return [
         _block(str(data), str(model), metric, group)
         for (data, model), group in runs.groupby(["data", "model"], sort=True)

@@ -1,0 +1,39 @@
+"""Arrays of a run's files, read when they are asked for; what cannot be read is not there."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+BROKEN = (OSError, ValueError, EOFError, MemoryError, zlib.error, zipfile.BadZipFile)
+"""What NumPy raises for a file that is truncated, foreign or not what it says."""
+
+
+class Arrays(Mapping[str, np.ndarray]):
+    """The arrays of an ``.npz`` file; none if there is no such file or it is broken."""
+
+    def __init__(self, path: Path) -> None:
+        self._read: dict[str, np.ndarray] = {}
+        try:
+            self._file: Mapping[str, np.ndarray] = np.load(path, allow_pickle=False)
+            self._names = list(self._file)
+        except (*BROKEN, TypeError):
+            self._file, self._names = {}, []
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self._read:
+            try:
+                self._read[name] = self._file[name]
+            except BROKEN as error:
+                raise KeyError(name) from error
+        return self._read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
