@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import sys
 from functools import partial
 from importlib import import_module
@@ -47,12 +48,22 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         with locked(record.folder), share(cfg, Sweep.current()) as threads:
             if cfg.rerun or not record.complete:  # nor by a process that has ended since
                 if record.complete:
-                    record.put_aside()
+                    _put_aside(record)
                 _use(threads)
                 return _recorded(cfg, record)
             record.settle()
     print(f"complete already: {record.folder} (rerun=true repeats it)")
     return record.result
+
+
+def _put_aside(record: Record) -> None:
+    """Move an old record away, but for what Hydra has written already for this run."""
+    old = record.put_aside()
+    if (old / ".hydra").is_dir():
+        shutil.copytree(old / ".hydra", record.folder / ".hydra")
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.close()  # and open anew, in the new folder, with the next line
 
 
 def _use(threads: int | None) -> None:

@@ -13,6 +13,9 @@ from prunelit.study.sweep.identity import decides_density, requested, resolved
 COUNTS = {"epochs": 0, "pre_epochs": 0, "batch_size": 1}
 """Whole numbers and the least value of each."""
 
+LONGEST_NAME = 255
+"""Bytes of a folder's name, by what file systems allow."""
+
 ON_FAILURE = ("continue", "stop", "retry")
 """What a sweep does when a run has failed."""
 
@@ -34,6 +37,8 @@ def check(cfg: DictConfig) -> None:
         raise BadRequest("rerun", cfg.rerun, "true or false")
     if not str(cfg.name) or str(cfg.name).startswith((".", "/")) or ".." in str(cfg.name):
         raise BadRequest("name", cfg.name, "a name for a folder, as baseline or cifar10/baseline")
+    if max(len(part.encode()) for part in str(cfg.name).split("/")) > LONGEST_NAME:
+        raise BadRequest("name", cfg.name, f"a name of at most {LONGEST_NAME} bytes")
     check_amount(cfg)
     check_sweep(cfg)
 

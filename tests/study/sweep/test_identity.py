@@ -85,3 +85,46 @@ def test_the_name_is_the_same_in_another_process() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == slug(config())
+
+
+ODD = {
+    "slashes": ("data.name='../../etc/passwd'", "model.name=/"),
+    "commas": ("data.name='a,b'", "data.name='a;b'"),
+    "spaces": ("data.name='a b'", "data.name='a  b'"),
+    "unicode": ("data.name='größe'", "data.name='grösse'"),
+    "emoji": ("data.name='🪚'", "data.name='🪓'"),
+    "length": (f"data.name={'x' * 300}", f"data.name={'x' * 301}"),
+    "lists": ("pruner.exclude=[fc1,fc2]", "pruner.exclude=['fc1,fc2']"),
+    "nested": ("+model.x={a:[1,{b:2}]}", "+model.x={a:[1,{b:3}]}"),
+    "quotes": ("data.name='\"'", "data.name='`'"),
+    "lines": ("data.name='a\nb'", "data.name='a\tb'"),
+    "case": ("data.name=A", "data.name=a"),
+    "types": ("+model.x='1'", "+model.x=1"),
+    "truth": ("+model.x=true", "+model.x='true'"),
+    "nothing": ("+model.x=null", "+model.x='null'"),
+    "thresholds": ("pruner.threshold=[0.1,0.2]", "pruner.threshold=[0.1,0.3]"),
+    "small numbers": ("optimizer.lr=1e-30", "optimizer.lr=1e-31"),
+    "infinity": ("optimizer.lr=inf", "optimizer.lr=nan"),
+}
+
+
+@pytest.mark.parametrize("pair", ODD.values(), ids=ODD)
+def test_odd_values_give_valid_short_names_that_differ(pair: tuple[str, str], tmp_path: Path) -> None:
+    names = [slug(config(override)) for override in pair]
+    assert names[0] != names[1]
+    assert names[0].casefold() != names[1].casefold(), "on file systems that ignore case too"
+    for name in names:
+        assert re.fullmatch(r"[A-Za-z0-9._-]+", name)
+        assert not name.startswith((".", "-"))
+        assert len(name) <= 100
+        (tmp_path / name).mkdir()
+
+
+def test_names_of_many_runs_differ() -> None:
+    cfg = config()
+    names = set()
+    for seed in range(200):
+        for epochs in range(10):
+            cfg.seed, cfg.epochs = seed, epochs
+            names.add(slug(cfg))
+    assert len(names) == 2000

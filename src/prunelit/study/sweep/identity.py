@@ -71,7 +71,7 @@ def slug(cfg: DictConfig) -> str:
     if compression is None and sparsity is None:
         amount = str(cfg.pruner.scope) if decides_density(cfg) else f"t{cfg.pruner.threshold}"
     parts = [cfg.data.name, cfg.model.name, cfg.pruner.name, amount, f"seed{cfg.seed}"]
-    readable = re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join(map(str, parts)))
+    readable = re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join(map(str, parts))).lstrip("._-")
     return f"{readable[:80]}-{config_hash(cfg)}"
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +67,7 @@ def _attempt(
         if not sweep.isolate:
             return task()
         if sweep.warm:
-            prepare()
+            _warm_up(prepare)
         outcome: float | Exception = in_own_process(task, lambda: sweep.stopped == "interrupted")
         return outcome
     except Interrupted:
@@ -78,6 +80,14 @@ def _attempt(
         record.start()
         record.fail(error)
         return RunFailed(folder, str(error))
+
+
+@cache
+def _warm_up(prepare: Callable[[], None]) -> None:
+    """Import once, and spare the garbage collector, here and in forked processes, what was imported."""
+    prepare()
+    gc.collect()
+    gc.freeze()
 
 
 def _outcome(cfg: DictConfig, folder: Path, work: Work) -> float | Exception:
@@ -96,6 +106,7 @@ class Lean(Callback):
     def on_job_end(self, config: DictConfig, job_return: Any, **kwargs: Any) -> None:
         """Forget the configs that Hydra would keep until the sweep ends."""
         job_return.cfg = job_return.hydra_cfg = None
+        gc.collect()  # configs are full of cycles
 
 
 def _say(line: str) -> None:
