@@ -303,6 +303,20 @@ def test_print_leaves_out_what_paper_cannot_do(page: Any) -> None:
     page.emulate_media(media="screen")
 
 
+def test_printing_redraws_before_paper_comes_out(open_page: Callable[..., Any]) -> None:
+    page = open_page(color_scheme="dark")
+    # A browser prints when the promises of its "beforeprint" event are done, and waits for no timer.
+    code = """async () => {
+        dispatchEvent(new Event("beforeprint"));
+        for (let turn = 0; turn < 20000 && !document.body.dataset.paper; turn++) await null;
+        const drawn = [...document.querySelectorAll(".chart:not([hidden]) svg.marks")];
+        return drawn.map((svg) => [svg.viewBox.baseVal.width, getComputedStyle(svg).backgroundColor]);
+    }"""
+    drawn = page.evaluate(code)
+    assert len(drawn) >= 15
+    assert all(width <= 700 and paper == "rgb(255, 255, 255)" for width, paper in drawn)
+
+
 def test_what_records_say_is_text_and_never_code(page: Any, written: Path) -> None:
     assert page.said == []
     assert page.evaluate("document.documentElement.dataset.pwned") is None

@@ -3,6 +3,7 @@
 (() => {
   const report = JSON.parse(document.getElementById("report-data").textContent);
   const narrowest = 230; // pixels of a panel; narrower, and panels go below one another
+  let paper = 0; // pixels of a printed line; 0 on a screen
   const vegaErrors = 1; // its warnings are of panels without bands, which are meant
   const margin = 75; // of a panel, for its axis
 
@@ -51,7 +52,7 @@
     Object.assign(inner, { width: wide, height: width === height ? wide : height });
     if (spec.spec) spec.columns = most;
     spec.datasets = { [figure.data]: rows };
-    spec.config = structuredClone(report.themes[page.dataset.theme]);
+    spec.config = structuredClone(report.themes[paper ? "light" : page.dataset.theme]);
     spec.config.legend.columns = Math.max(1, Math.floor(room / 130));
     keepLegend(spec, new Set(rows.map((row) => row.method)));
     return spec;
@@ -67,18 +68,19 @@
 
   const draw = async (figure) => {
     const place = document.getElementById(`chart-${figure.name}`);
+    const room = paper ? paper : place.clientWidth || 700;
     const one = select && select.value !== "" ? Number(select.value) : -1;
     const rows = table(figure.data).filter((row) => (figure.of_run ? row.run === one : shown.has(row.run)));
-    place.dataset.stale = "";
+    place.parentElement.hidden = figure.of_run && !rows.length;
     if (!rows.length) {
       place.replaceChildren(Object.assign(document.createElement("p"), {
         className: "nothing",
-        textContent: figure.of_run ? "This run has nothing of this kind." : "Nothing to show for this choice.",
+        textContent: "Nothing to show for this choice.",
       }));
     } else {
       const panels = figure.panel ? new Set(rows.map((row) => row[figure.panel])).size : 1;
       place.parentElement.classList.toggle("wide", panels > 1 || figure.size[0] > 600);
-      const spec = fitted(figure, rows, panels, place.clientWidth || 700);
+      const spec = fitted(figure, rows, panels, room);
       const actions = { export: true, source: false, compiled: false, editor: false };
       const drawn = await vegaEmbed(place, spec, {
         renderer: "svg", actions, downloadFileName: figure.name, tooltip: { theme: page.dataset.theme }, logLevel: vegaErrors,
@@ -86,10 +88,8 @@
       const svg = place.querySelector("svg");
       svg.setAttribute("role", "img");
       svg.setAttribute("aria-label", figure.title);
-      place.view = drawn.view;
+      place.view = drawn.view; // for whoever wants to look at the data behind the marks
     }
-    place.dataset.rows = rows.length;
-    place.dataset.stale = "no";
   };
 
   // Figures in sight are drawn first, the others when there is time.
@@ -144,6 +144,20 @@
   });
   system.addEventListener("change", () => {
     paint(system.matches ? "dark" : "light");
+    drawAll();
+  });
+
+  // Paper is narrower, and white. Drawing waits for nothing but promises, so that it is done when printing begins.
+
+  addEventListener("beforeprint", async () => {
+    turn += 1;
+    paper = 690;
+    await Promise.all(report.figures.map(draw));
+    document.body.dataset.paper = "yes";
+  });
+  addEventListener("afterprint", () => {
+    paper = 0;
+    delete document.body.dataset.paper;
     drawAll();
   });
 

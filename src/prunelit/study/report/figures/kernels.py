@@ -54,7 +54,7 @@ def figures(frames: Frames, methods: Sequence[str]) -> list[Figure]:
         Figure(
             "kernels",
             "Kernels of the first layer",
-            f"Final weights, kernel by kernel (the first {MOST} at most): blue is negative, red positive, "
+            f"Final weights, kernel by kernel (the first {MOST} at most): blue is negative, orange positive, "
             "and a dot marks what was pruned.",
             _pictures(),
             "kernels",

@@ -36,7 +36,8 @@ def _heat_map(amounts: Sequence[str]) -> alt.LayerChart:
         total="max(total)",
         seeds="count()",
     )
-    x = alt.X("asked:O", title=None, sort=list(amounts), axis=alt.Axis(labelAngle=-35, labelLimit=110))
+    axis = alt.Axis(labelAngle=-35, labelLimit=110, labelOverlap=len(amounts) > 8)
+    x = alt.X("asked:O", title=None, sort=list(amounts), axis=axis)
     y = alt.Y("layer:O", title=None, sort=alt.EncodingSortField("layer_order", op="min"))
     colour = alt.Color(
         "shown:Q",

@@ -63,7 +63,7 @@ def _frontier(methods: Sequence[str], cost: str, axis: alt.X) -> alt.LayerChart:
     hover = tips(**RUN_TIPS)
     grey = (
         runs.transform_filter("datum.dominated")
-        .mark_point(size=30, opacity=0.55, color="gray", strokeWidth=1)
+        .mark_point(size=30, opacity=0.7, color="gray", strokeWidth=1)
         .encode(axis, height, shape=method_marks(methods)["shape"], tooltip=hover)
     )
     front = runs.transform_filter("!datum.dominated")
