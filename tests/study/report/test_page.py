@@ -20,9 +20,7 @@ from prunelit.study.report.page import write_page
 from prunelit.study.report.records import read_study
 from prunelit.study.report.tables import make_tables
 
-HOSTILE = (
-    "</script><script>document.documentElement.dataset.pwned=1</script>\u2028<img src=x onerror=alert(1)>"
-)
+HOSTILE = "</script><script>document.documentElement.dataset.pwned=1</script><img src=x onerror=alert(1)>"
 """What would run, or end the script, if it were not escaped wherever it stands."""
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FIGURES = {
@@ -52,7 +50,7 @@ def study_folder(tmp_path_factory: pytest.TempPathFactory, recording: Callable[[
     dense = make("pruner=none", "seed=0", "model=mlp", top1=95.0, **whole)
     fill(dense, {"fc1.weight": (4, 64), "fc2.weight": (3, 4)})
     hostile = make("pruner=snip", "model=conv", "seed=0", "compression=1", model=HOSTILE)
-    fill(hostile, {"conv1.weight": (4, 1, 3, 3), HOSTILE: (3, 4)}, classes=["a", HOSTILE, "c"])
+    fill(hostile, {"conv1.weight": (4, 1, 3, 3), HOSTILE: (3, 4)}, classes=["a", f"\u2028{HOSTILE}", "c"])
     fill(make("pruner=iterative", "seed=0", "model=mlp", top1=60.0), {"fc1.weight": (4, 64)}, rounds=3)
     make("pruner=grasp", "seed=0", "model=mlp", state="failed", error=HOSTILE)
     return root / "study"
