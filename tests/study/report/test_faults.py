@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from prunelit.report import main
 from prunelit.study.record import Record
 from prunelit.study.report.metrics import METRICS
 from prunelit.study.report.output import write_report
@@ -109,3 +110,15 @@ def test_names_cannot_break_out_of_the_tables(make_run: MakeRun, tmp_path: Path)
         assert "<script>" not in text
         assert path.suffix == ".md" or "\\input" not in text
     assert "\x1b" not in (tmp_path / "out" / "results.csv").read_text()
+
+
+@pytest.mark.slow
+def test_the_page_and_the_pictures_are_made_too(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("pruner=snip", "compression=1")
+    for name in (*NAMES, *CONFIGS):
+        for content in GARBAGE:
+            (make_run("pruner=mag", "compression=1").folder / name).write_bytes(content)
+    record = make_run("pruner=rand", state="failed", error=NASTY)
+    record.folder.rename(record.folder.with_name("a|b\x1b[31m<b>\udcff"))
+    assert main([str(tmp_path / "study"), "--out", str(tmp_path / "out")]) == 0
+    assert main(["--watch", str(tmp_path / "study")]) == 0

@@ -11,6 +11,7 @@ import pandas as pd
 from prunelit.study.report.grid import Cell, Grid
 from prunelit.study.report.literature import SOURCES
 from prunelit.study.report.records import Study
+from prunelit.study.report.rows import read_rows
 from prunelit.study.report.statistics import summarise
 
 MOST_CLASSES = 20
@@ -91,6 +92,33 @@ ROUND_COLUMNS = {
     "best_top1": "top 1\nbest, %",
     "sparsity_trained": "sparsity\nat the end, %",
 }
+
+
+def threshold_grids(study: Study) -> list[Grid]:
+    """Return what each threshold of a list leaves of a trained network: a row a threshold, mean over seeds."""
+    places = {str(run): folder for run, folder in study.complete["folder"].items()}
+    names = study.complete[["data", "model", "label"]]
+    tried = read_rows(places, "thresholds.csv", []).join(names, on="run")
+    grids = []
+    for (data, model, label), rows in tried.groupby(["data", "model", "label"]):
+        shown = [column for column in rows if column in THRESHOLD_COLUMNS or column.startswith("removed/")]
+        cells = []
+        for threshold, group in sorted(rows.groupby("threshold"), reverse=True):
+            values = [
+                _mean_cell(group[column], 100 if column == "sparsity" else 1, "removed" not in column)
+                for column in shown
+            ]
+            cells.append([Cell(f"{threshold:g}"), Cell(str(len(group))), *values])
+        header = [
+            "threshold",
+            "seeds",
+            *(THRESHOLD_COLUMNS.get(name, name.replace("/", "\n")) for name in shown),
+        ]
+        grids.append(Grid(f"{data}, {model}: {label}, by threshold", header, cells))
+    return grids
+
+
+THRESHOLD_COLUMNS = {"sparsity": "sparsity, %", "top1": "top 1, %", "top5": "top 5, %"}
 
 
 def layer_grids(study: Study) -> list[Grid]:

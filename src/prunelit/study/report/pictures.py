@@ -58,6 +58,8 @@ def _write(spec: dict[str, Any], figure: Figure, rows: pd.DataFrame, folder: Pat
     svg = _renumbered(
         vl_convert.vegalite_to_svg({**spec, "datasets": {figure.data: data}}, vl_version=VEGA_LITE)
     )
+    if 'height="Infinity"' in svg[:400]:  # no row has a value to draw
+        return []
     write_atomically(folder / f"{figure.name}.svg", svg)
     write_atomically(folder / f"{figure.name}.png", vl_convert.svg_to_png(svg, scale=SCALE))
     return [folder / f"{figure.name}.svg", folder / f"{figure.name}.png"]

@@ -255,7 +255,10 @@ def _asked(config: Mapping[str, Any]) -> tuple[str, float]:
         return f"compression {compression:g}", 10.0**-compression
     if isinstance(sparsity, (int, float)) and 0 <= sparsity <= 1:
         return f"sparsity {sparsity:g}", 1.0 - sparsity
-    return plain(f"threshold {pruner.get('threshold')}"), math.nan
+    threshold = pruner.get("threshold")
+    return plain(
+        f"threshold {threshold[0] if threshold and isinstance(threshold, list) else threshold}"
+    ), math.nan
 
 
 def _at(config: Mapping[str, Any], group: str, key: str) -> Any:

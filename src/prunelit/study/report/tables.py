@@ -7,7 +7,13 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from prunelit.study.report.further import class_grids, layer_grids, literature_grids, round_grids
+from prunelit.study.report.further import (
+    class_grids,
+    layer_grids,
+    literature_grids,
+    round_grids,
+    threshold_grids,
+)
 from prunelit.study.report.grid import Cell, Grid
 from prunelit.study.report.literature import against_literature
 from prunelit.study.report.metrics import METRICS, Metric
@@ -51,6 +57,7 @@ def make_tables(study: Study, metric: Metric) -> Tables:
         "Comparisons": [grid for block in main if (grid := comparison_grid(block)) is not None],
         "Other measurements": others,
         "Round by round": round_grids(study),
+        "Thresholds": threshold_grids(study),
         "Layers": layer_grids(study),
         "Classes": class_grids(study),
     }
@@ -59,7 +66,7 @@ def make_tables(study: Study, metric: Metric) -> Tables:
     )
 
 
-OTHERS = ("top1", "top5", "effective_density", "flops_sparse", "seconds")
+OTHERS = ("top1", "best_top1", "top5", "effective_density", "flops_sparse", "seconds")
 """The metrics that have tables of their own in the files."""
 
 
