@@ -95,7 +95,7 @@ ROUND_COLUMNS = {
 
 
 def threshold_grids(study: Study) -> list[Grid]:
-    """Return what each threshold of a list leaves of a trained network: a row a threshold, mean over seeds."""
+    """Return what each threshold of a list leaves of a trained network: a row a threshold, means of seeds."""
     places = {str(run): folder for run, folder in study.complete["folder"].items()}
     names = study.complete[["data", "model", "label"]]
     tried = read_rows(places, "thresholds.csv", []).join(names, on="run")
