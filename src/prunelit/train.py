@@ -77,10 +77,11 @@ def _use(threads: int | None) -> None:
 
 def _recorded(cfg: DictConfig, record: Record) -> dict[str, Any]:
     """Do the run, and say in its record how it ended."""
-    from prunelit.training import ranks
+    from prunelit.training import build, ranks
 
     record.start()
     try:
+        build.check_trainer(cfg)
         job = partial(ranks.run, partial(_listen, cfg, record), cfg.trainer)
         result: dict[str, Any] = until_done(job, record.interrupt)
         return result
