@@ -99,10 +99,16 @@ def test_a_signal_outside_the_batches(place: str, again: int, tmp_path: Path, un
     assert findings(tmp_path) == undisturbed(*KINDS["start"])
 
 
-@pytest.mark.parametrize("by", [signal.SIGUSR1, signal.SIGTERM])
-def test_the_ranks_of_a_run_save_together(by: signal.Signals, tmp_path: Path, undisturbed) -> None:
+@pytest.mark.parametrize(("trainer", "by"), [("ddp", signal.SIGUSR1), ("fsdp", signal.SIGTERM)])
+def test_the_ranks_of_a_run_save_together(trainer: str, by: int, tmp_path: Path, undisturbed) -> None:
     """The signal comes to the process that started them, or to them."""
-    ranks = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "epochs=2", *KINDS["start"])
+    ranks = (
+        f"trainer={trainer}",
+        "trainer.accelerator=cpu",
+        "trainer.devices=2",
+        "epochs=2",
+        *KINDS["start"],
+    )
     run = (*SMALL, *ranks)
     assert finish(tmp_path, *run, patch=partial(kill_at, STEP, 5, by, 1, os.getppid)) == 128 + by
     assert 5 <= saved_batches(tmp_path) < 12

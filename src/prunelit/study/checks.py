@@ -57,6 +57,9 @@ def check_sweep(cfg: DictConfig) -> None:
         whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
         if not whole and not (key == "jobs" and value is None):
             raise BadRequest(f"sweep.{key}", value, allowed)
+    minutes = given.checkpoint_minutes
+    if minutes is not None and (not _is_number(minutes) or minutes < 0):
+        raise BadRequest("sweep.checkpoint_minutes", minutes, "a number of 0 or more, or null")
     for key in ("isolate", "wait"):
         if not isinstance(given[key], bool):
             raise BadRequest(f"sweep.{key}", given[key], "true or false")

@@ -78,8 +78,8 @@ class LastCheckpoint(Checkpoint):
         done = batch_idx + 1
         if done % trainer.accumulate_grad_batches or done == trainer.num_training_batches:
             return
-        asked = self._asked(trainer)
-        if asked or self._due(trainer):
+        asked, late = self._agreed(trainer)
+        if asked or late:
             self._save(trainer)
         if asked:
             raise Interrupted(asked)
@@ -95,26 +95,26 @@ class LastCheckpoint(Checkpoint):
         """Save; no signal needs to wait any longer."""
         self._save(trainer)
         self.interruption.waiting = ELSEWHERE
-        if asked := self._asked(trainer):
+        asked, _ = self._agreed(trainer)
+        if asked:
             raise Interrupted(asked)
 
     def _save(self, trainer: pl.Trainer) -> None:
         trainer.save_checkpoint(self.path)
         self._saved = time.monotonic()
 
-    def _asked(self, trainer: pl.Trainer) -> int:
-        """Return the signal that any rank was sent, or 0: all save together, and all end."""
-        asked = int(self.interruption.asked or 0)
-        if trainer.world_size == 1:
-            return asked
-        sent = torch.tensor(asked, device=trainer.strategy.root_device)
-        return int(trainer.strategy.reduce(sent, reduce_op="max"))
+    def _agreed(self, trainer: pl.Trainer) -> tuple[int, bool]:
+        """Return the signal that any rank was sent, or 0, and whether the last checkpoint is old for any.
 
-    def _due(self, trainer: pl.Trainer) -> bool:
-        if self.minutes is None:
-            return False
-        late = time.monotonic() - self._saved >= 60 * self.minutes
-        return bool(trainer.strategy.broadcast(late))  # clocks differ, and saving takes all ranks
+        All ranks save together, and end together.
+        """
+        asked = int(self.interruption.asked or 0)
+        late = self.minutes is not None and time.monotonic() - self._saved >= 60 * self.minutes
+        if trainer.world_size == 1:
+            return asked, late
+        mine = torch.tensor([asked, int(late)], device=trainer.strategy.root_device)
+        asked, old = trainer.strategy.reduce(mine, reduce_op="max").tolist()
+        return asked, bool(old)
 
 
 def random_states() -> dict[str, Any]:

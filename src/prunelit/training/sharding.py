@@ -132,6 +132,11 @@ class FullyShard(ModelParallelStrategy):
         super().__init__(save_distributed_checkpoint=False, **options)
 
     @property
+    def restore_checkpoint_after_setup(self) -> bool:
+        """Not so: callbacks must have their states when a fit starts, and the network is split by then."""
+        return False
+
+    @property
     def lightning_restore_optimizer(self) -> bool:
         """Optimizers are given their states by `load_optimizer_state_dict`."""
         return True
