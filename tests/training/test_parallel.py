@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from omegaconf import OmegaConf
 from torch import nn
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.utils.data import DataLoader, TensorDataset
 
 import prunelit
 from prunelit import Criterion, Pruning
@@ -135,6 +139,84 @@ def test_training_on_two_ranks_is_that_of_one(on_two_ranks, strategy: str) -> No
         assert counted["confusion"].sum() == two[name]["confusion"].sum() == 355
         for key, value in counted.items():
             np.testing.assert_allclose(two[name][key], value, rtol=1e-4, atol=1e-6, err_msg=f"{name} {key}")
+
+
+class Own(pl.LightningModule):
+    """A module that has never heard of prunelit, and splits itself where its strategy asks for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(nn.Linear(12, 30), nn.ReLU(), nn.Linear(30, 30), nn.Linear(30, 4))
+
+    def configure_model(self) -> None:
+        if self.device_mesh is not None and not isinstance(self.layers, FSDPModule):
+            for part in (self.layers[0], self.layers[2], self.layers):
+                fully_shard(part, mesh=self.device_mesh["data_parallel"])
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        return nn.functional.cross_entropy(self.layers(batch[0]), batch[1])
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(self.parameters(), lr=0.01, weight_decay=0.1)
+
+
+STRATEGIES: dict[str, Callable[[], Any]] = {
+    "buckets": partial(DDPStrategy, gradient_as_bucket_view=True, bucket_cap_mb=0.001),
+    "static": partial(DDPStrategy, static_graph=True),
+    "split": partial(ModelParallelStrategy, data_parallel_size=2, tensor_parallel_size=1),
+}
+
+
+def fit_own(folder: Path, devices: int, gathered_batches: int, strategy: Callable[[], Any]) -> list[Any]:
+    """Prune, train three epochs, and go on from the second; return masks and weights of both."""
+    images = torch.randn(96, 12, generator=torch.Generator().manual_seed(5))
+    dataset = TensorDataset(images, torch.arange(96) % 4)
+    found = []
+    for resume in (None, folder / "epoch=1.ckpt"):
+        pruning = Pruning(prunelit.SynFlow(), sparsity=0.8, rounds=5)
+        saving = pl.callbacks.ModelCheckpoint(folder, filename="{epoch}", save_top_k=-1)
+        options = {**QUIET, "enable_checkpointing": True, "accumulate_grad_batches": gathered_batches}
+        trainer = pl.Trainer(
+            max_epochs=3,
+            devices=devices,
+            strategy=strategy(),
+            callbacks=[pruning, Watch(pruning), saving],
+            gradient_clip_val=0.5,
+            **options,
+        )
+        module = Own()
+        loader = DataLoader(dataset, 16 // devices, sampler=RoundRobin(96, trainer))
+        trainer.fit(module, loader, ckpt_path=resume, weights_only=True)
+        assert pruning.num_rounds == 5
+        masks = [mask.tolist() for mask in pruning.masks.values()]
+        found.append((masks, [whole(p.detach()).tolist() for p in module.parameters()]))
+    return found
+
+
+class RoundRobin(torch.utils.data.Sampler[int]):
+    """The images in order, in turn by rank."""
+
+    def __init__(self, size: int, trainer: pl.Trainer) -> None:
+        self.size, self.trainer = size, trainer
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.trainer.global_rank, self.size, self.trainer.world_size))
+
+    def __len__(self) -> int:
+        return self.size // self.trainer.world_size
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_module_of_ones_own_is_pruned_and_resumed(name: str, on_two_ranks, tmp_path: Path) -> None:
+    """With weight decay, gathered gradients (which do not go with a static graph) and clipped ones."""
+    batches = 1 if name == "static" else 2
+    ((masks, weights), _) = fit_own(tmp_path / "one", 1, batches, lambda: "auto")
+    whole_run, resumed = on_two_ranks(partial(fit_own, tmp_path / "two", 2, batches, STRATEGIES[name]))
+    assert whole_run == resumed
+    assert whole_run[0] == masks
+    for found, expected in zip(whole_run[1], weights, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
 
 
 def disagree() -> None:

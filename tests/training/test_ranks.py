@@ -8,9 +8,12 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
+
+from forked_runs import KINDS, SMALL, findings, finish, kill_at, run_folder
 
 FAULTY = """
 import os, signal, time
@@ -135,3 +138,15 @@ def test_a_wrong_request_is_said_once(start) -> None:
     assert program.returncode == 2
     assert errors.strip().count("\n") == 0
     assert "compression=9: allowed is" in errors
+
+
+@pytest.mark.parametrize("trainer", ["ddp", "fsdp"])
+def test_a_run_of_ranks_goes_on_where_it_was_killed(trainer: str, tmp_path: Path) -> None:
+    """Between two rounds of rewinding, with a momentum, a falling learning rate and random numbers."""
+    run = (*SMALL, *KINDS["rounds"], f"trainer={trainer}", "trainer.accelerator=cpu", "epochs=4")
+    kill = partial(kill_at, "prunelit.training.module.Classifier.training_step", 30, whom=os.getppid)
+    assert finish(tmp_path / "killed", *run, patch=kill) == -signal.SIGKILL
+    assert (run_folder(tmp_path / "killed") / "checkpoints" / "last.ckpt").is_file()
+    assert finish(tmp_path / "killed", *run) == 0
+    assert finish(tmp_path / "whole", *run) == 0
+    assert findings(tmp_path / "killed") == findings(tmp_path / "whole")

@@ -149,6 +149,11 @@ class Pruning(Callback):
             while not self.done:
                 self.prune(trainer, pl_module)
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take hold of a resumed network that was split over ranks: its states are restored late."""
+        if self.masks and not self._hold.parameters:
+            self._hold_masks(trainer, pl_module)
+
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Prune at the start of an epoch, so that saved weights are those of the logged accuracy."""
         epoch = trainer.current_epoch

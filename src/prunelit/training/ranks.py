@@ -8,7 +8,6 @@ import os
 import pickle
 import signal
 import socket
-import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -23,6 +22,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from prunelit.interruption import Interruption
+from prunelit.place import die_with
 
 GRACE = 1.0
 """Seconds to wait for what other ranks have to say of a failure."""
@@ -67,13 +67,15 @@ def run(job: Callable[[], Any], trainer: DictConfig, interruption: Interruption 
     fork = hasattr(os, "fork") and not _has_computed and not torch.cuda.is_initialized()
     context: Any = multiprocessing.get_context("fork" if fork else "spawn")
     port, threads = os.environ.get("MASTER_PORT") or str(free_port()), torch.get_num_threads()
+    if "OMP_NUM_THREADS" not in os.environ:  # which is of each process
+        threads = max(1, threads // count)
     places = {"MASTER_ADDR": os.environ.get("MASTER_ADDR", "127.0.0.1"), "MASTER_PORT": port}
     ranks: dict[Connection, BaseProcess] = {}
     try:
         for rank in range(count):
             receiver, sender = context.Pipe(duplex=False)
             places |= {"LOCAL_RANK": str(rank), "NODE_RANK": os.environ.get("NODE_RANK", "0")}
-            work = (job, dict(places), max(1, threads // count), sender)
+            work = (job, dict(places), threads, sender, os.getpid())
             ranks[receiver] = context.Process(target=_be_rank, args=work, name=f"rank {rank}")
             ranks[receiver].start()
             sender.close()
@@ -140,15 +142,17 @@ def _ending(exitcode: int) -> str:
     return f"was killed by {signal.Signals(-exitcode).name}"
 
 
-def _be_rank(job: Callable[[], Any], places: dict[str, str], threads: int, sender: Connection) -> None:
+def _be_rank(
+    job: Callable[[], Any], places: dict[str, str], threads: int, sender: Connection, parent: int
+) -> None:
     """Do the job as one rank and send its result or error."""
+    die_with(parent)
     os.environ.update(places)
     # Lightning would take a single task of SLURM for the only rank.
     os.environ.pop("SLURM_NTASKS", None)
     torch.set_num_threads(threads)
-    # The process that started the ranks ends them, on Ctrl-C too; if it is gone they end themselves.
+    # The process that started the ranks ends them, on Ctrl-C too.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_after, args=(os.getppid(),), daemon=True).start()
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
@@ -161,12 +165,6 @@ def _be_rank(job: Callable[[], Any], places: dict[str, str], threads: int, sende
     if torch.distributed.is_initialized():
         with suppress(Exception):
             torch.distributed.destroy_process_group()
-
-
-def _end_after(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
 
 
 def _sendable(error: BaseException) -> BaseException:

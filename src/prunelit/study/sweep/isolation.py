@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
 import multiprocessing
 import os
@@ -15,6 +14,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from prunelit.interruption import Interrupted
+from prunelit.place import die_with
 
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 20.0
@@ -93,7 +93,7 @@ def _child(task: Callable[[], Any], sender: Connection, parent: int) -> None:
     """Do the task and send its outcome."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    _die_with(parent)
+    die_with(parent)
     try:
         told = (True, task())
     except BaseException as error:
@@ -101,11 +101,3 @@ def _child(task: Callable[[], Any], sender: Connection, parent: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sender.send(told)
     sender.close()
-
-
-def _die_with(parent: int) -> None:
-    """Let the kernel kill this process when its parent dies."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, int(signal.SIGKILL))  # PR_SET_PDEATHSIG
-    if os.getppid() != parent:
-        os._exit(1)
