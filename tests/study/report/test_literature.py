@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from prunelit.study.record import Record
-from prunelit.study.report.further import literature_grids
+from prunelit.study.report.further import TITLES, literature_grids
 from prunelit.study.report.literature import (
     SOURCES,
     VALUES,
@@ -130,7 +130,7 @@ def test_runs_that_repeat_nothing_have_no_rows(make_run: MakeRun, tmp_path: Path
 
 def test_doubts_stand_below_the_table(make_run: MakeRun, tmp_path: Path) -> None:
     make_run("data=cifar100", "model=vgg16", "experiment=butler_cifar100", "pruner=snip", "compression=0.05")
-    (grid, *_) = [g for g in literature_grids(compared(tmp_path)) if "top5" in g.title]
+    (grid, *_) = [g for g in literature_grids(compared(tmp_path)) if "top 5" in g.title]
     assert [cell.text for cell in grid.rows[0][3:]] == ["99.00", "failed (a)", "–"]
     assert grid.notes[0].startswith("(a) the run failed")
 
@@ -143,6 +143,7 @@ def test_what_is_shipped_is_whole() -> None:
     assert all("failed" in note for note in empty["note"])
     unmatched = {"val_accuracy", "sparsity"}  # of a network and data set that the report does not name
     assert set(facts["metric"]) - set(VALUES) == unmatched
+    assert set(TITLES) == set(VALUES)
     assert not math.isnan(facts["value"].iloc[0])
 
 

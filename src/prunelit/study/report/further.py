@@ -16,6 +16,21 @@ from prunelit.study.report.statistics import summarise
 
 MOST_CLASSES = 20
 """With more classes there is no table by class; ``details.npz`` has the numbers."""
+TITLES = {
+    "top1": "test accuracy, top 1, %",
+    "top5": "test accuracy, top 5, %",
+    "top1_max": "best test accuracy over epochs, top 1, %",
+    "error_percent": "test error, %",
+    "flops_millions": "FLOPs, sparse, millions",
+    "density_percent": "kept share, %",
+    "run_seconds": "seconds of the whole run",
+    "destroyed_of_10": "networks of 10 that do not learn",
+    "kept": "parameters kept by layer",
+    "class_accuracy_percent": "test accuracy by class, %",
+    "removed_fc1": "weights removed from fc1",
+    "removed_fc2": "weights removed from fc2",
+}
+"""What each published metric is called."""
 COUNTS = ("kept", "removed_fc1", "removed_fc2", "destroyed_of_10", "run_seconds")
 """Published metrics that are shown with one decimal."""
 MISSING = Cell("–", tone="dim")
@@ -32,7 +47,7 @@ def literature_grids(found: pd.DataFrame) -> list[Grid]:
         name = f"table {table}" if len(str(table)) < 4 else str(table)
         grids.append(
             Grid(
-                title=f"{data}, {model}: {metric}, ours and {SOURCES[str(report)]}, {name}",
+                title=f"{data}, {model}: {TITLES[str(metric)]}, ours and {SOURCES[str(report)]}, {name}",
                 header=["method", "setting", "seeds", "ours", "published", "difference"],
                 rows=cells,
                 notes=[f"{mark} {text}." for text, mark in remarks.items()],
