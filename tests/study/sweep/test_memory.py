@@ -25,7 +25,7 @@ def test_twenty_runs_leave_the_leading_process_as_it_was(start, study: Path) -> 
     seeds = ",".join(map(str, range(24)))
     sweep = start("-m", "epochs=0", f"seed={seeds}", "+hydra.callbacks.resident._target_=resident.Resident")
     _, err = sweep.communicate(timeout=300)
-    assert sweep.returncode == 0, err
+    assert (sweep.returncode, err) == (0, "")
     kilobytes = [int(line) for line in Path("resident").read_text().split()]
     assert len(kilobytes) == 24
     # The first runs warm caches of Hydra's up.

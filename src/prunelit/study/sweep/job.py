@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import signal
@@ -71,14 +72,16 @@ def _attempt(
         outcome: float | Exception = in_own_process(task, lambda: sweep.stopped == "interrupted")
         return outcome
     except Interrupted:
-        sweep.stop("interrupted")
-        if Record(folder).folder.is_dir():
-            Record(folder).interrupt()  # of a process that had to be killed
+        if sweep.cluster:
+            raise  # the scheduler asked, and hears of it by the job's exit status
+        if folder.is_dir() and not Record(folder).complete:
+            Record(folder).interrupt()  # its process may have had to be killed
         return NotStarted(folder, "interrupted")
     except Killed as error:
         record = Record(folder)
-        record.start()
-        record.fail(error)
+        if not record.complete:
+            record.start()
+            record.fail(error)
         return RunFailed(folder, str(error))
 
 
@@ -88,6 +91,7 @@ def _warm_up(prepare: Callable[[], None]) -> None:
     prepare()
     gc.collect()
     gc.freeze()
+    atexit.register(gc.unfreeze)  # some libraries complain of what is left at the end
 
 
 def _outcome(cfg: DictConfig, folder: Path, work: Work) -> float | Exception:

@@ -65,7 +65,7 @@ def _launched(
     jobs: list[Sequence[Any]] = []
     try:
         for first in range(0, len(runs), batch_size):
-            if not handler.signum:
+            if not handler.sweep.stopped:
                 jobs.append(launch(config, handler.sweep, runs[first : first + batch_size], first))
     except (SweepStopped, Interrupted, KeyboardInterrupt):
         pass  # the records on disk tell how far each run came

@@ -67,12 +67,14 @@ def show(rows: Sequence[Row]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=headline)
+    where = ", ".join(sorted({str(row.folder.parent) for row in rows}))
+    table = Table(title=headline, caption=f"in {where}")
     for column in ("", "run", "note"):
         table.add_column(column, overflow="fold")
     done = [row for row in rows if row.state == "done"]
     for row in (*done[:MOST_ROWS], *told):
-        table.add_row(row.state, escape(str(row.folder)), escape(row.note or _accuracy(row)))
+        note = row.note.replace(f"{row.folder}/", "") or _accuracy(row)
+        table.add_row(row.state, escape(row.folder.name), escape(note))
     if len(done) > MOST_ROWS:
         table.add_row("done", f"... {len(done) - MOST_ROWS} more", "")
     Console().print(table)
