@@ -72,7 +72,7 @@ def test_a_sweep_that_nobody_waits_for_is_collected_by_the_same_command(
 def test_requeued_out_of_time_and_cancelled_jobs_end_with_the_results_of_local_ones(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    asked = ("pruner=mag,snip,rand", "epochs=30", "batch_size=4")
+    asked = ("pruner=mag,snip,rand", "epochs=15", "batch_size=4")
     study = tmp_path / "outputs" / "default"
     with subprocess.Popen(
         command(*SLURM, *asked),
@@ -102,14 +102,14 @@ def test_requeued_out_of_time_and_cancelled_jobs_end_with_the_results_of_local_o
     for name in ("mag", "snip"):
         assert "Restarts=1" in cluster.scontrol("show", "job", jobs[name])
     assert "1 done" in sweep(cluster, tmp_path, *SLURM, *asked)
-    sweep(cluster, tmp_path, *asked, "name=local", "hydra/launcher=joblib")
+    sweep(cluster, tmp_path, *asked, "name=local")
     local = findings(tmp_path / "outputs" / "local")
     assert findings(study) == local
     assert len(local) == 3
 
 
 def test_ranks_that_slurm_started_are_one_run(cluster: Cluster, tmp_path: Path) -> None:
-    asked = ("pruner=snip", "epochs=2", "trainer=ddp", "trainer.accelerator=cpu")
+    asked = ("pruner=snip", "epochs=1", "trainer=ddp", "trainer.accelerator=cpu")
     sweep(cluster, tmp_path, *SLURM, *asked, "hydra.launcher.tasks_per_node=2")
     sweep(cluster, tmp_path, *asked, "name=local")
     local = findings(tmp_path / "outputs" / "local")
