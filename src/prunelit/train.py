@@ -12,6 +12,7 @@ import shutil
 import sys
 from functools import partial
 from importlib import import_module
+from shutil import rmtree
 from typing import Any
 
 import hydra
@@ -171,6 +172,8 @@ def _train(cfg: DictConfig, record: Record, interruption: Interruption) -> dict[
         save_tensors(record.folder / "weights.safetensors", network.state_dict())
         outcome.log_to_loggers(trainer, _hyperparameters(cfg, asked), result)
         record.finish(result)
+        if not cfg.sweep.keep_checkpoints:
+            rmtree(record.folder / "checkpoints", ignore_errors=True)
         _say(record, result, layers)
     return result
 

@@ -60,7 +60,7 @@ def check_sweep(cfg: DictConfig) -> None:
     minutes = given.checkpoint_minutes
     if minutes is not None and (not _is_number(minutes) or minutes < 0):
         raise BadRequest("sweep.checkpoint_minutes", minutes, "a number of 0 or more, or null")
-    for key in ("isolate", "wait"):
+    for key in ("isolate", "wait", "keep_checkpoints"):
         if not isinstance(given[key], bool):
             raise BadRequest(f"sweep.{key}", given[key], "true or false")
 

@@ -106,6 +106,9 @@ def _missing_choice(error: MissingConfigException) -> BadRequest:
 def _wrong_override(error: Exception) -> BadRequest:
     """Turn Hydra's word on an override into a line with the key and what is near it."""
     text = f"{error!s} {error.__cause__!s}"
+    kind = re.search(r"Value '(.*)' of type '\w+' could not be converted to (\w+)\s+full_key: (\S+)", text)
+    if kind:
+        return BadRequest(kind[3], kind[1], f"a value of the kind {kind[2]}")
     unknown = re.search(r"Could not override '([^']+)'", text) or re.search(r"full_key: (\S+)", text)
     if unknown:
         name = str(unknown[1])

@@ -29,7 +29,7 @@ COMMON = (
 """Keys that submitit knows for every kind of cluster; the others are SLURM's."""
 
 THREADS = (
-    'export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"',
+    '[ -z "$SLURM_CPUS_PER_TASK" ] || export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"',
     'export OMP_NUM_THREADS="${OMP_NUM_THREADS:-${SLURM_CPUS_PER_TASK:-1}}"',
 )
 """Lines before a job's: since SLURM 22.05 ``srun`` does not take the number of cores from ``sbatch``, and a
