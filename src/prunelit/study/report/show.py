@@ -12,7 +12,7 @@ from prunelit.study.report.records import Study
 from prunelit.study.report.tables import Tables
 
 MOST_PROBLEMS = 20
-PIPE_WIDTH = 200
+PIPE_WIDTH = 1000
 """Columns where standard output is no terminal: tables are not folded there."""
 
 

@@ -8,6 +8,7 @@ import json
 import statistics
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -167,7 +168,9 @@ def _status(files: Files) -> str:
 def _waiting(folders: Sequence[Path], runs: Mapping[Path, Files]) -> list[str]:
     """Return the names of runs that a sweep under way lists and that have not begun."""
     studies = {*folders, *(place.parent for place in runs)}
-    studies |= {child for folder in folders for child in folder.iterdir() if child.is_dir()}
+    for folder in folders:
+        with suppress(OSError):
+            studies |= {child for child in folder.iterdir() if child.is_dir()}
     names: set[str] = set()
     for study in studies:
         for path in study.glob(".sweep/*/runs.json"):
