@@ -13,6 +13,7 @@ import pytest
 from .conftest import statuses
 
 SWEEP = ("-m", "model=faulty", "model.fault=none,wait,raise")
+JOBLIB = ("hydra/launcher=joblib", "sweep.jobs=1")
 
 
 def waits_for(path: str, seconds: float = 90) -> None:
@@ -41,8 +42,8 @@ def ends(process: int, seconds: float = 20) -> bool:
     ("send", "status", "more"),
     [
         (lambda pid: os.killpg(pid, signal.SIGINT), 130, ()),
-        (lambda pid: os.kill(pid, signal.SIGTERM), 143, ()),
-        (lambda pid: os.killpg(pid, signal.SIGINT), 130, ("hydra/launcher=joblib", "sweep.jobs=1")),
+        pytest.param(lambda pid: os.kill(pid, signal.SIGTERM), 143, (), marks=pytest.mark.slow),
+        pytest.param(lambda pid: os.killpg(pid, signal.SIGINT), 130, JOBLIB, marks=pytest.mark.slow),
     ],
     ids=["ctrl-c", "sigterm", "ctrl-c-joblib"],
 )
@@ -65,7 +66,7 @@ def test_an_interrupted_sweep_ends_and_goes_on_when_it_is_asked_for_again(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a run may outlive its sweep")
-@pytest.mark.parametrize("more", [(), ("hydra/launcher=joblib", "sweep.jobs=1")], ids=["basic", "joblib"])
+@pytest.mark.parametrize("more", [(), pytest.param(JOBLIB, marks=pytest.mark.slow)], ids=["basic", "joblib"])
 def test_no_run_outlives_its_sweep_and_its_lock_is_free(start, cli, more: tuple[str, ...]) -> None:
     sweep = start(*more, *SWEEP)
     waits_for("waiting")
@@ -78,6 +79,7 @@ def test_no_run_outlives_its_sweep_and_its_lock_is_free(start, cli, more: tuple[
     assert not any("busy" in line for line in err)
 
 
+@pytest.mark.slow
 def test_a_second_sweep_leaves_a_run_in_progress_alone(start, cli) -> None:
     first = start("-m", "model=faulty", "model.fault=wait")
     waits_for("waiting")
