@@ -117,3 +117,14 @@ def test_packed_columns_hold_what_was_there() -> None:
         "text": {"values": ["b"], "codes": [0, -1, 0]},
         "yes": [True, False, True],
     }
+
+
+def test_numbers_stay_numbers_where_some_runs_have_no_pictures(
+    make_run: Callable[..., object], tmp_path: Path
+) -> None:
+    make_run("pruner=mag", "seed=0")
+    run = make_run("pruner=snip", "seed=0")
+    run.write_details({"kept_by_input/fc1.weight": np.arange(25)})  # type: ignore[attr-defined]
+    pixels = tidy(read_study([tmp_path]))["pixels"]
+    assert pixels["row"].tolist() == np.repeat(range(5), 5).tolist()
+    assert all(isinstance(value, int) for value in packed(pixels)["column"])

@@ -312,7 +312,7 @@ def test_printing_redraws_before_paper_comes_out(open_page: Callable[..., Any]) 
     }"""
     drawn = page.evaluate(code)
     assert len(drawn) >= 15
-    assert all(width <= 700 and paper == "rgb(255, 255, 255)" for width, paper in drawn)
+    assert all(width <= 800 and paper == "rgb(255, 255, 255)" for width, paper in drawn)
 
 
 def test_what_records_say_is_text_and_never_code(page: Any, written: Path) -> None:

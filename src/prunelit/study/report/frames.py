@@ -153,10 +153,15 @@ def _details(study: Study, chosen: list[int]) -> dict[str, pd.DataFrame]:
         arguments = _arguments(study, run)
         for name, rows in makers.items():
             found[name].append(rows(*arguments[name]).assign(run=number))
-    return {
-        name: _rounded(pd.concat(parts, ignore_index=True)) if parts else pd.DataFrame({"run": []})
-        for name, parts in found.items()
-    }
+    return {name: _rounded(_joined_up(parts)) for name, parts in found.items()}
+
+
+def _joined_up(parts: list[pd.DataFrame]) -> pd.DataFrame:
+    """Return tables as one; empty ones, whose columns have no types, would make numbers texts."""
+    filled = [part for part in parts if len(part)]
+    if filled:
+        return pd.concat(filled, ignore_index=True)
+    return parts[0] if parts else pd.DataFrame({"run": []})
 
 
 def _arguments(study: Study, run: str) -> dict[str, tuple[Any, ...]]:

@@ -141,7 +141,7 @@ def page_data(frames: dict[str, pd.DataFrame], figures: Sequence[Figure]) -> Any
             {
                 **{
                     key: getattr(figure, key)
-                    for key in ("name", "title", "data", "panel", "columns", "size", "of_run")
+                    for key in ("name", "title", "data", "panel", "columns", "size", "cells", "of_run")
                 },
                 "spec": figure.spec(),
             }

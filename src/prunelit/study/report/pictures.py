@@ -55,6 +55,9 @@ def _write(spec: dict[str, Any], figure: Figure, rows: pd.DataFrame, folder: Pat
 
     folder.mkdir(parents=True, exist_ok=True)
     data = json.loads(rows.to_json(orient="records"))
+    if figure.cells:
+        sides = (side * int(rows[key].max() + 1) for side, key in zip(figure.size, figure.cells, strict=True))
+        spec = {**spec, "spec": {**spec["spec"], **dict(zip(("width", "height"), sides, strict=True))}}
     svg = _renumbered(
         vl_convert.vegalite_to_svg({**spec, "datasets": {figure.data: data}}, vl_version=VEGA_LITE)
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,9 +107,14 @@ def run_list(study: Study) -> tuple[list[tuple[str, Any]], list[Listed]]:
     }
     listed = []
     for number, (run, row) in enumerate(study.runs.iterrows()):
-        own = [(key, value) for key, value in configs.get(str(run), {}).items() if key not in shared]
+        own = [(key, _yaml(value)) for key, value in configs.get(str(run), {}).items() if key not in shared]
         listed.append(Listed(number, str(run), _outcome(row), study.command(str(run)), own))
-    return list(shared.items()), listed
+    return [(key, _yaml(value)) for key, value in shared.items()], listed
+
+
+def _yaml(value: Any) -> str:
+    """Return a value as it stands in a config."""
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
 def _outcome(row: pd.Series[Any]) -> str:

@@ -2,7 +2,7 @@
 "use strict";
 (() => {
   const report = JSON.parse(document.getElementById("report-data").textContent);
-  const narrowest = 230; // pixels of a panel; narrower, and panels go below one another
+  const narrowest = 320; // pixels of a panel; narrower, and panels go below one another
   let paper = 0; // pixels of a printed line; 0 on a screen
   const vegaErrors = 1; // its warnings are of panels without bands, which are meant
   const margin = 75; // of a panel, for its axis
@@ -45,15 +45,23 @@
   // One figure: its specification with this width, theme and data.
   const fitted = (figure, rows, panels, room) => {
     const spec = structuredClone(figure.spec);
-    const [width, height] = figure.size;
+    const inner = spec.spec || spec;
+    let [width, height] = figure.size; // of a panel, or of a cell
+    if (figure.cells) {
+      const [across, down] = figure.cells.map((key) => rows.reduce((most, row) => Math.max(most, row[key]), 0) + 1);
+      width = Math.max(60, Math.min(width * across, room - 10));
+      height = (width / across) * down;
+    }
     const most = Math.max(1, Math.min(figure.columns, panels, Math.floor(room / Math.min(narrowest, width + margin))));
     const wide = Math.max(60, Math.min(width * 1.7, room / most - margin));
-    const inner = spec.spec || spec;
     Object.assign(inner, { width: wide, height: width === height ? wide : height });
+    if (figure.cells) Object.assign(inner, { width, height });
     if (spec.spec) spec.columns = most;
     spec.datasets = { [figure.data]: rows };
     spec.config = structuredClone(report.themes[paper ? "light" : page.dataset.theme]);
-    spec.config.legend.columns = Math.max(1, Math.floor(room / 130));
+    const labels = rows.flatMap((row) => [row.method, row.asked]);
+    const longest = labels.reduce((most, label) => Math.max(most, String(label ?? "").length), 8);
+    spec.config.legend.columns = Math.max(1, Math.floor(room / (32 + 6 * Math.min(longest, 34))));
     keepLegend(spec, new Set(rows.map((row) => row.method)));
     return spec;
   };
@@ -68,7 +76,6 @@
 
   const draw = async (figure) => {
     const place = document.getElementById(`chart-${figure.name}`);
-    const room = paper ? paper : place.clientWidth || 700;
     const one = select && select.value !== "" ? Number(select.value) : -1;
     const rows = table(figure.data).filter((row) => (figure.of_run ? row.run === one : shown.has(row.run)));
     place.parentElement.hidden = figure.of_run && !rows.length;
@@ -79,8 +86,8 @@
       }));
     } else {
       const panels = figure.panel ? new Set(rows.map((row) => row[figure.panel])).size : 1;
-      place.parentElement.classList.toggle("wide", panels > 1 || figure.size[0] > 600);
-      const spec = fitted(figure, rows, panels, room);
+      place.parentElement.classList.toggle("wide", panels > 1 || figure.size[0] > 600 || figure.name === "kernels");
+      const spec = fitted(figure, rows, panels, paper || place.clientWidth || 700);
       const actions = { export: true, source: false, compiled: false, editor: false };
       const drawn = await vegaEmbed(place, spec, {
         renderer: "svg", actions, downloadFileName: figure.name, tooltip: { theme: page.dataset.theme }, logLevel: vegaErrors,
@@ -182,6 +189,6 @@
       }
     });
 
-  if (innerWidth < 600) document.getElementById("filters").open = false;
+  if (innerWidth < 900) document.getElementById("filters").open = false;
   filter();
 })();

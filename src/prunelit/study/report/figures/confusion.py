@@ -87,7 +87,7 @@ def figures(frames: Frames, methods: Sequence[str]) -> list[Figure]:
                 "Confusion matrices",
                 "Of the images of a class (row), the share that is taken for each class (column). "
                 "On the diagonal: right. Numbers are rounded percentages.",
-                _matrix(),
+                _matrix(_slant(frames["confusion"]["true"])),
                 "confusion",
                 panel="when",
                 size=(270, 270),
@@ -101,7 +101,7 @@ def figures(frames: Frames, methods: Sequence[str]) -> list[Figure]:
                 "Accuracy by class",
                 "On the test set, at the end and just before the last pruning (which, for pruning before "
                 "training, is an untrained network).",
-                _bars(),
+                _bars(_slant(frames["classes"]["class"])),
                 "classes",
                 panel="",
                 size=(700, 220),
@@ -111,8 +111,14 @@ def figures(frames: Frames, methods: Sequence[str]) -> list[Figure]:
     return found
 
 
-def _matrix() -> alt.LayerChart:
-    x = alt.X("predicted:N", title="Taken for", sort=alt.EncodingSortField("predicted_order", op="min"))
+def _slant(names: pd.Series[str]) -> alt.Axis:
+    """Return an axis that writes short names upright and others at a slant."""
+    return alt.Axis(labelAngle=0 if names.str.len().max() <= 3 else -45, labelLimit=110)
+
+
+def _matrix(axis: alt.Axis) -> alt.LayerChart:
+    order = alt.EncodingSortField("predicted_order", op="min")
+    x = alt.X("predicted:N", title="Taken for", sort=order, axis=axis)
     y = alt.Y("true:N", title="Class", sort=alt.EncodingSortField("true_order", op="min"))
     rects = (
         alt.Chart()
@@ -149,13 +155,13 @@ def _matrix() -> alt.LayerChart:
     return layered(rects, figures)
 
 
-def _bars() -> alt.Chart:
+def _bars(axis: alt.Axis) -> alt.Chart:
     order = list(BY_CLASS.values())
     return (
         alt.Chart()
         .mark_bar()
         .encode(
-            alt.X("class:N", title="Class", sort=alt.EncodingSortField("class_order", op="min")),
+            alt.X("class:N", title="Class", sort=alt.EncodingSortField("class_order", op="min"), axis=axis),
             percent("accuracy", "Test accuracy", domain=[0, 100]),
             xOffset=alt.XOffset("when:N", sort=order),
             color=alt.Color(

@@ -27,7 +27,7 @@ T_95 = [
 """97.5 % points of Student's t with 1, 2, … 30 degrees of freedom; beyond, 1.96 serves."""
 
 COMPRESSION = "Compression: log10(prunable / kept)"
-FLOPS = "FLOPs of the sparse network (multiply-accumulates)"
+FLOPS = "Sparse FLOPs (multiply-accumulates)"
 LOG = alt.Scale(type="log", nice=False, padding=12)
 SI = alt.Axis(format="~s", tickCount=5)
 X = {

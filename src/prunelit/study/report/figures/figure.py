@@ -30,6 +30,7 @@ class Figure:
             ``<panel>_order``; empty: one panel.
         columns: of panels, at most.
         size: width and height of a panel, pixels; the page makes panels as wide as fit.
+        cells: for pictures of square cells, the columns of their x and y; ``size`` is then that of a cell.
         of_run: whether it shows one run, chosen in the page.
         own: scales that each panel has for itself.
     """
@@ -42,6 +43,7 @@ class Figure:
     panel: str = "setting"
     columns: int = 3
     size: tuple[int, int] = (380, 250)
+    cells: tuple[str, str] | None = None
     of_run: bool = False
     own: Sequence[str] = ("x", "y")
 

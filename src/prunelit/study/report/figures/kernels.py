@@ -18,20 +18,28 @@ ACROSS = 16
 
 
 def rows(weights: Mapping[str, np.ndarray], layers: Sequence[str]) -> pd.DataFrame:
-    """Return a row a pixel of the first convolution's kernels, laid out side by side; 0 is pruned."""
+    """Return a row a pixel of the first convolution's kernels, laid out side by side; 0 is pruned.
+
+    Rows without a weight make the gaps between kernels.
+    """
     first = next((layer for layer in layers if weights[layer].ndim == 4), None)
     if first is None or max(weights[first].shape[2:]) == 1:
         return pd.DataFrame(columns=COLUMNS)
     _, inputs, height, width = weights[first].shape
-    found = []
-    for number, kernel in enumerate(weights[first].reshape(-1, height, width)[:MOST]):
+    chosen = weights[first].reshape(-1, height, width)[:MOST]
+    found: list[tuple[object, ...]] = []
+    for number, kernel in enumerate(chosen):
         top, left = number // ACROSS * (height + 1), number % ACROSS * (width + 1)
         name = f"output {number // inputs}, input {number % inputs}"
         found += [
             (first, 0, name, row, column, left + column, top + row, float(f"{value:.3g}"))
             for (row, column), value in np.ndenumerate(kernel)
         ]
-    return pd.DataFrame(found, columns=COLUMNS)
+    across, down = min(ACROSS, len(chosen)), -(-len(chosen) // ACROSS)
+    gaps = [(number * (width + 1) - 1, 0) for number in range(1, across)]
+    gaps += [(0, number * (height + 1) - 1) for number in range(1, down)]
+    found += [(first, 0, "", 0, 0, x, y, None) for x, y in gaps]
+    return pd.DataFrame(found, columns=COLUMNS).astype({"weight": float})
 
 
 def places(weights: Mapping[str, np.ndarray], layers: Sequence[str]) -> pd.DataFrame:
@@ -60,7 +68,8 @@ def figures(frames: Frames, methods: Sequence[str]) -> list[Figure]:
             "kernels",
             panel="layer",
             columns=1,
-            size=(620, 200),
+            size=(14, 14),
+            cells=("x", "y"),
             of_run=True,
         ),
         Figure(
@@ -72,7 +81,8 @@ def figures(frames: Frames, methods: Sequence[str]) -> list[Figure]:
             "places",
             panel="layer",
             columns=6,
-            size=(95, 95),
+            size=(18, 18),
+            cells=("column", "row"),
             of_run=True,
             own=("x", "y", "color"),
         ),
@@ -81,7 +91,7 @@ def figures(frames: Frames, methods: Sequence[str]) -> list[Figure]:
 
 def _pictures() -> alt.LayerChart:
     base = alt.Chart()
-    x, y = alt.X("x:O", axis=None), alt.Y("y:O", axis=None)
+    x, y = alt.X("x:O", axis=None, sort="ascending"), alt.Y("y:O", axis=None, sort="ascending")
     hover = tips(kernel="kernel", row="row", column="column", weight="weight|.3g")
     colour = alt.Color(
         "weight:Q",
@@ -89,9 +99,10 @@ def _pictures() -> alt.LayerChart:
         scale=alt.Scale(scheme="blueorange", domainMid=0),
         legend=alt.Legend(format="~g", gradientLength=180),
     )
-    cells = base.mark_rect().encode(x, y, colour, tooltip=hover)
+    cells = base.transform_filter("isValid(datum.weight)").mark_rect().encode(x, y, colour, tooltip=hover)
+    gaps = base.mark_rect(opacity=0).encode(x, y)
     pruned = base.transform_filter("datum.weight == 0").mark_circle(size=5, color="gray", opacity=1)
-    return layered(cells, pruned.encode(x, y, tooltip=hover))
+    return layered(gaps, cells, pruned.encode(x, y, tooltip=hover))
 
 
 def _heat_maps() -> alt.Chart:

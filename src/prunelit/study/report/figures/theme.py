@@ -44,6 +44,7 @@ def theme(name: str, font: str = "sans-serif") -> dict[str, Any]:
             "symbolOpacity": 1,
             "orient": "top",
             "labelLimit": 220,
+            "layout": {"top": {"direction": "vertical", "anchor": "start"}},
         },
         "header": {"labelColor": ink, "labelFontSize": 12, "labelFontWeight": 600, "labelLimit": 360},
         "title": {"color": ink, "fontSize": 15, "anchor": "start", "offset": 12},

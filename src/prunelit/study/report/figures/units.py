@@ -97,7 +97,8 @@ def figures(frames: Frames, methods: Sequence[str]) -> list[Figure]:
                 "pixels",
                 panel="layer",
                 columns=1,
-                size=(260, 260),
+                size=(12, 12),
+                cells=("column", "row"),
                 of_run=True,
             )
         )
