@@ -97,6 +97,15 @@ def test_numbers_that_json_lacks_are_foreign(make_run: MakeRun, tmp_path: Path, 
     assert "top1" in make_report(tmp_path / "study", tmp_path / "out")[0]
 
 
+def test_numbers_that_are_not_known_are_no_fault(make_run: MakeRun, tmp_path: Path) -> None:
+    record = make_run("pruner=snip", "compression=1", collapsed=["fc1.weight"])
+    needed = {"pruner", "model", "data", "seed"}
+    unknown = {key: value if key in needed else None for key, value in record.result.items()}
+    (record.folder / "result.json").write_text(json.dumps(unknown))
+    assert make_report(tmp_path / "study", tmp_path / "out") == []
+    assert "| snip | n/a |" in (tmp_path / "out" / "tables.md").read_text()
+
+
 def test_names_cannot_break_out_of_the_tables(make_run: MakeRun, tmp_path: Path) -> None:
     record = make_run(
         "pruner=snip", state="failed", error="\x1b[2J</td><script>alert(1)</script> | $x$ \\input{/etc}"

@@ -28,6 +28,11 @@ CASES = [
         [["pruner=erk"], ["pruner=erk", "pruner.criterion._target_=prunelit.pruning.criteria.Mag"]],
         ["erk criterion=Mag", "erk criterion=Rand"],
     ),
+    (
+        [["checkpoint=a.ckpt", "seed=0"], ["checkpoint=b.ckpt", "seed=1"], ["seed=0"]],
+        ["synflow checkpoint=given", "synflow checkpoint=null"],
+    ),
+    ([["optimizer.weight_decay=0"], ["optimizer.weight_decay=0.0"]], ["synflow"]),
     ([["data.workers=2"], ["logger=none"], ["data.root=x"], ["name=y"]], ["synflow"]),
 ]
 

@@ -13,9 +13,11 @@ Flat = dict[str, Any]
 NOT_METHOD = (
     *("seed", "compression", "sparsity", "pruner.compression", "pruner.name", "pruner._target_"),
     *("data.name", "data._target_", "data.dataset", "model.name", "model._target_"),
-    *("trainer.accelerator", "checkpoint", "pruner.mask_from", "pruner.criterion.cache"),
+    *("trainer.accelerator", "pruner.criterion.cache"),
 )
-"""Keys that are rows, columns or seeds of a table already, or name files."""
+"""Keys that are rows, columns or seeds of a table already, or that change no result."""
+FILES = ("checkpoint", "pruner.mask_from")
+"""Keys that name another run's files, as a rule one a seed: it counts whether they are given."""
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> Flat:
@@ -49,22 +51,19 @@ def labels(asked: Sequence[tuple[str, str, str]], configs: Sequence[Mapping[str,
         keys = (key for group in groups.values() for key in _telling_keys(group))
         telling[pruner] = list(dict.fromkeys(keys))
     every = {key for keys in telling.values() for key in keys}
-    return [
-        " ".join(
-            [
-                name,
-                *(f"{_short(key, every, flat)}={_value(flat[key])}" for key in telling[name] if key in flat),
-            ]
-        )
-        for (name, _, _), flat in zip(asked, flats, strict=True)
-    ]
+    names = []
+    for (name, _, _), flat in zip(asked, flats, strict=True):
+        told = [f"{_short(key, every, flat)}={_value(flat[key])}" for key in telling[name] if key in flat]
+        names.append(" ".join([name, *told]))
+    return names
 
 
 def _of_method(flat: Flat, data: str) -> Flat:
     """Return what may tell methods apart."""
     ignored = {*NOT_METHOD, *NO_RESULT, *(() if data == "folder" else ("data.root",))}
     parents = tuple(f"{key}." for key in NO_RESULT)
-    return {key: value for key, value in flat.items() if key not in ignored and not key.startswith(parents)}
+    kept = {key: value for key, value in flat.items() if key not in ignored and not key.startswith(parents)}
+    return {key: "given" if key in FILES and value is not None else value for key, value in kept.items()}
 
 
 def _telling_keys(flats: Sequence[Flat]) -> list[str]:
@@ -76,7 +75,7 @@ def _telling_keys(flats: Sequence[Flat]) -> list[str]:
     found: list[str] = []
     parts = [0] * len(flats)  # which runs are told apart so far
     for key in keys:
-        finer = [(part, repr(flat.get(key))) for part, flat in zip(parts, flats, strict=True)]
+        finer = [(part, _value(flat.get(key))) for part, flat in zip(parts, flats, strict=True)]
         numbers = {value: number for number, value in enumerate(dict.fromkeys(finer))}
         if len(numbers) > len(set(parts)):
             found.append(key)
@@ -89,16 +88,14 @@ def _short(key: str, others: set[str], config: Flat) -> str:
     if key.endswith(("._target_", ".name")):
         return key.rpartition(".")[0].rpartition(".")[2]
     last = key.rpartition(".")[2]
-    same = [
-        other for other in {*others, *(k for k in config if "." not in k)} if other.rpartition(".")[2] == last
-    ]
-    return last if set(same) <= {key} else key
+    others = others | {other for other in config if "." not in other}
+    return key if any(other != key and other.rpartition(".")[2] == last for other in others) else last
 
 
 def _value(value: Any) -> str:
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
-    if isinstance(value, float):
-        return f"{value:g}"
+    if isinstance(value, (int, float)):
+        return f"{value:.15g}"
     text = plain(value)
     return text.rpartition(".")[2] if text.startswith("prunelit.") else text

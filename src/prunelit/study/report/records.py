@@ -85,10 +85,10 @@ class Study:
 
         config = read_config(self.folder(run))
         try:
-            plain: Any = OmegaConf.to_container(OmegaConf.create(config), resolve=True)
+            values: Any = OmegaConf.to_container(OmegaConf.create(config), resolve=True)
         except OmegaConfBaseException:
             return config
-        return dict(plain)
+        return dict(values)
 
     def command(self, run: str) -> str:
         """Return the command line that repeats a run; empty if not known."""
@@ -219,8 +219,8 @@ def _row(files: Files) -> dict[str, Any]:
     return {
         **{key: UNKNOWN if name is None else plain(name) for key, name in named.items()},
         "seed": _number(config.get("seed")),
-        "collapsed": [],
         **(files.result or {}),
+        "collapsed": (files.result or {}).get("collapsed") or [],
         "status": status,
         "error": _why(status, state),
         "folder": files.folder,
@@ -256,9 +256,8 @@ def _asked(config: Mapping[str, Any]) -> tuple[str, float]:
     if isinstance(sparsity, (int, float)) and 0 <= sparsity <= 1:
         return f"sparsity {sparsity:g}", 1.0 - sparsity
     threshold = pruner.get("threshold")
-    return plain(
-        f"threshold {threshold[0] if threshold and isinstance(threshold, list) else threshold}"
-    ), math.nan
+    first = threshold[0] if isinstance(threshold, list) and threshold else threshold
+    return plain(f"threshold {first}"), math.nan
 
 
 def _at(config: Mapping[str, Any], group: str, key: str) -> Any:
