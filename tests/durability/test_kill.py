@@ -2,6 +2,7 @@
 
 import random
 import signal
+import time
 from functools import partial
 from pathlib import Path
 
@@ -37,17 +38,17 @@ def test_a_run_killed_at_a_known_moment(kind: str, moment: str, tmp_path: Path, 
 def test_a_run_killed_at_20_random_moments(kind: str, tmp_path: Path, undisturbed) -> None:
     """Also again while it goes on; whenever it gets to its end, it is compared and begun anew."""
     wanted, kills, ends = undisturbed(*KINDS[kind]), 0, 0
-    moments = random.Random(kind)
+    moments, whole = random.Random(kind), None
     while kills < 20 or ends < 3:
-        folder = tmp_path / str(ends)
+        folder, start = tmp_path / str(ends), time.monotonic()
         process = begin(folder, *SMALL, *KINDS[kind])
-        if kills < 20:
-            process.join(moments.uniform(0.02, 0.5))
-        process.join(None if kills == 20 else 0)
-        process.kill()
+        if whole and kills < 20:
+            process.join(moments.uniform(0.1, 0.9) * whole)
+            process.kill()
         process.join()
         kills += process.exitcode == -signal.SIGKILL
         if process.exitcode == 0:
+            whole = whole or time.monotonic() - start
             assert findings(folder) == wanted, f"after {kills} kills"
             ends += 1
 
