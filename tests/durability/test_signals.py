@@ -58,7 +58,12 @@ METHODS = {
 }
 
 
-@pytest.mark.parametrize("method", METHODS)
+QUICK = ("start", "rounds", "end", "rigl", "two by two")
+
+
+@pytest.mark.parametrize(
+    "method", [pytest.param(m, marks=[] if m in QUICK else pytest.mark.slow) for m in METHODS]
+)
 def test_a_run_broken_off_often(method: str, tmp_path: Path, undisturbed) -> None:
     """After 1, 9, 17, ... batches more: early and late in epochs."""
     run, count = (*SMALL, *METHODS[method]), 1

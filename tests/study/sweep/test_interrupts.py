@@ -43,9 +43,10 @@ def ends(process: int, seconds: float = 20) -> bool:
     [
         (lambda pid: os.killpg(pid, signal.SIGINT), 130, ()),
         pytest.param(lambda pid: os.kill(pid, signal.SIGTERM), 143, (), marks=pytest.mark.slow),
+        pytest.param(lambda pid: os.kill(pid, signal.SIGUSR1), 138, (), marks=pytest.mark.slow),
         pytest.param(lambda pid: os.killpg(pid, signal.SIGINT), 130, JOBLIB, marks=pytest.mark.slow),
     ],
-    ids=["ctrl-c", "sigterm", "ctrl-c-joblib"],
+    ids=["ctrl-c", "sigterm", "sigusr1", "ctrl-c-joblib"],
 )
 def test_an_interrupted_sweep_ends_and_goes_on_when_it_is_asked_for_again(
     start, cli, send, status: int, more: tuple[str, ...]

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from prunelit.interruption import Interrupted
+from prunelit.interruption import SIGNALS, Interrupted
 from prunelit.study.sweep.state import Sweep
 
 
 class Leader:
-    """Ctrl-C and SIGTERM in the process that leads a sweep.
+    """Ctrl-C, and the signals of schedulers, in the process that leads a sweep.
 
     Every job hears of it by the sweep's folder. Where runs have processes of their own nothing is raised
     here but for the second signal: the launcher ends by itself once the jobs have. The jobs of a cluster go
@@ -34,11 +34,13 @@ class Leader:
 
 @contextmanager
 def handled_by(handler: Leader) -> Iterator[None]:
-    """Let ``handler`` have SIGINT and SIGTERM inside the block."""
+    """Let ``handler`` have SIGINT and SIGTERM inside the block; SIGUSR1 and SIGUSR2 where nobody has them."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    always = (signal.SIGINT, signal.SIGTERM)
+    taken = [n for n in SIGNALS if n in always or signal.getsignal(n) is signal.SIG_DFL]
+    before = {number: signal.signal(number, handler) for number in taken}
     try:
         yield
     finally:
