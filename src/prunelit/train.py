@@ -13,7 +13,7 @@ import sys
 from functools import partial
 from importlib import import_module
 from shutil import rmtree
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from omegaconf import DictConfig
@@ -29,6 +29,10 @@ from prunelit.study.sweep.job import do
 from prunelit.study.sweep.lock import locked
 from prunelit.study.sweep.share import share
 from prunelit.study.sweep.state import Sweep
+
+if TYPE_CHECKING:
+    from prunelit.training.assembly import Assembly
+    from prunelit.training.outcome import Found
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +105,7 @@ def prepare() -> None:
     for module in (
         *("fvcore.nn", "safetensors.torch", "torch.utils.tensorboard", "torchvision"),
         *(f"prunelit.pruning.{name}" for name in ("flops", "paths", "criteria")),
-        *(f"prunelit.training.{name}" for name in ("build", "checkpoints", "measure", "outcome", "models")),
+        *(f"prunelit.training.{name}" for name in ("assembly", "outcome", "models")),
     ):
         import_module(module)
 
@@ -113,69 +117,37 @@ def _listen(cfg: DictConfig, record: Record) -> dict[str, Any]:
 
 
 def _train(cfg: DictConfig, record: Record, interruption: Interruption) -> dict[str, Any]:
-    from prunelit.pruning.flops import count_flops
-    from prunelit.pruning.paths import effective_density
-    from prunelit.training import build, outcome
-    from prunelit.training.checkpoints import save_again, save_tensors, start_from
-    from prunelit.training.measure import Measurements
-    from prunelit.training.resuming import checkpoint_to_resume
+    from prunelit.training import outcome
+    from prunelit.training.assembly import assemble
 
     record.writable = is_first()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    # Objects. What can be refused is refused before data is loaded.
-    pruning = build.build_pruning(cfg, *requested(cfg))
-    data = build.build_data(cfg)
-    data.check()
-    network, num_classes = build.build_network(cfg, data)
-    if cfg.checkpoint is not None:
-        start_from(network, cfg.checkpoint)
-    if pruning is not None:
-        pruning.check(network)
-    measured = Measurements(pruning, record.write_metrics)
-    callbacks: list[Any] = [measured] if pruning is None else [measured, pruning]
-    epochs = build.num_epochs(cfg, pruning)
-    trainer = build.build_trainer(cfg, epochs, record.folder, callbacks, sys.stdout.isatty(), interruption)
-    module = build.build_module(cfg, network, num_classes)
-    record.under_way(epochs, outcome.place(trainer))
-
-    # Fit and test.
-    checkpoints = record.folder / "checkpoints"
-    trainer.fit(module, datamodule=data, ckpt_path=checkpoint_to_resume(checkpoints), weights_only=True)
-    if pruning is not None and pruning.timing.when == "end":
-        save_again(trainer, checkpoints)
-    masks = outcome.final_masks(pruning, network)
-    example = data.scoring_batches(None, 1, 1)[0][0].to(module.device)
-    flops = count_flops(network, example)
-    counted = outcome.count_result(masks, flops, effective_density(network, masks, example))
-    tested = outcome.test_result(trainer, module, measured, counted["density"])
-
-    # Record.
+    run = assemble(cfg, requested(cfg), record.folder, record.write_metrics, interruption)
+    record.under_way(run.epochs, outcome.place(run.trainer))
+    run.fit(record.folder / "checkpoints")
+    found = outcome.find(run)
     asked = {"pruner": cfg.pruner.name, "model": cfg.model.name, "data": cfg.data.name, "seed": cfg.seed}
-    result = {
-        **asked,
-        **counted,
-        **tested,
-        "rounds": pruning.num_rounds if pruning else 0,
-        "prune_seconds": pruning.seconds if pruning else 0.0,
-        **outcome.environment(trainer),
-        "config_hash": config_hash(cfg),
-    }
-    layers = outcome.layer_rows(network, masks, pruning.score_moments if pruning else {}, flops)
-    details = outcome.details(module, masks, measured, data.class_names)
+    result = {**asked, **found.result, "config_hash": config_hash(cfg)}
     if record.writable:
-        record.write_metrics(measured.epochs)
-        record.write_rounds(measured.rounds)
-        record.write_thresholds(measured.thresholds)
-        record.write_layers(layers)
-        record.write_details(details)
-        save_tensors(record.folder / "masks.safetensors", masks)
-        save_tensors(record.folder / "weights.safetensors", network.state_dict())
-        outcome.log_to_loggers(trainer, _hyperparameters(cfg, asked), result)
+        _write(record, run, found)
+        outcome.log_to_loggers(run.trainer, _hyperparameters(cfg, asked), result)
         record.finish(result)
         if not cfg.sweep.keep_checkpoints:
             rmtree(record.folder / "checkpoints", ignore_errors=True)
-        _say(record, result, layers)
+        _say(record, result, found.layers)
     return result
+
+
+def _write(record: Record, run: Assembly, found: Found) -> None:
+    from prunelit.training.checkpoints import save_tensors
+
+    record.write_metrics(run.measured.epochs)
+    record.write_rounds(run.measured.rounds)
+    record.write_thresholds(run.measured.thresholds)
+    record.write_layers(found.layers)
+    record.write_details(found.details)
+    save_tensors(record.folder / "masks.safetensors", found.masks)
+    save_tensors(record.folder / "weights.safetensors", run.network.state_dict())
 
 
 def _hyperparameters(cfg: DictConfig, asked: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import resource
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import lightning.pytorch as pl
 import torch
 from torch import nn
 
-from prunelit.pruning.flops import Flops
+from prunelit.pruning.flops import Flops, count_flops
 from prunelit.pruning.masks import (
     Masks,
     collapsed_layers,
@@ -26,12 +27,42 @@ from prunelit.pruning.masks import (
     layer_densities,
 )
 from prunelit.pruning.parameters import Selection
+from prunelit.pruning.paths import effective_density
+from prunelit.training.assembly import Assembly
 from prunelit.training.callback import Pruning
 from prunelit.training.evaluation import accuracy_by_class
 from prunelit.training.measure import Measurements, kept_connections
 from prunelit.training.module import Classifier
 
 PACKAGES = ("prunelit", "torch", "torchvision", "lightning", "hydra-core", "torchmetrics", "fvcore")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a run found: part of ``result.json``, rows of ``layers.csv``, arrays of ``details.npz``, masks."""
+
+    result: dict[str, Any]
+    layers: list[dict[str, Any]]
+    details: dict[str, Any]
+    masks: Masks
+
+
+def find(run: Assembly) -> Found:
+    """Count and test the network of a run that was fitted."""
+    pruning, network, module = run.pruning, run.network, run.module
+    masks = final_masks(pruning, network)
+    example = run.data.scoring_batches(None, 1, 1)[0][0].to(module.device)
+    flops = count_flops(network, example)
+    counted = count_result(masks, flops, effective_density(network, masks, example))
+    result = {
+        **counted,
+        **test_result(run.trainer, module, run.measured, counted["density"]),
+        "rounds": pruning.num_rounds if pruning else 0,
+        "prune_seconds": pruning.seconds if pruning else 0.0,
+        **environment(run.trainer),
+    }
+    layers = layer_rows(network, masks, pruning.score_moments if pruning else {}, flops)
+    return Found(result, layers, details(module, masks, run.measured, run.data.class_names), masks)
 
 
 def final_masks(pruning: Pruning | None, network: nn.Module) -> Masks:

@@ -1,0 +1,77 @@
+"""All objects of a run: what its config makes, and its fit."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from omegaconf import DictConfig
+from torch import nn
+
+from prunelit.interruption import Interruption
+from prunelit.training import build
+from prunelit.training.callback import Pruning
+from prunelit.training.checkpoints import save_again, start_from
+from prunelit.training.data import ImageData
+from prunelit.training.measure import Measurements
+from prunelit.training.module import Classifier
+from prunelit.training.resuming import checkpoint_to_resume
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """The objects of one run; ``pruning`` is None for the dense baseline."""
+
+    pruning: Pruning | None
+    data: ImageData
+    network: nn.Module
+    module: Classifier
+    measured: Measurements
+    trainer: pl.Trainer
+    epochs: int
+
+    def fit(self, checkpoints: Path) -> None:
+        """Prune and train, from the last of ``checkpoints`` on if there is one."""
+        last = checkpoint_to_resume(checkpoints)
+        self.trainer.fit(self.module, datamodule=self.data, ckpt_path=last, weights_only=True)
+        if self.pruning is not None and self.pruning.timing.when == "end":
+            save_again(self.trainer, checkpoints)
+
+
+def assemble(
+    cfg: DictConfig,
+    asked: tuple[Any, Any],
+    folder: Path,
+    epochs_changed: Callable[[list[dict[str, Any]]], None],
+    interruption: Interruption,
+) -> Assembly:
+    """Return the objects of a run; what can be refused is refused before data is loaded.
+
+    Args:
+        cfg: the run's config.
+        asked: compression and sparsity; None for what is not asked for.
+        folder: of the run.
+        epochs_changed: called with all rows of ``metrics.csv`` after every epoch.
+        interruption: signals that end the run.
+
+    Raises:
+        BadRequest: a wrong value.
+    """
+    pruning = build.build_pruning(cfg, *asked)
+    data = build.build_data(cfg)
+    data.check()
+    network, num_classes = build.build_network(cfg, data)
+    if cfg.checkpoint is not None:
+        start_from(network, cfg.checkpoint)
+    if pruning is not None:
+        pruning.check(network)
+    measured = Measurements(pruning, epochs_changed)
+    callbacks: list[Any] = [measured] if pruning is None else [measured, pruning]
+    epochs = build.num_epochs(cfg, pruning)
+    trainer = build.build_trainer(cfg, epochs, folder, callbacks, sys.stdout.isatty(), interruption)
+    module = build.build_module(cfg, network, num_classes)
+    return Assembly(pruning, data, network, module, measured, trainer, epochs)
