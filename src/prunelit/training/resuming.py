@@ -25,8 +25,9 @@ class LastCheckpoint(Checkpoint):
     """Saves ``last.ckpt`` after every epoch, every few minutes within one, and before a signal ends the run.
 
     Within an epoch it saves just after an optimizer step, so that no gathered gradient is lost, and never
-    after the last one: the evaluation and the checkpoint at the end of the epoch are near. The state of the
-    random number generators rides along.
+    after the last one: the evaluation and the checkpoint at the end of the epoch are near. The states of the
+    random number generators ride along; batches must depend on the epoch alone, as those of prunelit's
+    loaders do.
 
     Args:
         folder: of ``last.ckpt``.
