@@ -44,6 +44,11 @@ def test_a_paired_test_by_hand() -> None:
 def test_equal_results_are_no_difference_and_single_seeds_no_test() -> None:
     (same,) = compare_all({"a": {0: 10.0, 1: 10.0}, "b": {0: 10.0, 1: 10.0}})
     assert (same.difference, same.p) == (0.0, 1.0)
+    # 0.3 on each of two seeds: a coincidence that a t-test would call certain.
+    (steady,) = compare_all({"a": {0: 90.1, 1: 80.4}, "b": {0: 89.8, 1: 80.1}})
+    assert steady.difference == pytest.approx(0.3)
+    assert math.isnan(steady.p)
+    assert not clear_winner([steady], "a")
     (one,) = compare_all({"a": {0: 10.0}, "b": {0: 90.0}})
     assert one.n == 1
     assert math.isnan(one.p)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +16,9 @@ import numpy as np
 
 LEVEL = 0.95
 """Confidence of the intervals; differences with a corrected p-value of ``1 - LEVEL`` or more are noise."""
+
+ROUNDING = 1e-9
+"""Share of the values below which their differences count as equal."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ class Comparison:
 
     Attributes:
         difference: mean of a - b, with its 95 % confidence interval ``low`` to ``high``.
-        p: two-sided p-value, NaN with fewer than two common seeds.
+        p: two-sided p-value; NaN with fewer than two common seeds, and where all differences are the
+            same but not 0: on few test images that happens by chance, and leaves no noise to measure by.
         p_holm: p corrected for all comparisons that were made together.
     """
 
@@ -97,14 +100,10 @@ def _compare(a: str, b: str, first: Mapping[int, float], second: Mapping[int, fl
     x, y = [first[seed] for seed in seeds], [second[seed] for seed in seeds]
     differences = summarise([p - q for p, q in zip(x, y, strict=True)])
     p = math.nan
-    if len(seeds) > 1:
-        if differences.sd > 0:
-            with warnings.catch_warnings():
-                # Differences that are nearly alike lose precision; their p-value is near 0 all the same.
-                warnings.simplefilter("ignore", RuntimeWarning)
-                p = float(stats.ttest_rel(x, y).pvalue)
-        else:
-            p = 1.0 if differences.mean == 0 else 0.0
+    if differences.sd > ROUNDING * max(map(abs, (*x, *y)), default=0.0):
+        p = float(stats.ttest_rel(x, y).pvalue)
+    elif len(seeds) > 1 and differences.mean == 0:
+        p = 1.0
     return Comparison(a, b, len(seeds), differences.mean, differences.low, differences.high, p)
 
 
