@@ -12,8 +12,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from lightning.pytorch.strategies import FSDPStrategy
 
 from forked_runs import KINDS, SMALL, findings, finish, kill_at, run_folder
+from prunelit import BadRequest, Mag
+from prunelit.training.sharding import check_strategy
 
 FAULTY = """
 import os, signal, time
@@ -106,13 +109,13 @@ def test_a_rank_that_dies_fails_its_run_alone(start, tmp_path: Path) -> None:
     assert "RankDied: rank 1 was killed by SIGKILL" in errors
 
 
-@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
 def press_ctrl_c(leader: int) -> None:
     os.killpg(leader, signal.SIGINT)
     time.sleep(0.5)  # The first waits for a batch to end, and this one never does.
     os.killpg(leader, signal.SIGINT)
 
 
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
 @pytest.mark.parametrize(
     ("send", "status"),
     [(press_ctrl_c, 130), (lambda pid: os.kill(pid, signal.SIGKILL), -9)],
@@ -138,6 +141,31 @@ def test_a_wrong_request_is_said_once(start) -> None:
     assert program.returncode == 2
     assert errors.strip().count("\n") == 0
     assert "compression=9: allowed is" in errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["trainer.strategy=fsdp"], "trainer.strategy=fsdp: allowed is auto, ddp, "),
+        (["trainer=ddp", "trainer.strategy=ddp_spawn"], "trainer.strategy=ddp_spawn: allowed is auto, ddp, "),
+        (
+            ["trainer=fsdp", "trainer.precision=64-true"],
+            "trainer.precision=64-true: trainer.strategy is fully",
+        ),
+        (["trainer=fsdp", "pruner=karnin"], "trainer.strategy=fully_shard: Karnin observes whole weights"),
+    ],
+)
+def test_what_ranks_cannot_do_is_refused(cli, arguments: list[str], line: str) -> None:
+    status, _, errors = cli(*arguments, "trainer.accelerator=cpu")
+    assert status == 2
+    assert len(errors) == 1
+    assert errors[0].startswith(line)
+
+
+def test_flat_parameters_are_refused() -> None:
+    """Those of Lightning's older strategy, which needs a GPU before it says anything itself."""
+    with pytest.raises(BadRequest, match=r"trainer\.strategy=fsdp: its flat parameters can hold no masks"):
+        check_strategy(FSDPStrategy(), Mag())
 
 
 @pytest.mark.parametrize("trainer", ["ddp", "fsdp"])
