@@ -24,6 +24,7 @@ from prunelit.place import is_first
 from prunelit.study import command
 from prunelit.study.checks import check
 from prunelit.study.record import Record
+from prunelit.study.sweep import trial
 from prunelit.study.sweep.identity import config_hash, folder, requested, resolved
 from prunelit.study.sweep.job import do
 from prunelit.study.sweep.lock import locked
@@ -116,6 +117,13 @@ def _listen(cfg: DictConfig, record: Record) -> dict[str, Any]:
         return _train(cfg, record, interruption)
 
 
+def refuse(cfg: DictConfig) -> None:
+    """Raise BadRequest for what :func:`train` would refuse, as far as that is seen without loading data."""
+    from prunelit.training.assembly import try_parts
+
+    try_parts(cfg, requested(cfg))
+
+
 def _train(cfg: DictConfig, record: Record, interruption: Interruption) -> dict[str, Any]:
     from prunelit.training import outcome
     from prunelit.training.assembly import assemble
@@ -201,6 +209,7 @@ def accuracy(cfg: DictConfig) -> float:
 
 def main() -> None:
     """Run from the command line; exit status 0 done, 1 a fault, 2 a wrong request."""
+    trial.register(refuse, prepare)
     sys.exit(command.call(run, sys.argv))
 
 

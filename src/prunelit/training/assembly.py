@@ -64,14 +64,34 @@ def assemble(
     pruning = build.build_pruning(cfg, *asked)
     data = build.build_data(cfg)
     data.check()
-    network, num_classes = build.build_network(cfg, data)
-    if cfg.checkpoint is not None:
-        start_from(network, cfg.checkpoint)
-    if pruning is not None:
-        pruning.check(network)
+    network, num_classes = _network(cfg, data, pruning)
     measured = Measurements(pruning, epochs_changed)
     callbacks: list[Any] = [measured] if pruning is None else [measured, pruning]
     epochs = build.num_epochs(cfg, pruning)
     trainer = build.build_trainer(cfg, epochs, folder, callbacks, sys.stdout.isatty(), interruption)
     module = build.build_module(cfg, network, num_classes)
     return Assembly(pruning, data, network, module, measured, trainer, epochs)
+
+
+def try_parts(cfg: DictConfig, asked: tuple[Any, Any]) -> None:
+    """Make what may be refused and leave it: no data is loaded, and no folder made.
+
+    Raises:
+        BadRequest: a wrong value.
+    """
+    pruning, data = build.build_pruning(cfg, *asked), build.build_data(cfg)
+    data.check()
+    build.check_trainer(cfg)
+    if data.preview() is not None:
+        network, _ = _network(cfg, data, pruning)
+        build.build_optimizer(cfg, network.parameters())
+
+
+def _network(cfg: DictConfig, data: ImageData, pruning: Pruning | None) -> tuple[nn.Module, int]:
+    """Return the network that the run starts from, and the number of classes."""
+    network, num_classes = build.build_network(cfg, data)
+    if cfg.checkpoint is not None:
+        start_from(network, cfg.checkpoint)
+    if pruning is not None:
+        pruning.check(network)
+    return network, num_classes

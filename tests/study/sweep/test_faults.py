@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from prunelit.study.sweep.composed import Run
 from prunelit.study.sweep.lock import locked
+from prunelit.study.sweep.trial import sample
 
 from .conftest import statuses
 
@@ -103,9 +105,42 @@ def test_a_request_refused_by_every_run_is_a_wrong_request(cli) -> None:
     status, out, err = cli("-m", "compression=9", "seed=1,2")
     assert status == 2
     assert all(line.startswith("compression=9: allowed is") for line in err)
-    status, out, _ = cli("-m", "compression=9,1", "seed=1")
+    status, out, _ = cli("-m", "compression=9,1", "seed=1", "sweep.isolate=false")
     assert status == 1
     assert "sweep: 1 done, 1 failed" in out
+
+
+@pytest.mark.parametrize(
+    ("wrong", "line"),
+    [
+        ("pruner.schedule=linear,cubik", "pruner.schedule=cubik: allowed is .*did you mean cubic"),
+        ("compression=1,2,9", "compression=9: allowed is one that keeps at least 1"),
+        ("model=fc,vgg16", "data.size=8x8: .*vgg16; allowed is 16 or more"),
+        ("optimizer.lr=0.1,-1", ""),
+    ],
+)
+def test_a_run_refused_by_its_network_ends_the_sweep_before_its_first(cli, wrong: str, line: str) -> None:
+    status, out, err = cli("-m", wrong, "seed=1,2", "epochs=0")
+    if line:
+        assert (status, len(err), out) == (2, 1, "")
+        assert re.match(line, err[0])
+        assert not list(Path("outputs").glob("*/digits*"))
+    else:  # no wrong request by what is known: a fault, when its turn comes
+        assert status == 1
+        assert "sweep: 2 done, 2 failed" in out
+
+
+def test_few_runs_are_looked_at_ahead_and_each_value_is_among_them() -> None:
+    runs = [
+        Run((f"pruner={pruner}", f"optimizer.lr={lr}", f"seed={seed}"), Path(), False)
+        for pruner in "abc"
+        for lr in range(4)
+        for seed in range(100)
+    ]
+    chosen = sample(runs)
+    assert len(chosen) == 3 + 4 - 1
+    found, asked = ({text for run in some for text in run.overrides[:2]} for some in (chosen, runs))
+    assert found == asked
 
 
 def test_one_run_asked_for_in_several_ways_is_done_once(cli) -> None:

@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -68,7 +69,7 @@ def _attempt(
         if not sweep.isolate:
             return task()
         if sweep.warm:
-            _warm_up(prepare)
+            warm_up(prepare)
         outcome: float | Exception = in_own_process(task, lambda: sweep.stopped == "interrupted")
         return outcome
     except Interrupted:
@@ -86,9 +87,11 @@ def _attempt(
 
 
 @cache
-def _warm_up(prepare: Callable[[], None]) -> None:
+def warm_up(prepare: Callable[[], None]) -> None:
     """Import once, and spare the garbage collector, here and in forked processes, what was imported."""
-    prepare()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # libraries have their own to say when they are imported
+        prepare()
     gc.collect()
     gc.freeze()
     atexit.register(gc.unfreeze)  # some libraries complain of what is left at the end

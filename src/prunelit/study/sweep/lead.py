@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from prunelit.interruption import Interrupted
 from prunelit.request import BadRequest
-from prunelit.study.sweep import summary
+from prunelit.study.sweep import summary, trial
 from prunelit.study.sweep.composed import Composer, Run
 from prunelit.study.sweep.devices import cores, gpus, gpus_wanted
 from prunelit.study.sweep.failures import SweepFailed, SweepStopped, failures
@@ -39,9 +39,11 @@ def lead(
     plan.say()
     if not plan.todo:
         return []
+    sweep = sweep_of(config, composer.compose(plan.todo[0].overrides), len(plan.todo))
+    if sweep.isolate and not sweep.shared:  # elsewhere this process would import for the look alone
+        trial.try_out(plan.todo, composer.compose)
     study.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(config, study / "multirun.yaml")
-    sweep = sweep_of(config, composer.compose(plan.todo[0].overrides), len(plan.todo))
     sweep.begin(plan.todo)
     with open_dict(config):
         config.hydra.overrides.hydra.append(sweep.override())
