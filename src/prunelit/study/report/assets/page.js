@@ -43,7 +43,7 @@
   paint(system.matches ? "dark" : "light");
 
   // One figure: its specification with this width, theme and data.
-  const fitted = (figure, rows, panels, room) => {
+  const fitted = (figure, rows, panels, room, excess) => {
     const spec = structuredClone(figure.spec);
     const inner = spec.spec || spec;
     let [width, height] = figure.size; // of a panel, or of a cell
@@ -53,12 +53,13 @@
       height = (width / across) * down;
     }
     const most = Math.max(1, Math.min(figure.columns, panels, Math.floor(room / Math.min(narrowest, width + margin))));
-    const wide = Math.max(60, Math.min(width * 1.7, room / most - margin));
+    const wide = Math.max(60, Math.min(width * 1.7, (room - excess) / most - margin));
     Object.assign(inner, { width: wide, height: width === height ? wide : height });
     if (figure.cells) Object.assign(inner, { width, height });
     if (spec.spec) spec.columns = most;
     spec.datasets = { [figure.data]: rows };
     spec.config = structuredClone(report.themes[paper ? "light" : page.dataset.theme]);
+    spec.config.header.labelLimit = wide + margin / 2;
     const labels = rows.flatMap((row) => [row.method, row.asked]);
     const longest = labels.reduce((most, label) => Math.max(most, String(label ?? "").length), 8);
     spec.config.legend.columns = Math.max(1, Math.floor(room / (32 + 6 * Math.min(longest, 34))));
@@ -74,11 +75,21 @@
     for (const key of Object.keys(node)) if (key !== "datasets") keepLegend(node[key], methods);
   };
 
+  const embedding = (figure) => ({
+    renderer: "svg",
+    actions: { export: true, source: false, compiled: false, editor: false },
+    downloadFileName: figure.name,
+    tooltip: { theme: page.dataset.theme },
+    logLevel: vegaErrors,
+  });
+
   const draw = async (figure) => {
     const place = document.getElementById(`chart-${figure.name}`);
     const one = select && select.value !== "" ? Number(select.value) : -1;
     const rows = table(figure.data).filter((row) => (figure.of_run ? row.run === one : shown.has(row.run)));
     place.parentElement.hidden = figure.of_run && !rows.length;
+    place.drawn?.finalize();
+    delete place.drawn;
     if (!rows.length) {
       place.replaceChildren(Object.assign(document.createElement("p"), {
         className: "nothing",
@@ -87,20 +98,23 @@
     } else {
       const panels = figure.panel ? new Set(rows.map((row) => row[figure.panel])).size : 1;
       place.parentElement.classList.toggle("wide", panels > 1 || figure.size[0] > 600 || figure.name === "kernels");
-      const spec = fitted(figure, rows, panels, paper || place.clientWidth || 700);
-      const actions = { export: true, source: false, compiled: false, editor: false };
-      const drawn = await vegaEmbed(place, spec, {
-        renderer: "svg", actions, downloadFileName: figure.name, tooltip: { theme: page.dataset.theme }, logLevel: vegaErrors,
-      });
-      const svg = place.querySelector("svg");
+      const room = paper || place.clientWidth || 700;
+      // Axes may need more than their margin: then once more, with narrower panels.
+      for (let excess = 0, attempt = 0; attempt < 2; attempt++) {
+        place.drawn?.finalize();
+        place.drawn = await vegaEmbed(place, fitted(figure, rows, panels, room, excess), embedding(figure));
+        excess = place.querySelector("svg.marks").viewBox.baseVal.width - room;
+        if (excess < 8) break;
+      }
+      const svg = place.querySelector("svg.marks");
       svg.setAttribute("role", "img");
       svg.setAttribute("aria-label", figure.title);
-      place.view = drawn.view; // for whoever wants to look at the data behind the marks
     }
   };
 
   // Figures in sight are drawn first, the others when there is time.
   let turn = 0;
+  let busy = Promise.resolve();
   const drawAll = async (figures = report.figures) => {
     const mine = ++turn;
     document.body.dataset.drawing = "yes";
@@ -109,9 +123,10 @@
       return box.bottom < 0 ? -box.bottom : Math.max(0, box.top - innerHeight);
     };
     for (const figure of [...figures].sort((a, b) => distance(a) - distance(b))) {
+      await busy.catch(() => {}); // never two drawings in one place
       if (mine !== turn) return;
       try {
-        await draw(figure);
+        await (busy = draw(figure));
       } catch (error) {
         console.error(figure.name, error);
       }
