@@ -18,12 +18,14 @@ def figures(frames: Frames, methods: Sequence[str]) -> list[Figure]:
     """Return accuracy and loss over epochs; nothing where no run was trained."""
     if frames["epochs"].empty:
         return []
+    longest = frames["epochs"].groupby("run").size().max()
+    thinned = f" Of longer trainings {longest} epochs are drawn, spread evenly." if longest >= 50 else ""
     amounts = frames["runs"].sort_values("compression")["asked"].drop_duplicates().tolist()
     return [
         Figure(
             "training_accuracy",
             "Training: accuracy after each epoch",
-            CAPTION,
+            CAPTION + thinned,
             _curves(amounts, "top1", percent("value", "Accuracy")),
             "epochs",
             panel="method_panel",
@@ -33,7 +35,7 @@ def figures(frames: Frames, methods: Sequence[str]) -> list[Figure]:
         Figure(
             "training_loss",
             "Training: loss after each epoch",
-            f"{CAPTION} Cross-entropy in nats, on a logarithmic axis.",
+            f"{CAPTION}{thinned} Cross-entropy in nats, on a logarithmic axis.",
             _curves(
                 amounts,
                 "loss",
