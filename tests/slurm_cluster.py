@@ -54,8 +54,9 @@ def die_with_parent() -> None:
 class Cluster:
     """munged, slurmctld and slurmd with all their files in ``folder``."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, array_size: int = 1001) -> None:
         self.folder, self.daemons = folder, list[subprocess.Popen[bytes]]()
+        self.array_size = array_size
         self.config = folder / "slurm.conf"
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "SBATCH"))},
@@ -102,6 +103,7 @@ class Cluster:
             "SelectType": "select/cons_tres",
             "SelectTypeParameters": "CR_Core",
             "SlurmdParameters": "config_overrides",  # more cores than this machine may have
+            "MaxArraySize": self.array_size,
             "KillWait": 5,  # seconds from SIGTERM to SIGKILL
             "ReturnToService": 2,
         }

@@ -15,7 +15,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     missing = [program for program in PROGRAMS if find(program) is None]
     if missing:
         pytest.skip(f"{', '.join(missing)} not found: needs the packages slurm-wlm and munge")
-    cluster = Cluster(tmp_path_factory.mktemp("slurm"))
+    cluster = Cluster(tmp_path_factory.mktemp("slurm"), array_size=2)  # three jobs take two arrays
     try:
         try:
             cluster.start()
