@@ -141,7 +141,7 @@ def test_a_run_on_the_cpu_leases_no_gpu_but_its_share_of_the_cores(tmp_path: Pat
         assert "CUDA_VISIBLE_DEVICES" not in os.environ
         assert threads == 4
     with share(config(accelerator="cpu", devices=2), sweep) as threads:
-        assert threads == 2
+        assert threads == 4, "the run shares them out to its ranks"
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     with share(config(accelerator="cpu"), sweep) as threads:
         assert threads is None, "the user has said how many"

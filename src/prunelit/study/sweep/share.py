@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from omegaconf import DictConfig
 
@@ -18,8 +17,8 @@ def share(cfg: DictConfig, sweep: Sweep | None) -> Iterator[int | None]:
     """Hold what the run of ``cfg`` needs while others run beside it; wait until it is free.
 
     ``CUDA_VISIBLE_DEVICES`` names the leased GPUs inside the block, before CUDA is touched. Yields how many
-    threads the run is to use, None where that is not for a sweep to say: there is one job at a time, or the
-    user has set ``OMP_NUM_THREADS``.
+    threads the run is to use, all its ranks together; None where that is not for a sweep to say: there is
+    one job at a time, or the user has set ``OMP_NUM_THREADS``.
     """
     if sweep is None or not sweep.shared:
         yield None
@@ -32,16 +31,11 @@ def share(cfg: DictConfig, sweep: Sweep | None) -> Iterator[int | None]:
             yield _threads(sweep.jobs)
     else:
         with leased([f"cpu-{slot}" for slot in range(sweep.jobs)], 1, sweep.folder / "slots"):
-            yield _threads(sweep.jobs * _processes(cfg.trainer.devices))
+            yield _threads(sweep.jobs)
 
 
 def _threads(sharers: int) -> int | None:
     return None if "OMP_NUM_THREADS" in os.environ else max(1, cores() // sharers)
-
-
-def _processes(devices: Any) -> int:
-    """Return in how many processes a run on the CPU works."""
-    return devices if isinstance(devices, int) and devices > 0 else 1
 
 
 @contextmanager
