@@ -152,6 +152,7 @@ def test_a_wrong_request_is_said_once(start) -> None:
             ["trainer=fsdp", "trainer.precision=64-true"],
             "trainer.precision=64-true: trainer.strategy is fully",
         ),
+        (["trainer=ddp", "data.eval_batch_size=1"], "data.eval_batch_size=1: there are several devices; "),
         (["trainer=fsdp", "pruner=karnin"], "trainer.strategy=fully_shard: Karnin observes whole weights"),
     ],
 )

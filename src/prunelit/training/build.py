@@ -239,6 +239,9 @@ def check_trainer(cfg: DictConfig) -> None:
         raise BadRequest("trainer.devices", devices, f"at most {torch.cuda.device_count()}")
     if isinstance(devices, int) and devices != -1 and devices < 1:
         raise BadRequest("trainer.devices", devices, "an integer of 1 or more, or -1 for all")
+    if devices != 1 and cfg.data.get("eval_batch_size") == 1:
+        # A share with an image less cannot have as many batches, and its rank would be waited for.
+        raise BadRequest("data.eval_batch_size", 1, "2 or more", "there are several devices")
     check_strategy_name(cfg)
 
 
