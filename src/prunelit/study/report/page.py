@@ -71,6 +71,7 @@ def page(
         title=title(study),
         summary=summary(study),
         filters=filters(frames["runs"]),
+        colours=len(CATEGORIES["light"]),
         sections=sections,
         problems=problems(study, tables),
         results=result_tables(tables),

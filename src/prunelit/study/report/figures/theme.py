@@ -7,8 +7,8 @@ from typing import Any
 CATEGORIES = {
     # Told apart with the common forms of colour blindness, and at a contrast of 3 with the paper or more;
     # dashes and shapes say the same again.
-    "light": ["#0072b2", "#d55e00", "#008f6b", "#b0418f", "#8a6d00", "#3f8fbf", "#7b3294", "#6b7280"],
-    "dark": ["#4aa8e0", "#ff8b3d", "#2ec4a0", "#e58acb", "#e3c84b", "#9ad0ee", "#b98ae0", "#a3abb8"],
+    "light": ["#0072b2", "#d55e00", "#009e73", "#8e2c84", "#4a3a00", "#e0549b", "#1d1b5c"],
+    "dark": ["#4aa8e0", "#ff8b3d", "#1fbf92", "#e0559f", "#f5ee9a", "#8a63ff", "#c9e8ff"],
 }
 INK = {"light": ("#1f2329", "#d9dde3", "#8a929e"), "dark": ("#e6e9ee", "#343b46", "#76808f")}
 """Text, grid lines, axes."""
