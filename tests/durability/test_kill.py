@@ -10,26 +10,25 @@ import pytest
 
 from forked_runs import KINDS, SMALL, begin, findings, finish, kill_at
 
-MOMENTS = {
+PRUNING = ("prunelit.training.callback.prune", 1)
+MOMENTS = (
     # Where a process kills itself: a function, and the how manieth call of it.
-    "the first pruning": ("prunelit.training.callback.prune", 1),
-    "an epoch": ("prunelit.training.module.Classifier.training_step", 30),
-    "an evaluation": ("prunelit.training.module.Classifier.validation_step", 2),
-    "a checkpoint": ("torch.save", 4),
-    "the last test": ("prunelit.training.module.Classifier.test_step", 1),
-    "the record": ("prunelit.training.checkpoints.save_tensors", 2),
-    "the end": ("prunelit.study.record.Record.finish", 1),
-}
+    ("prunelit.training.module.Classifier.training_step", 30),
+    ("prunelit.training.module.Classifier.validation_step", 1),
+    ("torch.save", 1),
+    ("prunelit.training.module.Classifier.test_step", 1),
+    ("prunelit.training.checkpoints.save_tensors", 2),
+    ("prunelit.study.record.Record.finish", 1),
+)
 
 
-def killed(folder: Path, *overrides: str, patch) -> None:
-    assert finish(folder, *SMALL, *overrides, patch=patch) == -signal.SIGKILL
-
-
-@pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_run_killed_at_a_known_moment(kind: str, moment: str, tmp_path: Path, undisturbed) -> None:
-    killed(tmp_path, *KINDS[kind], patch=partial(kill_at, *MOMENTS[moment]))
+def test_a_run_killed_at_every_stage(kind: str, tmp_path: Path, undisturbed) -> None:
+    """Pruning, an epoch, an evaluation, a checkpoint, the last test, the record, and its end."""
+    place = 3 if kind == "end" else 0
+    for moment in (*MOMENTS[:place], PRUNING, *MOMENTS[place:]):
+        patch = partial(kill_at, *moment)
+        assert finish(tmp_path, *SMALL, *KINDS[kind], patch=patch) == -signal.SIGKILL, moment
     assert finish(tmp_path, *SMALL, *KINDS[kind]) == 0
     assert findings(tmp_path) == undisturbed(*KINDS[kind])
 
