@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from prunelit.request import BadRequest, nearest
-from prunelit.study.sweep.identity import decides_density, requested, resolved
+from prunelit.study.sweep.identity import decides_density, requested
 
 COUNTS = {"epochs": 0, "pre_epochs": 0, "batch_size": 1}
 """Whole numbers and the least value of each."""
@@ -22,7 +22,6 @@ ON_FAILURE = ("continue", "stop", "retry")
 
 def check(cfg: DictConfig) -> None:
     """Raise BadRequest for the first wrong value of the config's own keys."""
-    resolved(cfg)
     for key, least in COUNTS.items():
         value = cfg[key]
         if not isinstance(value, int) or isinstance(value, bool) or value < least:

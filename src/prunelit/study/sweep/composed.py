@@ -57,6 +57,7 @@ class Composer:
     def __init__(self, loader: Any, config: DictConfig, memory: Path) -> None:
         self.loader, self.config, self.memory = loader, config, memory
         self._plain: dict[str, bool] = {}
+        self._groups: dict[str, bool] = {}
 
     def runs(self, requests: Sequence[Request]) -> list[Run]:
         """Return a run for each request, in order.
@@ -123,9 +124,13 @@ class Composer:
             adds = override.is_add() or override.is_force_add() or override.is_delete()
             other = override.package is not None or override.is_hydra_override()
             merged = isinstance(override.value(), (dict, list))
-            group = self.loader.get_group_options(override.key_or_group)
-            self._plain[text] = not (adds or other or merged or group)
+            self._plain[text] = not (adds or other or merged or self._is_group(override.key_or_group))
         return self._plain[text]
+
+    def _is_group(self, key: str) -> bool:
+        if key not in self._groups:
+            self._groups[key] = bool(self.loader.get_group_options(key))
+        return self._groups[key]
 
 
 def _checked(request: Request, config: DictConfig) -> Run:
