@@ -40,6 +40,7 @@ def report(folders: Sequence[Path], out: Path | None = None, metric: str = "top1
         raise BadRequest(
             "DIR", ", ".join(map(str, folders)), "a folder with runs", "no run could be read there"
         )
+    read = len(study.skipped)
     tables = make_tables(study, chosen)
     show_study(study, tables)
     target = out or folders[0] / "report"
@@ -47,6 +48,7 @@ def report(folders: Sequence[Path], out: Path | None = None, metric: str = "top1
         files = [*write_report(study, tables, target), *write_page(study, tables, target)]
     except OSError as error:
         raise BadRequest("--out", target, "a folder that can be written", error.strerror or "") from error
+    show_skipped(study.skipped[read:])
     show_written(files)
     return files
 

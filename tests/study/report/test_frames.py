@@ -128,3 +128,21 @@ def test_numbers_stay_numbers_where_some_runs_have_no_pictures(
     pixels = tidy(read_study([tmp_path]))["pixels"]
     assert pixels["row"].tolist() == np.repeat(range(5), 5).tolist()
     assert all(isinstance(value, int) for value in packed(pixels)["column"])
+
+
+def test_arrays_that_do_not_fit_cost_one_picture_and_are_named(
+    make_run: Callable[..., object], tmp_path: Path
+) -> None:
+    run = make_run("pruner=snip", "seed=0")
+    foreign = {
+        "confusion/test": np.ones(4),
+        "kept_by_input/fc1.weight": np.arange(25),
+        "class_names": np.array(["a"]),
+    }
+    run.write_details(foreign)  # type: ignore[attr-defined]
+    study = read_study([tmp_path])
+    tables = tidy(study)
+    assert len(tables["pixels"]) == 25
+    assert tables["confusion"].empty
+    assert len(study.skipped) == 1
+    assert "confusion" in study.skipped[0]

@@ -9,12 +9,16 @@ import numpy as np
 import pandas as pd
 
 from prunelit.study.report.figures import confusion, kernels, units, weights
+from prunelit.study.report.reading import first_line
 from prunelit.study.report.records import Study
 
 MOST_RUNS = 48
 """Runs of which the page holds detailed pictures."""
 MOST_EPOCHS = 50
 """Epochs of a run that are drawn, spread evenly; iterative runs keep the first after each pruning as well."""
+
+UNFIT = (ArithmeticError, AttributeError, IndexError, KeyError, OSError, TypeError, ValueError)
+"""What arrays of another shape or type than this version writes can raise."""
 
 OF_RUN = ["method", "setting", "setting_order", "method_panel", "method_panel_order", "asked", "seed", "name"]
 """Columns of a run that each of its rows in other tables has too."""
@@ -152,7 +156,11 @@ def _details(study: Study, chosen: list[int]) -> dict[str, pd.DataFrame]:
         run = str(study.runs.index[number])
         arguments = _arguments(study, run)
         for name, rows in makers.items():
-            found[name].append(rows(*arguments[name]).assign(run=number))
+            try:
+                found[name].append(rows(*arguments[name]).assign(run=number))
+            except UNFIT as error:
+                line = f"{study.folder(run)}: no picture of {name}, arrays do not fit ({first_line(error)})"
+                study.skipped.append(line)
     return {name: _rounded(_joined_up(parts)) for name, parts in found.items()}
 
 

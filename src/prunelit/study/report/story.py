@@ -55,7 +55,7 @@ def summary(study: Study) -> str:
     states = ("complete", "running", "failed", "incomplete")
     said = ", ".join(f"{counts[state]} {state}" for state in states if state in counts)
     parts = [
-        f"{len(runs)} runs ({said})",
+        f"{len(runs)} run{'' if len(runs) == 1 else 's'} ({said})",
         _counted(runs["label"], "method"),
         _listed(runs["model"], "model"),
         _listed(runs["data"], "data set"),
@@ -75,12 +75,14 @@ def _listed(values: pd.Series[str], noun: str) -> str:
 
 
 def problems(study: Study, tables: Tables) -> list[Problem]:
-    """Return what the table of problems holds, with numbers of runs and tracebacks."""
-    if tables.problems is None:
-        return []
+    """Return what the table of problems holds, with numbers of runs and tracebacks, and later finds."""
+    rows = [[cell.text for cell in row] for row in tables.problems.rows] if tables.problems else []
+    # Arrays that do not fit are met only when pictures are drawn, after the tables.
+    told = {why for _, _, why in rows}
+    rows += [["skipped", line.partition(": ")[0], line] for line in study.skipped if line not in told]
     numbers = {str(run): number for number, run in enumerate(study.runs.index)}
     found: list[Problem] = []
-    for what, name, why in (tuple(cell.text for cell in row) for row in tables.problems.rows):
+    for what, name, why in rows:
         known = name in numbers and what != "skipped"
         failed = what == "failed" and known and len(found) < MOST_TRACEBACKS
         traceback = _traceback(study.folder(name)) if failed else ""
