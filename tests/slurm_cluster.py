@@ -103,6 +103,7 @@ class Cluster:
             "SelectType": "select/cons_tres",
             "SelectTypeParameters": "CR_Core",
             "SlurmdParameters": "config_overrides",  # more cores than this machine may have
+            "MaxJobCount": 20000,
             "MaxArraySize": self.array_size,
             "KillWait": 5,  # seconds from SIGTERM to SIGKILL
             "ReturnToService": 2,

@@ -49,6 +49,8 @@ COMPLAINTS = {
 }
 """Words in what ``sbatch`` says, to the key that they are about."""
 
+TOO_MANY = ("temporarily unavailable", "submit limit", "SubmitJob")
+"""Words in what ``sbatch`` says when the cluster or a user may have no more jobs."""
 
 Jobs = dict[str, list[str]]
 """For each job the names of its runs, which are those of their folders."""
@@ -146,6 +148,9 @@ class Submission:
                 "hydra/launcher", "submitit_slurm", "a launcher for this machine", "there is no SLURM here"
             )
         words = (getattr(error, "stderr", None) or str(error)).replace("sbatch: error: ", " ").strip()
+        if any(sign in words for sign in TOO_MANY):
+            now, allowed = self.launcher.config.sweep.runs_per_job, "more runs a job, for fewer jobs"
+            return BadRequest("sweep.runs_per_job", now, allowed, words)
         key = next((key for sign, key in COMPLAINTS.items() if sign in words.lower()), None)
         if key is None:
             return BadRequest("hydra/launcher", "submitit_slurm", "what SLURM takes", words)
