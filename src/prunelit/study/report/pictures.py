@@ -19,19 +19,17 @@ VEGA_LITE = "6.4"
 """The version that Altair 6 writes."""
 SCALE = 2.0
 """Pixels of a PNG by unit of the chart."""
-MOST_RUNS = 2
-"""Runs whose detailed pictures are files; the page saves those of others."""
 
 
 def write_pictures(
     figures: Sequence[Figure], tables: Mapping[str, pd.DataFrame], runs: Sequence[int], folder: Path
 ) -> list[Path]:
-    """Write each figure as PNG and SVG below ``folder``; those of single runs in a folder a run.
+    """Write each figure as PNG and SVG below ``folder``; those of a single run in a folder of its name.
 
     Args:
         figures: what to draw.
         tables: their data by name.
-        runs: the runs whose detailed pictures to draw, as numbers of the table ``runs``.
+        runs: numbers of the runs with detailed pictures: each is drawn of the first that has it.
         folder: of the pictures.
     """
     names = tables["runs"].set_index("run")["name"]
@@ -42,10 +40,11 @@ def write_pictures(
         if not figure.of_run:
             written += _write(spec, figure, rows, folder)
             continue
-        for run in runs[:MOST_RUNS]:
+        # To save time of one run; the page saves those of others.
+        run = next((run for run in runs if (rows["run"] == run).any()), None)
+        if run is not None:
             own = rows[rows["run"] == run]
-            if len(own):
-                written += _write(spec, figure, own, folder / _safe(str(names[run])))
+            written += _write(spec, figure, own, folder / _safe(str(names[run])))
     return written
 
 
