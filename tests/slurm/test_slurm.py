@@ -25,7 +25,7 @@ def command(*overrides: str) -> list[str]:
 def sweep(cluster: Cluster, folder: Path, *overrides: str, status: int = 0) -> str:
     """Do a sweep to its end and return what it printed."""
     done = subprocess.run(
-        command(*overrides), cwd=folder, env=cluster.environment, capture_output=True, text=True, timeout=300
+        command(*overrides), cwd=folder, env=cluster.environment, capture_output=True, text=True, timeout=400
     )
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -92,7 +92,7 @@ def test_requeued_out_of_time_and_cancelled_jobs_end_with_the_results_of_local_o
             cluster.scancel("--signal=USR2", jobs["snip"])  # what SLURM sends before the time limit
             cluster.scancel(jobs["rand"])
             cluster.hurry(jobs["mag"], jobs["snip"])
-            told, _ = leader.communicate(timeout=200)
+            told, _ = leader.communicate(timeout=400)
         finally:
             leader.kill()
     assert leader.returncode == 1, told
