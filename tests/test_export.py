@@ -20,7 +20,7 @@ def run(tmp_path, monkeypatch, capsys) -> Path:
     with pytest.raises(SystemExit) as ended:
         train.main()
     assert ended.value.code == 0
-    (folder,) = tmp_path.glob("outputs/default/*")
+    (folder,) = tmp_path.glob("outputs/default/digits*")
     return folder
 
 

@@ -22,7 +22,7 @@ from prunelit import BadRequest, Karnin, Pruning
 from prunelit.study.command import CONFIGS
 from prunelit.study.sweep.identity import folder
 from prunelit.train import train
-from prunelit.training import checkpoints, outcome
+from prunelit.training import assembly, outcome
 from prunelit.training.module import Classifier
 
 LIST = "pruner.threshold=[0.3,0.2,0.05]"
@@ -202,7 +202,7 @@ def test_a_run_that_was_cut_short_ends_as_any_other(run, monkeypatch, per: str, 
         if moment == "training":
             patch.setattr(Classifier, "training_step", broken)
         elif moment == "after training":
-            patch.setattr(checkpoints, "save_again", power_cut)
+            patch.setattr(assembly, "save_again", power_cut)
         else:
             patch.setattr(outcome, "test_result", power_cut)
         with pytest.raises(RuntimeError, match="power cut"):

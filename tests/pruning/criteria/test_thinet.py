@@ -192,11 +192,11 @@ def test_gram_matrices_add_up_over_batches_and_processes() -> None:
     channels = {"3": 8, "7": 12}
     torch.manual_seed(0)
     whole = gram_matrices(network, channels, objective, 3)
-    torch.manual_seed(0)
-    parts = [
-        gram_matrices(network, channels, Objective(objective.loss, [batch], ()), 3)
-        for batch in objective.batches
-    ]
+    parts = []
+    for place, batch in enumerate(objective.batches):
+        torch.manual_seed(0)  # every process has the same random state
+        own = Objective(objective.loss, [batch], (), places=[place])
+        parts.append(gram_matrices(network, channels, own, 3))
     for name, gram in whole.items():
         torch.testing.assert_close(gram, parts[0][name] + parts[1][name])
     idle = Objective(objective.loss, [], (), first=objective.batches[0])
