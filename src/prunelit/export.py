@@ -6,7 +6,6 @@ python -m prunelit.export outputs/default/<run>
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from prunelit.durable import replacing
 from prunelit.request import BadRequest
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ def export(run: Path, out: Path | None = None) -> dict[str, Any]:
         ``parameters``, the ``flops`` of one input, and the median ``milliseconds`` of a batch of 64.
 
     Raises:
-        BadRequest: not the folder of a complete run, or no place to write to.
+        BadRequest: not the folder of a complete run, a network of which nothing can be cut out, or no place
+            to write to.
     """
     network, data = _network_of(run)
     import torch
@@ -48,19 +49,19 @@ def export(run: Path, out: Path | None = None) -> dict[str, Any]:
 
     images = torch.randint(256, (2, *data.input_shape), dtype=torch.uint8)
     example = data.normalise(images)
-    small = compact(network, example)
+    try:
+        small = compact(network, example)
+    except ValueError as error:
+        raise BadRequest("RUN", run, "a run whose network can be made smaller", str(error)) from error
     target = out or run / "compact.pt2"
     batch = {0: torch.export.Dim("batch", min=1)}
     whole = nn.Sequential(data.normalise.module(), small).eval()
     program = torch.export.export(whole, (images,), dynamic_shapes=(batch,))
-    aside = target.with_name(f".{os.getpid()}.{target.name}")
     try:
-        torch.export.save(program, aside)
-        aside.replace(target)
-    except (OSError, RuntimeError) as error:
-        raise BadRequest("--out", target, "a file that can be written", str(error).split("\n")[0]) from error
-    finally:
-        aside.unlink(missing_ok=True)
+        with replacing(target) as file:
+            torch.export.save(program, file)
+    except OSError as error:
+        raise BadRequest("--out", target, "a file that can be written", error.strerror or "") from error
     costs = {"dense": _cost(network, example), "compact": _cost(small, example)}
     return {"file": target, **costs}
 

@@ -14,15 +14,17 @@ MOST_ROWS = 40
 def show_run(folder: Path, result: Mapping[str, Any], layers: Sequence[Row]) -> None:
     """Print accuracy before and after, density and FLOPs by layer, and where the files are."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console = Console()
-    table = Table(title=f"{result['pruner']} on {result['model']}, {result['data']}, seed {result['seed']}")
+    title = f"{result['pruner']} on {result['model']}, {result['data']}, seed {result['seed']}"
+    table = Table(title=escape(title))
     for column in ("layer", "shape", "kept", "of", "density", "FLOPs", "dense FLOPs"):
         table.add_column(column, justify="left" if column in ("layer", "shape") else "right")
     for row in layers[:MOST_ROWS]:
         table.add_row(
-            *(str(row["layer"]), str(row["shape"]), f"{row['kept']:,}", f"{row['total']:,}"),
+            *(escape(str(row["layer"])), str(row["shape"]), f"{row['kept']:,}", f"{row['total']:,}"),
             *(_percent(100 * row["density"]), _count(row["flops_sparse"]), _count(row["flops_dense"])),
         )
     if len(layers) > MOST_ROWS:
@@ -34,7 +36,7 @@ def show_run(folder: Path, result: Mapping[str, Any], layers: Sequence[Row]) -> 
     )
     console.print(table)
     for line in _lines(folder, result):
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _lines(folder: Path, result: Mapping[str, Any]) -> list[str]:

@@ -188,7 +188,7 @@ class Measurements(Callback):
             for name, weight in parameters.items():
                 if weight.ndim > 1:
                     writer.add_image(f"masks/{name}", mask_image(masks[name]), len(self.epochs))
-                if weight.ndim > 2 and weight[0, 0].numel() > 1:
+                if weight.ndim in (3, 4) and weight[0, 0].numel() > 1:
                     image = kernel_image(weight, masks[name])
                     writer.add_image(f"kernels/{name}", image, len(self.epochs))
 

@@ -68,7 +68,7 @@ def show(rows: Sequence[Row]) -> None:
     from rich.table import Table
 
     where = ", ".join(sorted({str(row.folder.parent) for row in rows}))
-    table = Table(title=headline, caption=f"in {where}")
+    table = Table(title=headline, caption=escape(f"in {where}"))
     for column in ("", "run", "note"):
         table.add_column(column, overflow="fold")
     done = [row for row in rows if row.state == "done"]
