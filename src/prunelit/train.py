@@ -7,7 +7,6 @@ python -m prunelit.train -m pruner=snip,synflow compression=0.5,1
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import sys
 from functools import partial
@@ -39,7 +38,7 @@ log = logging.getLogger(__name__)
 
 
 def train(cfg: DictConfig) -> dict[str, Any]:
-    """Do one run and return its ``result.json``; a complete run is not done again.
+    """Do one run and return its ``result.json``; a complete run is not done again, by none of its ranks.
 
     Raises:
         BadRequest: a wrong request, before any work.
@@ -48,8 +47,8 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     """
     check(cfg)
     record = Record(folder(cfg), writable=is_first())
-    if not record.writable:
-        return _recorded(cfg, record)
+    if not record.writable:  # rank 0 leaves a complete run alone, and would never meet the others
+        return record.result if record.complete and not cfg.rerun else _recorded(cfg, record)
     if cfg.rerun or not record.settled:
         with locked(record.folder), share(cfg, Sweep.current()) as threads:
             if cfg.rerun or not record.complete:  # nor by a process that has ended since
@@ -73,12 +72,11 @@ def _put_aside(record: Record) -> None:
 
 
 def _use(threads: int | None) -> None:
-    """Use so many threads, here and in other processes of this run."""
+    """Use so many threads in this run; its ranks share them."""
     if threads is not None:
         import torch
 
         torch.set_num_threads(threads)
-        os.environ["OMP_NUM_THREADS"] = str(threads)
 
 
 def _recorded(cfg: DictConfig, record: Record) -> dict[str, Any]:

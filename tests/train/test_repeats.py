@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from prunelit import train
 from runs import QUICK, SMALLEST, folders, only_folder, power_cut, result
 
 
@@ -43,6 +44,14 @@ def test_a_complete_run_is_not_done_again_unless_asked(cli) -> None:
     assert cli(*SMALLEST, "rerun=true")[0] == 0
     assert (only_folder() / "result.json").stat().st_mtime_ns != written
     assert len(list(Path("outputs/default/.previous").iterdir())) == 1, "the old record is put aside"
+
+
+def test_no_rank_does_a_complete_run_again(cli, monkeypatch) -> None:
+    """It would wait for rank 0, which has left."""
+    assert cli(*SMALLEST)[0] == 0
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(train, "_recorded", None)
+    assert cli(*SMALLEST)[0] == 0
 
 
 def test_start_from_a_pruned_checkpoint_shrinks_its_masks(cli, tmp_path) -> None:

@@ -16,11 +16,19 @@ import pytest
             "hydra.launcher.timeout_min=soon",
             "hydra.launcher.timeout_min=soon: allowed is a value of the kind Integer",
         ),
+        (
+            "hydra.launcher.tasks_per_node=2 sweep.runs_per_job=2",
+            "sweep.runs_per_job=2: a job has 2 tasks; allowed is 1",
+        ),
+        (
+            "hydra.launcher.nodes=2 sweep.on_failure=retry",
+            "sweep.on_failure=retry: a job has 2 tasks; allowed is continue",
+        ),
     ],
 )
 def test_a_wrong_value_is_named_before_anything_is_launched(cli, wrong: str, line: str) -> None:
     launcher = ["hydra/launcher=submitit_slurm"] if "launcher" in wrong else []
-    assert cli("-m", *launcher, "seed=1,2", wrong) == (2, "", [line])
+    assert cli("-m", *launcher, "seed=1,2", *wrong.split()) == (2, "", [line])
 
 
 def test_a_complete_run_may_do_without_its_checkpoints(cli) -> None:

@@ -94,10 +94,11 @@ class Submission:
         """Submit numbered runs array by array; yield the jobs of each.
 
         Raises:
-            BadRequest: SLURM does not take the jobs.
+            BadRequest: SLURM does not take the jobs, or their processes could not do them together.
         """
         if not runs:
             return
+        self._check_ranks()
         size = self.launcher.config.sweep.runs_per_job
         shares = [runs[start : start + size] for start in range(0, len(runs), size)]
         try:
@@ -114,6 +115,17 @@ class Submission:
                 }
         except (RuntimeError, OSError, subprocess.SubprocessError) as error:
             raise self._refusal(error) from error
+
+    def _check_ranks(self) -> None:
+        """Refuse what the processes of a job cannot do together: only rank 0 hears how a run has ended."""
+        asked, params = self.launcher.config.sweep, self.launcher.params
+        tasks = (params["nodes"] or 1) * (params["tasks_per_node"] or 1)
+        if tasks > 1 and asked.runs_per_job > 1:
+            why = f"a job has {tasks} tasks"
+            raise BadRequest("sweep.runs_per_job", asked.runs_per_job, "1", why)
+        if tasks > 1 and asked.on_failure != "continue":
+            why = f"a job has {tasks} tasks"
+            raise BadRequest("sweep.on_failure", asked.on_failure, "continue", why)
 
     def _share(self) -> Path:
         """Write what all jobs need, and return the file."""
