@@ -80,7 +80,7 @@ class Classifier(pl.LightningModule):
         images, labels = batch
         logits = self.network(images)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-        if loss.device.type == "cpu" or batch_idx % CHECK_EVERY == 0:
+        if loss.device.type == "cpu" or batch_idx % CHECK_EVERY == 0 or self.trainer.is_last_batch:
             self._check_finite(loss, images)
         self.train_totals.update(loss.detach(), logits.detach(), labels)
         return loss

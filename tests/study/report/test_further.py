@@ -36,6 +36,22 @@ def test_rounds_are_averaged_over_seeds(make_run: MakeRun, tmp_path: Path) -> No
     ]
 
 
+def test_runs_that_share_a_seed_count_once_in_rounds_thresholds_and_layers(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    for seed, top1, kept in ((0, 50.0, 10), (0, 54.0, 20), (1, 60.0, 35)):
+        record = make_run("pruner=karnin", "pruner.threshold=[0.45]", f"seed={seed}")
+        record.write_thresholds([{"threshold": 0.45, "top1": top1}])
+        record.write_rounds([{"round": r, "sparsity_after": 0.5, "best_top1": top1} for r in (1, 2)])
+        record.write_layers(
+            [{"layer": "fc1.weight", "shape": "100", "total": 100, "kept": kept, "density": kept / 100}]
+        )
+    study = read_study([tmp_path])
+    assert texts(threshold_grids(study)[0]) == [["0.45", "2", "56.00 ± 5.66"]]
+    assert texts(round_grids(study)[0])[0] == ["1", "2", "50.00 ± 0.00", "56.00 ± 5.66"]
+    assert texts(layer_grids(study)[0])[0][-1] == "25 (25 %)"
+
+
 def test_thresholds_say_what_they_leave(make_run: MakeRun, tmp_path: Path) -> None:
     rows = [
         {"threshold": 0.45, "sparsity": 0.5, "removed/fc1.weight": 46, "top1": 52.0, "top5": 90.0},
@@ -68,11 +84,11 @@ def test_layers_say_what_is_kept_at_each_amount(make_run: MakeRun, tmp_path: Pat
     ]
 
 
-def test_classes_are_averaged_over_runs(make_run: MakeRun, tmp_path: Path) -> None:
-    for seed, cat in enumerate((40.0, 60.0)):
-        accuracies = np.array([cat, 80.0])
-        details = {"class_names": ["cat", "dog"], "accuracy_by_class": accuracies}
+def test_classes_are_averaged_over_seeds(make_run: MakeRun, tmp_path: Path) -> None:
+    # Two runs share seed 0; the test images of the last run show no dog.
+    for seed, cat, dog in ((0, 30.0, 80.0), (0, 50.0, 80.0), (1, 60.0, np.nan)):
+        details = {"class_names": ["cat", "dog"], "accuracy_by_class": np.array([cat, dog])}
         make_run("pruner=snip", "compression=1", f"seed={seed}").write_details(details)
     (grid,) = class_grids(read_study([tmp_path]))
-    assert grid.header == ["method", "asked", "runs", "cat", "dog"]
+    assert grid.header == ["method", "asked", "seeds", "cat", "dog"]
     assert texts(grid) == [["snip", "compression 1", "2", "50.0", "80.0"]]

@@ -53,6 +53,10 @@ def test_a_terminal_shows_text_as_text(styled: bool) -> None:
     assert ("**1 ± 2**" in text) == (not styled)
 
 
+def test_latex_quotes_in_every_font_encoding() -> None:
+    assert "5'' disk" in latex(Grid('5" disk', ["a"], []))
+
+
 def test_a_header_of_two_lines_stays_so() -> None:
     two = Grid("t", ["method", "compression 0.5\n31.62 % kept"], [[Cell("a"), Cell("1")]])
     assert "compression 0.5<br>31.62 % kept" in markdown(two)

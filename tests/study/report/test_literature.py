@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from prunelit.study.record import Record
+from prunelit.study.report.experiments import differing_settings
 from prunelit.study.report.further import TITLES, literature_grids
 from prunelit.study.report.literature import (
     SOURCES,
@@ -120,6 +121,28 @@ def test_numbers_by_layer_class_and_threshold(make_run: MakeRun, tmp_path: Path)
     assert found["threshold=0.45 class=plane", "class_accuracy_percent"] == 60.0
     assert found["threshold=0.45", "removed_fc1"] == 50
     assert ("threshold=0.31", "class_accuracy_percent") not in found.index
+
+
+def test_a_network_that_was_not_trained_is_not_counted_as_destroyed_or_not(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    asked = ("data=mnist", "model=lenet5", "pruner=snip", "sparsity=0.96")
+    make_run(*asked, best_top1=None)
+    assert compared(tmp_path, metric="destroyed_of_10").empty
+    make_run(*asked, "seed=1", best_top1=11.0)
+    (row,) = compared(tmp_path, metric="destroyed_of_10").to_dict("records")
+    assert (row["n"], row["ours"]) == (1, 10.0)
+
+
+def test_settings_are_those_of_the_method_s_own_experiment() -> None:
+    """Three methods of one report, data set and network differ in augmentation."""
+    config = {"pruner": {"name": "std"}, "data": {"augment": False}}
+    place = ("evani", "cifar10", "convnet")
+    assert "data.augment=false (published: true)" in differing_settings(*place, config)
+    config["pruner"]["name"] = "thinet"
+    assert "augment" not in differing_settings(*place, config)
+    config["pruner"]["name"] = "snip"
+    assert differing_settings(*place, config) == ""
 
 
 def test_runs_that_repeat_nothing_have_no_rows(make_run: MakeRun, tmp_path: Path) -> None:

@@ -40,6 +40,17 @@ def test_a_run_is_a_row_with_all_that_its_result_says(make_run: MakeRun, tmp_pat
     assert study.config("study/run0001")["data"]["batch_size"] == 64
 
 
+def test_a_loss_that_overflowed_hides_no_curve(make_run: MakeRun, tmp_path: Path) -> None:
+    record = make_run("pruner=snip", "compression=1")
+    row = {"epoch": 0, "phase": "train", "density": 0.1, "seconds": 1.0}
+    record.write_metrics(
+        [{**row, "test_top1": 10.0, "test_loss": loss} for loss in (2.3, math.nan, math.inf)]
+    )
+    study = read_study([tmp_path])
+    assert study.skipped == []
+    assert str(study.epochs["test_loss"].tolist()) == "[2.3, nan, inf]"
+
+
 def test_runs_that_are_not_complete_say_what_is_known(make_run: MakeRun, tmp_path: Path) -> None:
     make_run("pruner=snip", "sparsity=0.9", "seed=1", state="failed", error="no memory\nleft")
     make_run("pruner=mag", "pruner.scope='2:4'", state="running")

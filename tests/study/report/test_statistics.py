@@ -73,3 +73,15 @@ def test_a_winner_leads_every_other_beyond_the_noise() -> None:
     assert clear_winner(compare_all({"good": good, "bad": bad}), "good")
     assert not clear_winner(compare_all({"good": good, "bad": bad, "near": near}), "good")
     assert not clear_winner([], "good")
+
+
+def test_who_loses_on_the_common_seeds_is_no_winner() -> None:
+    """Seeds that only one method has lift its mean, and say nothing of its lead."""
+    lucky = {0: 50.0, 1: 51.0, 2: 52.0, 3: 90.0, 4: 91.0, 5: 92.0}
+    solid = {0: 60.0, 1: 61.1, 2: 62.0}
+    for first, second in (("lucky", "solid"), ("solid", "lucky")):
+        methods = {"lucky": lucky, "solid": solid}
+        pairs = compare_all({first: methods[first], second: methods[second]})
+        assert pairs[0].p_holm < 0.001
+        assert not clear_winner(pairs, "lucky")
+        assert clear_winner(pairs, "lucky", better=-1)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 import yaml
 
-from prunelit.study.report.labels import flatten
+from prunelit.study.report.labels import flatten, value_text
 
 
 def differing_settings(report: str, data: str, model: str, config: Mapping[str, Any]) -> str:
@@ -17,23 +16,27 @@ def differing_settings(report: str, data: str, model: str, config: Mapping[str, 
 
     The published settings are those of ``conf/experiment``; where there is none, nothing is known.
     """
-    settings = published_settings().get((re.match(r"[a-z]*", report)[0], data, model), {})  # type: ignore[index]
-    if not config:
+    author = report.rstrip("0123456789")
+    by_pruner = published_settings().get((author, data, model), {})
+    if not config or not by_pruner:
         return ""
     ours = flatten(config)
+    # An experiment that is alone there serves all methods; among several it must be the method's own.
+    alone = next(iter(by_pruner.values())) if len(by_pruner) == 1 else {}
+    settings = by_pruner.get(str(ours.get("pruner.name")), alone)
     return "; ".join(
-        f"{key}={_text(ours.get(key))} (published: {_text(value)})"
+        f"{key}={value_text(ours.get(key))} (published: {value_text(value)})"
         for key, value in settings.items()
-        if _text(ours.get(key)) != _text(value)
+        if value_text(ours.get(key)) != value_text(value)
     )
 
 
 @cache
-def published_settings() -> dict[tuple[str, str, str], dict[str, Any]]:
-    """Return, by author, data set and model, the settings of the experiments in ``conf/experiment``."""
+def published_settings() -> dict[tuple[str, str, str], dict[str, dict[str, Any]]]:
+    """Return the settings of ``conf/experiment``: by author, data set and model, and there by pruner."""
     from prunelit.study.command import CONFIGS
 
-    found = {}
+    found: dict[tuple[str, str, str], dict[str, dict[str, Any]]] = {}
     for path in sorted((CONFIGS / "experiment").glob("*.yaml")):
         content = yaml.safe_load(path.read_text())
         chosen: dict[str, str] = {}
@@ -45,11 +48,5 @@ def published_settings() -> dict[tuple[str, str, str], dict[str, Any]]:
         key = (path.stem.partition("_")[0], chosen.get("data", ""), chosen.get("model", ""))
         amount = ("compression", "sparsity", "pruner.threshold")
         settings = {name: value for name, value in flatten(content).items() if name not in amount}
-        found[key] = {**names, **settings}
+        found.setdefault(key, {})[chosen.get("pruner", "")] = {**names, **settings}
     return found
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bool) or value is None:
-        return {True: "true", False: "false", None: "null"}[value]
-    return f"{value:g}" if isinstance(value, (int, float)) else str(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -84,10 +84,11 @@ def round_grids(study: Study) -> list[Grid]:
     several = study.complete[study.complete.index.isin(counts[counts > 1].index)]
     grids = []
     for (data, model, label, asked), runs in several.groupby(["data", "model", "label", "asked"]):
-        rounds = study.rounds[study.rounds["run"].isin(runs.index)]
+        rounds = study.rounds.join(runs["seed"], on="run", how="inner")
         shown = [column for column in ROUND_COLUMNS if column in rounds and rounds[column].notna().any()]
         rows = []
-        for number, group in rounds.groupby("round"):
+        for number, of_runs in rounds.groupby("round"):
+            group = of_runs.groupby("seed")[shown].mean()
             cells = [
                 _mean_cell(group[column], 100 if "sparsity" in column else 1, "epoch" not in column)
                 for column in shown
@@ -112,13 +113,14 @@ ROUND_COLUMNS = {
 def threshold_grids(study: Study) -> list[Grid]:
     """Return what each threshold of a list leaves of a trained network: a row a threshold, means of seeds."""
     places = {str(run): folder for run, folder in study.complete["folder"].items()}
-    names = study.complete[["data", "model", "label"]]
+    names = study.complete[["data", "model", "label", "seed"]]
     tried = read_rows(places, "thresholds.csv", []).join(names, on="run")
     grids = []
     for (data, model, label), rows in tried.groupby(["data", "model", "label"]):
         shown = [column for column in rows if column in THRESHOLD_COLUMNS or column.startswith("removed/")]
         cells = []
-        for threshold, group in sorted(rows.groupby("threshold"), reverse=True):
+        for threshold, of_runs in sorted(rows.groupby("threshold"), reverse=True):
+            group = of_runs.groupby("seed")[shown].mean()
             values = [
                 _mean_cell(group[column], 100 if column == "sparsity" else 1, "removed" not in column)
                 for column in shown
@@ -138,12 +140,13 @@ THRESHOLD_COLUMNS = {"sparsity": "sparsity, %", "top1": "top 1, %", "top5": "top
 
 def layer_grids(study: Study) -> list[Grid]:
     """Return, for each method, what each layer keeps: a row a layer, a column an amount, mean over seeds."""
-    names = study.complete[["data", "model", "label", "asked", "density", "pruner"]]
+    names = study.complete[["data", "model", "label", "asked", "density", "pruner", "seed"]]
     layers = study.layers.join(names.rename(columns={"density": "run_density"}), on="run", how="inner")
     grids = []
     for (data, model, label), rows in layers[layers["pruner"] != "none"].groupby(["data", "model", "label"]):
         amounts = list(rows.groupby("asked")["run_density"].mean().sort_values(ascending=False).index)
-        means = rows.groupby(["layer", "asked"], sort=False)[["kept", "density"]].mean()
+        by_seed = rows.groupby(["layer", "asked", "seed"], sort=False)[["kept", "density"]].mean()
+        means = by_seed.groupby(["layer", "asked"], sort=False).mean()
         cells = []
         for layer, (shape, total) in _layers_in_order(rows):
             values = [
@@ -169,8 +172,8 @@ def _at(table: pd.DataFrame, layer: str, amount: str, column: str) -> float | No
 
 
 def class_grids(study: Study) -> list[Grid]:
-    """Return the accuracy of each class, a row a method and amount: mean over seeds."""
-    found: dict[tuple[str, str, tuple[str, ...]], dict[tuple[str, str], list[np.ndarray]]] = {}
+    """Return the accuracy of each class, a row a method and amount: mean over seeds that have the class."""
+    found: dict[tuple[str, str, tuple[str, ...]], dict[tuple[str, str], dict[str, np.ndarray]]] = {}
     for run, row in study.complete.iterrows():
         details = study.details(str(run))
         if "class_names" not in details or "accuracy_by_class" not in details:
@@ -183,13 +186,13 @@ def class_grids(study: Study) -> list[Grid]:
             and accuracies.dtype.kind in "iuf"
         ):
             methods = found.setdefault((row["data"], row["model"], names), {})
-            methods.setdefault((row["label"], row["asked"]), []).append(accuracies)
+            methods.setdefault((row["label"], row["asked"]), {})[str(run)] = accuracies
     return [
         Grid(
             title=f"{data}, {model}: test accuracy by class, %",
-            header=["method", "asked", "runs", *names],
+            header=["method", "asked", "seeds", *names],
             rows=[
-                [Cell(label), Cell(asked), Cell(str(len(runs))), *_class_cells(runs)]
+                [Cell(label), Cell(asked), *_class_cells(runs, study.runs["seed"])]
                 for (label, asked), runs in sorted(methods.items())
             ],
             left=2,
@@ -198,8 +201,11 @@ def class_grids(study: Study) -> list[Grid]:
     ]
 
 
-def _class_cells(runs: Sequence[np.ndarray]) -> list[Cell]:
-    return [Cell("n/a" if math.isnan(value) else f"{value:.1f}") for value in np.mean(runs, axis=0)]
+def _class_cells(runs: Mapping[str, np.ndarray], seeds: pd.Series) -> list[Cell]:
+    """Return how many seeds there are, and the mean accuracies."""
+    by_seed = pd.DataFrame.from_dict(runs, orient="index").groupby(seeds).mean()
+    texts = ("n/a" if math.isnan(value) else f"{value:.1f}" for value in by_seed.mean())
+    return [Cell(str(len(by_seed))), *map(Cell, texts)]
 
 
 def _mean_cell(values: pd.Series, scale: float, deviation: bool) -> Cell:

@@ -82,7 +82,7 @@ LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    '"': "''",  # the other command for it needs the T1 encoding
     "±": r"$\pm$",
     "−": "$-$",
     "×": r"$\times$",

@@ -92,10 +92,13 @@ def _short(key: str, others: set[str], config: Flat) -> str:
     return key if any(other != key and other.rpartition(".")[2] == last for other in others) else last
 
 
-def _value(value: Any) -> str:
+def value_text(value: Any) -> str:
+    """Return a value as it stands in a config, in one line; equal numbers give the same text."""
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
-    if isinstance(value, (int, float)):
-        return f"{value:.15g}"
-    text = plain(value)
+    return f"{value:.15g}" if isinstance(value, (int, float)) else plain(value)
+
+
+def _value(value: Any) -> str:
+    text = value_text(value)
     return text.rpartition(".")[2] if text.startswith("prunelit.") else text

@@ -121,8 +121,9 @@ def _error(study: Study, run: str, setting: Setting) -> float:
 
 
 def _destroyed(study: Study, run: str, setting: Setting) -> float:
-    """Return how many of 10 networks like this one are destroyed: 10 or 0."""
-    return 10.0 if _best_top1(study, run, setting) < DESTROYED else 0.0
+    """Return how many of 10 networks like this one are destroyed: 10 or 0; NaN if it was not trained."""
+    best = _best_top1(study, run, setting)
+    return math.nan if math.isnan(best) else 10.0 * (best < DESTROYED)
 
 
 def _kept(study: Study, run: str, setting: Setting) -> float:

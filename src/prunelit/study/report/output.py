@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from prunelit.study.record import write_atomically
+from prunelit.durable import write_atomically
 from prunelit.study.report.grid import Grid, latex, markdown, plain
 from prunelit.study.report.records import Study
 from prunelit.study.report.tables import Tables
@@ -60,40 +60,17 @@ WHOLE = (
 
 def comparisons(tables: Tables) -> pd.DataFrame:
     """Return a row for every two methods that were compared."""
-    rows: list[dict[str, Any]] = [
-        {
-            "data": block.data,
-            "model": block.model,
-            "metric": block.metric.key,
-            "asked": column.asked,
-            "a": pair.a,
-            "b": pair.b,
-            "seeds": pair.n,
-            "difference": pair.difference,
-            "low": pair.low,
-            "high": pair.high,
-            "p": pair.p,
-            "p_holm": pair.p_holm,
-        }
+    rows = [
+        (
+            *(block.data, block.model, block.metric.key, column.asked, pair.a, pair.b, pair.n),
+            *(pair.difference, pair.low, pair.high, pair.p, pair.p_holm),
+        )
         for block in tables.blocks
         for column in block.columns
         for pair in block.comparisons[column.key]
     ]
-    columns = [
-        "data",
-        "model",
-        "metric",
-        "asked",
-        "a",
-        "b",
-        "seeds",
-        "difference",
-        "low",
-        "high",
-        "p",
-        "p_holm",
-    ]
-    return pd.DataFrame(rows, columns=columns)
+    names = ("data", "model", "metric", "asked", "a", "b", "seeds", "difference")
+    return pd.DataFrame(rows, columns=[*names, "low", "high", "p", "p_holm"])
 
 
 def _with_names(study: Study) -> pd.DataFrame:

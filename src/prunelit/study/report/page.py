@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from prunelit.study.record import write_atomically
+from prunelit.durable import write_atomically
 from prunelit.study.report.figures import CHAPTERS, Figure
 from prunelit.study.report.figures.theme import CATEGORIES, theme
 from prunelit.study.report.frames import OF_RUN, first_shown, methods_of, shown_in_detail, tidy

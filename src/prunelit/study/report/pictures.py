@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from prunelit.study.record import write_atomically
+from prunelit.durable import write_atomically
 from prunelit.study.report.figures.figure import Figure
 from prunelit.study.report.figures.theme import theme
 from prunelit.study.report.frames import joined

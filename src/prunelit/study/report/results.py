@@ -40,7 +40,6 @@ class Entry:
     Attributes:
         values: the metric by seed, of complete runs; runs that share a seed count once, by their mean.
         summary: over these seeds.
-        wanted: how many seeds other methods have in this column.
         counts: runs by status.
         density: mean of the density reached.
         collapsed: how many complete runs have a layer with nothing kept.
@@ -49,7 +48,6 @@ class Entry:
 
     values: dict[int, float]
     summary: Summary
-    wanted: int
     counts: dict[str, int]
     density: float
     collapsed: int
@@ -100,9 +98,8 @@ def _block(data: str, model: str, metric: Metric, runs: pd.DataFrame) -> Block:
     comparisons = {}
     for column in columns:
         chosen = runs[runs["column"] == column.key]
-        wanted = chosen["seed"].nunique()
         for label, group in chosen.groupby("label"):
-            entries[str(label), column.key] = _entry(metric, group, wanted)
+            entries[str(label), column.key] = _entry(metric, group)
         values = {m: entries[m, column.key].values for m in methods if (m, column.key) in entries}
         # What each method keeps by itself differs: such accuracies are not compared.
         pairs = [] if column.key == OWN else compare_all({m: v for m, v in values.items() if v})
@@ -124,14 +121,13 @@ def _columns(runs: pd.DataFrame) -> list[Column]:
     return sorted(columns, key=lambda column: -column.density if column.key != OWN else 1.0)
 
 
-def _entry(metric: Metric, runs: pd.DataFrame, wanted: int) -> Entry:
+def _entry(metric: Metric, runs: pd.DataFrame) -> Entry:
     complete = runs[runs["status"] == "complete"]
     by_seed = complete.groupby("seed")[metric.key].mean().dropna()
     values = {int(seed): float(value) for seed, value in by_seed.items()}
     return Entry(
         values=values,
         summary=summarise(list(values.values())),
-        wanted=int(wanted),
         counts={str(status): int(n) for status, n in runs["status"].value_counts().sort_index().items()},
         density=float(complete["density"].mean()),
         collapsed=sum(bool(layers) for layers in complete["collapsed"]),
@@ -147,4 +143,5 @@ def _best(
         return None
     best = max(means, key=lambda method: means[method])
     compared = sum(best in (pair.a, pair.b) for pair in comparisons)
-    return best if compared == len(means) - 1 and clear_winner(comparisons, best) else None
+    clear = compared == len(means) - 1 and clear_winner(comparisons, best, metric.better)
+    return best if clear else None

@@ -88,7 +88,7 @@ def _read_csv(header: str, body: str, needed: Sequence[str]) -> pd.DataFrame:
         io.StringIO(f"{header}\n{body}"),
         dtype={column: str for column in TEXT if column in header},
         keep_default_na=False,
-        na_values=[""],
+        na_values=["", "nan"],  # a loss that overflowed is no text
     )
     for column in table.columns:
         if column not in TEXT and not pd.api.types.is_numeric_dtype(table[column]):

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from prunelit.study.report.grid import Grid, for_terminal
-from prunelit.study.report.records import Study
+from prunelit.study.report.records import STATES, Study
 from prunelit.study.report.tables import Tables
 
 MOST_PROBLEMS = 20
@@ -26,8 +26,7 @@ def show_study(study: Study, tables: Tables) -> None:
     """Print how many runs there are, what went wrong, and the results."""
     screen = console()
     counts = study.runs["status"].value_counts()
-    states = ("complete", "running", "failed", "incomplete")
-    said = [f"{counts[status]} {status}" for status in states if status in counts]
+    said = [f"{counts[status]} {status}" for status in STATES if status in counts]
     screen.print(f"{len(study.runs)} runs: {', '.join(said)}")
     if tables.problems is not None:
         screen.print(for_terminal(_shortened(tables.problems), screen.is_terminal))

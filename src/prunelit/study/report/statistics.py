@@ -66,7 +66,7 @@ def summarise(values: Sequence[float]) -> Summary:
     if n == 1:
         return Summary(1, mean, math.nan, math.nan, math.nan)
     sd = float(numbers.std(ddof=1))
-    half = _t_quantile(n - 1) * sd / math.sqrt(n)
+    half = t_quantile(n - 1) * sd / math.sqrt(n)
     return Summary(n, mean, sd, mean - half, mean + half)
 
 
@@ -87,27 +87,36 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def clear_winner(comparisons: Sequence[Comparison], best: str) -> bool:
-    """Whether ``best`` differs beyond the noise from every method that it was compared with."""
-    own = [pair for pair in comparisons if best in (pair.a, pair.b)]
-    return bool(own) and all(pair.p_holm < 1 - LEVEL for pair in own)
+def clear_winner(comparisons: Sequence[Comparison], best: str, better: int = 1) -> bool:
+    """Whether ``best`` leads every method that it was compared with, beyond the noise and on common seeds.
+
+    ``better`` is -1 where less is better.
+    """
+    own = [
+        (pair.p_holm, pair.difference * (better if pair.a == best else -better))
+        for pair in comparisons
+        if best in (pair.a, pair.b)
+    ]
+    return bool(own) and all(p < 1 - LEVEL and lead > 0 for p, lead in own)
 
 
 def _compare(a: str, b: str, first: Mapping[int, float], second: Mapping[int, float]) -> Comparison:
-    from scipy import stats
+    from scipy.special import stdtr  # a tenth of the time that scipy.stats takes to import
 
     seeds = sorted(set(first) & set(second))
     x, y = [first[seed] for seed in seeds], [second[seed] for seed in seeds]
     differences = summarise([p - q for p, q in zip(x, y, strict=True)])
     p = math.nan
     if differences.sd > ROUNDING * max(map(abs, (*x, *y)), default=0.0):
-        p = float(stats.ttest_rel(x, y).pvalue)
+        t = abs(differences.mean) / differences.sd * math.sqrt(differences.n)
+        p = 2 * float(stdtr(differences.n - 1, -t))
     elif len(seeds) > 1 and differences.mean == 0:
         p = 1.0
     return Comparison(a, b, len(seeds), differences.mean, differences.low, differences.high, p)
 
 
-def _t_quantile(freedom: int) -> float:
-    from scipy import stats
+def t_quantile(freedom: int) -> float:
+    """Return what a mean's standard error is multiplied by for its confidence interval, by n - 1."""
+    from scipy.special import stdtrit
 
-    return float(stats.t.ppf((1 + LEVEL) / 2, freedom))
+    return float(stdtrit(freedom, (1 + LEVEL) / 2))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from prunelit.study.report.labels import flatten
-from prunelit.study.report.records import Study
+from prunelit.study.report.labels import flatten, value_text
+from prunelit.study.report.records import STATES, Study
 from prunelit.study.report.tables import Tables
 
 MOST_TRACEBACKS = 50
@@ -37,7 +36,7 @@ class Listed:
     name: str
     text: str
     command: str
-    own: list[tuple[str, Any]]
+    own: list[tuple[str, str]]
 
 
 def title(study: Study) -> str:
@@ -52,8 +51,7 @@ def summary(study: Study) -> str:
     """Return the study in a line: how many runs of what."""
     runs = study.runs
     counts = runs["status"].value_counts()
-    states = ("complete", "running", "failed", "incomplete")
-    said = ", ".join(f"{counts[state]} {state}" for state in states if state in counts)
+    said = ", ".join(f"{counts[state]} {state}" for state in STATES if state in counts)
     parts = [
         f"{len(runs)} run{'' if len(runs) == 1 else 's'} ({said})",
         _counted(runs["label"], "method"),
@@ -98,7 +96,7 @@ def _traceback(folder: Path) -> str:
     return text if len(text) <= LONGEST else f"…{text[-LONGEST:]}"
 
 
-def run_list(study: Study) -> tuple[list[tuple[str, Any]], list[Listed]]:
+def run_list(study: Study) -> tuple[list[tuple[str, str]], list[Listed]]:
     """Return the part of the configs that all runs share, and each run with the rest of its own."""
     configs = {run: flatten(config) for run, config in study.configs.items()}
     known = [config for config in configs.values() if config]
@@ -109,14 +107,11 @@ def run_list(study: Study) -> tuple[list[tuple[str, Any]], list[Listed]]:
     }
     listed = []
     for number, (run, row) in enumerate(study.runs.iterrows()):
-        own = [(key, _yaml(value)) for key, value in configs.get(str(run), {}).items() if key not in shared]
+        own = [
+            (key, value_text(value)) for key, value in configs.get(str(run), {}).items() if key not in shared
+        ]
         listed.append(Listed(number, str(run), _outcome(row), study.command(str(run)), own))
-    return [(key, _yaml(value)) for key, value in shared.items()], listed
-
-
-def _yaml(value: Any) -> str:
-    """Return a value as it stands in a config."""
-    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
+    return [(key, value_text(value)) for key, value in shared.items()], listed
 
 
 def _outcome(row: pd.Series[Any]) -> str:

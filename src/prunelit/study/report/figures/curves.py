@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import altair as alt
 import pandas as pd
@@ -18,13 +19,7 @@ from prunelit.study.report.figures.figure import (
     percent,
     tips,
 )
-
-T_95 = [
-    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145),
-    *(2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048),
-    *(2.045, 2.042),
-]
-"""97.5 % points of Student's t with 1, 2, … 30 degrees of freedom; beyond, 1.96 serves."""
+from prunelit.study.report.statistics import t_quantile
 
 COMPRESSION = "Compression: log10(prunable / kept)"
 FLOPS = "Sparse FLOPs (multiply-accumulates)"
@@ -59,14 +54,14 @@ def figures(frames: Frames, methods: Sequence[str]) -> list[Figure]:
             "accuracy_by_compression",
             "Test accuracy against compression",
             caption,
-            _curves(_pruning(runs, methods), "compression", "top1", "Test accuracy"),
+            _curves(runs, methods, "compression", "top1", "Test accuracy"),
             "runs",
         ),
         Figure(
             "accuracy_by_flops",
             "Test accuracy against FLOPs",
             f"{caption} {counted}",
-            _curves(_pruning(runs, methods), "flops_sparse", "top1", "Test accuracy"),
+            _curves(runs, methods, "flops_sparse", "top1", "Test accuracy"),
             "runs",
         ),
     ]
@@ -81,40 +76,16 @@ def effective(frames: Frames, methods: Sequence[str]) -> list[Figure]:
         "Effective density as a share of density: at 100 % every kept parameter lies on a path from an input "
         f"to an output, at 0 % nothing gets through. {BAND}"
     )
-    chart = _curves(_pruning(runs, methods), "compression", "on_path", "Kept parameters on a path")
+    chart = _curves(runs, methods, "compression", "on_path", "Kept parameters on a path")
     return [Figure("effective_density", "Kept parameters that lie on a path", caption, chart, "runs")]
 
 
-def _pruning(runs: pd.DataFrame, methods: Sequence[str]) -> list[str]:
-    """Return the methods that prune: all but the last, the dense ones, so that each keeps its colour."""
-    dense = set(runs.loc[runs["dense"], "method"])
-    return [method for method in methods if method not in dense]
-
-
-def _curves(methods: Sequence[str], x: str, y: str, title: str) -> alt.LayerChart:
+def _curves(table: pd.DataFrame, methods: Sequence[str], x: str, y: str, title: str) -> alt.LayerChart:
     """Return means joined by lines, their intervals, and single runs behind them."""
-    axis = X[x]
+    dense = set(table.loc[table["dense"], "method"])  # the last methods, so that each keeps its colour
+    methods = [method for method in methods if method not in dense]
     runs = alt.Chart().transform_filter(f"!datum.dense && isValid(datum.{y}) && datum.{x} > 0")
-    means = (
-        runs.transform_aggregate(
-            [
-                alt.AggregatedFieldDef(op="mean", field=x, **{"as": x}),
-                alt.AggregatedFieldDef(op="mean", field=y, **{"as": y}),
-                alt.AggregatedFieldDef(op="stdev", field=y, **{"as": "spread"}),
-                alt.AggregatedFieldDef(op="count", **{"as": "seeds"}),
-            ],
-            groupby=["setting", "method", "asked"],
-        )
-        .transform_calculate(
-            half=f"datum.seeds > 1 ? ({T_95}[datum.seeds - 2] || 1.96) * datum.spread / sqrt(datum.seeds)"
-            " : null"
-        )
-        .transform_calculate(
-            low=f"datum.half === null ? null : max(0, datum.{y} - datum.half)",
-            high=f"datum.half === null ? null : min(100, datum.{y} + datum.half)",
-            interval="datum.half === null ? 'one seed: none' : '± ' + format(datum.half, '.2f')",
-        )
-    )
+    means = _means(runs, x, y, table["seed"].nunique())
     hover = tips(
         method="method",
         setting="network",
@@ -123,8 +94,7 @@ def _curves(methods: Sequence[str], x: str, y: str, title: str) -> alt.LayerChar
         interval="95 % interval",
         seeds="seeds",
     )
-    colour = by_method(methods)
-    height = percent(y, title)
+    axis, height, colour = X[x], percent(y, title), by_method(methods)
     band = means.mark_area(opacity=0.15, clip=True).encode(
         axis, alt.Y("low:Q"), alt.Y2("high:Q"), colour["color"]
     )
@@ -137,3 +107,22 @@ def _curves(methods: Sequence[str], x: str, y: str, title: str) -> alt.LayerChar
     )
     layers = [band, dots, lines, points]
     return layered(*([dense_line()] if y == "top1" else []), *layers)
+
+
+def _means(runs: alt.Chart, x: str, y: str, most_seeds: int) -> alt.Chart:
+    """Return means over seeds and their intervals, of a method and amount."""
+    factors = [float(f"{t_quantile(freedom):.6g}") for freedom in range(1, most_seeds)]
+    half = f"{factors}[datum.seeds - 2] * datum.spread / sqrt(datum.seeds)"
+    amount: list[Any] = ["setting", "method", "asked"]
+    means: dict[str, Any] = {x: f"mean({x})", y: f"mean({y})"}
+    return (
+        # Runs that share a seed count once, by their mean, as in the tables.
+        runs.transform_aggregate(groupby=[*amount, "seed"], **means)
+        .transform_aggregate(groupby=amount, **means, spread=f"stdev({y})", seeds="count()")
+        .transform_calculate(half=f"datum.seeds > 1 ? {half} : null")
+        .transform_calculate(
+            low=f"datum.half === null ? null : max(0, datum.{y} - datum.half)",
+            high=f"datum.half === null ? null : min(100, datum.{y} + datum.half)",
+            interval="datum.half === null ? 'one seed: none' : '± ' + format(datum.half, '.2f')",
+        )
+    )

@@ -125,7 +125,7 @@ def dense_line(field: str = "top1") -> alt.Chart:
     return (
         alt.Chart()
         .transform_filter(f"datum.dense && isValid(datum.{field})")
-        .transform_aggregate(groupby=["setting"], level=f"mean({field})", seeds="count()")
+        .transform_aggregate(groupby=["setting"], level=f"mean({field})", seeds="distinct(seed)")
         .mark_rule(strokeDash=[1, 3], strokeWidth=2, color="gray")
         .encode(
             y="level:Q",

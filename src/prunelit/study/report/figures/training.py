@@ -56,7 +56,7 @@ def _curves(amounts: Sequence[str], measure: str, height: alt.Y) -> alt.Chart:
         .transform_fold(fields, as_=["split", "value"])
         .transform_filter("isValid(datum.value) && datum.value > 0")
         .transform_aggregate(
-            groupby=["method_panel", "asked", "epoch", "split"], value="mean(value)", seeds="count()"
+            groupby=["method_panel", "asked", "epoch", "split"], value="mean(value)", seeds="distinct(seed)"
         )
         .transform_calculate(split="datum.split[1] === 'e' ? 'test' : 'training'")
         .mark_line(strokeWidth=1.5)
