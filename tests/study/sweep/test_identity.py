@@ -57,6 +57,7 @@ def test_what_can_change_the_result_makes_another_run(overrides: list[str]) -> N
 
 def test_a_whole_number_is_the_same_float() -> None:
     assert config_hash(config("compression=1")) == config_hash(config("compression=1.0"))
+    assert folder(config("compression=1")) == folder(config("compression=1.0"))
 
 
 def test_a_named_data_set_does_not_depend_on_where_it_lies_but_a_folder_does() -> None:

@@ -67,7 +67,7 @@ def decides_density(cfg: DictConfig) -> bool:
 def slug(cfg: DictConfig) -> str:
     """Return the readable name of a run's folder, such as ``digits-fc-synflow-c0.5-seed0-1a2b3c4d5e``."""
     compression, sparsity = requested(cfg)
-    amount = f"s{sparsity}" if compression is None else f"c{compression}"
+    amount = f"s{_canonical(sparsity)}" if compression is None else f"c{_canonical(compression)}"
     if compression is None and sparsity is None:
         amount = str(cfg.pruner.scope) if decides_density(cfg) else f"t{cfg.pruner.threshold}"
     parts = [cfg.data.name, cfg.model.name, cfg.pruner.name, amount, f"seed{cfg.seed}"]
