@@ -46,8 +46,8 @@ def jobs_of(study: Path) -> dict[str, str]:
     """Return the job of each run that is in the queue, by the pruner's name."""
     jobs = {}
     for file in study.glob(".sweep/*/slurm-*.json"):
-        for job, names in json.loads(file.read_text()).items():
-            jobs.update({name.split("-")[2]: job for name in names})
+        for job, folders in json.loads(file.read_text()).items():
+            jobs.update({Path(folder).name.split("-")[2]: job for folder in folders})
     return jobs
 
 

@@ -60,6 +60,15 @@ def test_every_run_is_counted_once(make_run: MakeRun, tmp_path: Path) -> None:
     assert "done run0001: top 1 91.25 %" in text
 
 
+def test_runs_of_one_name_in_two_studies_are_two(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("pruner=snip")
+    listed = [tmp_path / name / "run0001" for name in ("study", "other", "third")]
+    for folder in ("study/.sweep/1", "other", "third"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "study/.sweep/1/runs.json").write_text(json.dumps({str(folder): [] for folder in listed}))
+    assert shown(tmp_path).startswith("1 done, 0 running, 2 waiting")
+
+
 def test_an_interrupted_run_is_said_to_go_on(make_run: MakeRun, tmp_path: Path) -> None:
     make_run("pruner=snip", state="running").interrupt()
     assert "stopped run0001: interrupted; the same command goes on with it" in shown(tmp_path)

@@ -105,6 +105,11 @@ def test_a_request_refused_by_every_run_is_a_wrong_request(cli) -> None:
     status, out, err = cli("-m", "compression=9", "seed=1,2")
     assert status == 2
     assert all(line.startswith("compression=9: allowed is") for line in err)
+    for isolate in ("true", "false"):
+        stop = ("sweep.on_failure=stop", f"sweep.isolate={isolate}")
+        status, out, _ = cli("-m", "checkpoint=nowhere.ckpt", "seed=1,2", *stop)
+        assert status == 2
+        assert "sweep: 1 failed, 1 not started" in out
     status, out, _ = cli("-m", "compression=9,1", "seed=1", "sweep.isolate=false")
     assert status == 1
     assert "sweep: 1 done, 1 failed" in out

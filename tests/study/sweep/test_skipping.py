@@ -68,6 +68,7 @@ def test_a_plan_has_each_run_once_and_skips_the_complete(tmp_path: Path, capsys)
     assert [r.folder.name for r in plan.todo] == ["a", "b"]
     assert [r.folder.name for r in plan.complete] == ["done"]
     assert plan.todo[0].overrides == ("x=1",)
+    assert len(Plan.of([asked[0], asked[0]]).todo) == 1, "the very same request twice"
     plan.say()
     assert capsys.readouterr().out == f"complete already: {done} (rerun=true repeats it)\n"
     assert Plan.of([run(done, rerun=True)]).complete == []

@@ -33,10 +33,10 @@ RECENT = 5
 
 @dataclass
 class Watched:
-    """The runs of a sweep as they are now: folder to files, and the names of those that wait."""
+    """The runs of a sweep as they are now: folder to files, and the folders of those that wait."""
 
     runs: dict[Path, Files] = field(default_factory=dict)
-    waiting: list[str] = field(default_factory=list)
+    waiting: list[Path] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
     _stamps: dict[Path, int] = field(default_factory=dict)
 
@@ -165,21 +165,27 @@ def _status(files: Files) -> str:
     return "stopped"
 
 
-def _waiting(folders: Sequence[Path], runs: Mapping[Path, Files]) -> list[str]:
-    """Return the names of runs that a sweep under way lists and that have not begun."""
+def _waiting(folders: Sequence[Path], runs: Mapping[Path, Files]) -> list[Path]:
+    """Return the folders of runs that a sweep under way lists and that have not begun."""
     studies = {*folders, *(place.parent for place in runs)}
     for folder in folders:
         with suppress(OSError):
             studies |= {child for child in folder.iterdir() if child.is_dir()}
-    names: set[str] = set()
+    waiting: set[Path] = set()
     for study in studies:
         for path in study.glob(".sweep/*/runs.json"):
             try:
-                listed = [Path(name).name for name in json.loads(path.read_text())]
+                listed = [_place(folder, study) for folder in json.loads(path.read_text())]
             except (OSError, ValueError, TypeError):
                 continue
-            names |= {name for name in listed if not (study / name / "status.json").exists()}
-    return sorted(names)
+            waiting |= {place for place in listed if not (place / "status.json").exists()}
+    return sorted(waiting)
+
+
+def _place(folder: str, study: Path) -> Path:
+    """Return where a run lies that a sweep of ``study`` lists: here, if the study was moved or mounted."""
+    place = Path(folder)
+    return place if place.parent.is_dir() else study / place.name
 
 
 def _epochs(path: Path) -> list[dict[str, str]]:

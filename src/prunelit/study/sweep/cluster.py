@@ -20,13 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from prunelit.interruption import Interrupted
+from prunelit.request import BadRequest
 from prunelit.study.record import Record, write_atomically
 from prunelit.study.sweep import queue
 from prunelit.study.sweep.composed import Run
 from prunelit.study.sweep.failures import RunFailed, Submitted
 from prunelit.study.sweep.lock import is_busy
 from prunelit.study.sweep.state import QUEUED, Sweep
-from prunelit.study.sweep.submission import Jobs, Submission
+from prunelit.study.sweep.submission import Jobs, Submission, key
 
 SHORTEST_SECONDS, LONGEST_SECONDS = 1.0, 30.0
 """How often the queue is asked: often at first, seldom later; SLURM itself forgets a job after 300 s."""
@@ -41,37 +42,42 @@ def launch(launcher: Any, sweep: Sweep, runs: Sequence[Run], first: int) -> list
     Submitted.
 
     Raises:
-        BadRequest: SLURM does not take the jobs as they are asked for.
+        BadRequest: SLURM does not take the jobs as they are asked for; those it took before go on.
     """
     study = sweep.folder.parents[1]
     queued = in_queue(study)
-    taken = {name for names in queued.values() for name in names}
-    new = [(run, number) for number, run in enumerate(runs, first) if run.folder.name not in taken]
+    taken = {folder for folders in queued.values() for folder in folders}
+    new = [(run, number) for number, run in enumerate(runs, first) if key(run.folder) not in taken]
     submitted: Jobs = {}
-    for jobs in Submission(launcher, sweep.folder).submit(new):
-        write_atomically(sweep.folder / f"{QUEUED}{next(iter(jobs))}.json", json.dumps(jobs))
-        submitted |= jobs
-    asked = {run.folder.name for run in runs}
-    waiting = {job: names for job, names in queued.items() if asked & set(names)}
+    try:
+        for jobs in Submission(launcher, sweep.folder).submit(new):
+            write_atomically(sweep.folder / f"{QUEUED}{next(iter(jobs))}.json", json.dumps(jobs))
+            submitted |= jobs
+    except BadRequest:
+        if submitted:  # the first arrays may be taken and the next refused
+            _say(study, submitted, {})
+            _say_later(study, list(submitted))
+        raise
+    asked = [key(run.folder) for run in runs]
+    waiting = {job: folders for job, folders in queued.items() if not set(folders).isdisjoint(asked)}
     _say(study, submitted, waiting)
     jobs = waiting | submitted
-    job_of = {name: job for job, names in jobs.items() for name in names}
+    job_of = {folder: job for job, folders in jobs.items() for folder in folders}
     outcomes: dict[str, Any] = {}
     left = True
     with suppress(KeyboardInterrupt, Interrupted):  # jobs go on
         if launcher.config.sweep.wait:
             for job, state in ended(jobs, launcher.params["submitit_folder"]):
                 paths = _paths(launcher.params["submitit_folder"], job)
-                outcomes |= _outcomes(study, job, jobs[job], state, paths)
+                outcomes |= _outcomes(job, jobs[job], state, paths)
             left = False
     if left:
         _say_later(study, list(jobs))
     else:
         in_queue(study)  # forgets what has ended
-    names = [run.folder.name for run in runs]
     return [
-        outcomes[name] if name in outcomes else Submitted(run.folder, job_of[name])
-        for run, name in zip(runs, names, strict=True)
+        outcomes[folder] if folder in outcomes else Submitted(run.folder, job_of[folder])
+        for run, folder in zip(runs, asked, strict=True)
     ]
 
 
@@ -83,9 +89,7 @@ def in_queue(study: Path) -> Jobs:
     found = queue.jobs() if sweeps else {}
     alive: Jobs = {}
     for folder, jobs in sweeps.items():
-        here = {
-            job: names for job, names in jobs.items() if job in found and found[job][0] not in queue.ENDED
-        }
+        here = {job: runs for job, runs in jobs.items() if job in found and found[job][0] not in queue.ENDED}
         alive |= here
         if not here:
             shutil.rmtree(folder, ignore_errors=True)
@@ -120,7 +124,7 @@ def ended(jobs: Iterable[str], folder: str) -> Iterator[tuple[str, str]]:
         pause = min(LONGEST_SECONDS, 1.2 * pause)
 
 
-def _outcomes(study: Path, job: str, names: Sequence[str], state: str, paths: Any) -> dict[str, Any]:
+def _outcomes(job: str, folders: Sequence[str], state: str, paths: Any) -> dict[str, Any]:
     """Return what became of each run of a job that has ended."""
     try:
         word, told = pickle.loads(paths.result_pickle.read_bytes())
@@ -129,9 +133,9 @@ def _outcomes(study: Path, job: str, names: Sequence[str], state: str, paths: An
     if word == "success":
         paths.result_pickle.unlink()
         paths.submitted_pickle.unlink(missing_ok=True)
-        return dict(zip(names, told, strict=True))
+        return dict(zip(folders, told, strict=True))
     last = str(told).strip().splitlines()[-1]
-    return {name: _lost(study / name, f"{last}; what it printed: {paths.stdout}") for name in names}
+    return {folder: _lost(Path(folder), f"{last}; what it printed: {paths.stdout}") for folder in folders}
 
 
 def _lost(folder: Path, why: str) -> RunFailed | None:

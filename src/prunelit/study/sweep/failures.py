@@ -54,4 +54,11 @@ class SweepFailed(Exception):
 
 
 class SweepStopped(BaseException):
-    """Ends a launcher that does its jobs one after the other in the leading process."""
+    """Ends a launcher that does its jobs one after the other in the leading process.
+
+    ``outcome`` is what the run of ``folder``, the last, came to.
+    """
+
+    def __init__(self, folder: Path, outcome: float | Exception) -> None:
+        super().__init__(folder, outcome)
+        self.folder, self.outcome = folder, outcome

@@ -55,7 +55,7 @@ def do(cfg: DictConfig, sweep: Sweep, work: Work, prepare: Callable[[], None]) -
         sweep.stop("failed")
     if leads and sweep.stopped:
         # The next runs need not be composed to hear that they are not wanted.
-        raise SweepStopped(outcome)
+        raise SweepStopped(folder, outcome)
     return outcome
 
 

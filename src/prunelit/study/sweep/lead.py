@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -44,49 +45,55 @@ def lead(
         trial.try_out(plan.todo, composer.compose)
     study.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(config, study / "multirun.yaml")
-    sweep.begin(plan.todo)
+    began = sweep.begin(plan.todo)
     with open_dict(config):
         config.hydra.overrides.hydra.append(sweep.override())
         if "n_jobs" in config.hydra.launcher:
             config.hydra.launcher.n_jobs = sweep.jobs
     handler = Leader(sweep)
     with handled_by(handler):
-        jobs, fault = _launched(config, handler, plan.todo, launch, batch_size or len(plan.todo))
-    status = _account(plan, sweep, [job for batch in jobs for job in batch])
+        jobs, end = _launched(config, handler, plan.todo, launch, batch_size or len(plan.todo))
+    values = dict(zip((run.folder for run in plan.todo), map(_returned, chain(*jobs)), strict=False))
+    if isinstance(end, SweepStopped):
+        values[end.folder] = end.outcome
+    status = _account(plan, began, values)
     sweep.end()
     if handler.signum:
         raise Interrupted(handler.signum)
-    failures[:] = ([fault] if fault else []) + ([SweepFailed(status)] if status else [])
+    failures[:] = ([end] if isinstance(end, Exception) else []) + ([SweepFailed(status)] if status else [])
     return jobs
 
 
 def _launched(
     config: DictConfig, handler: Leader, runs: Sequence[Run], launch: Launch, batch_size: int
-) -> tuple[list[Sequence[Any]], Exception | None]:
-    """Launch batch by batch; return the jobs of those batches that came to an end, and a launcher's fault."""
+) -> tuple[list[Sequence[Any]], Exception | SweepStopped | None]:
+    """Launch batch by batch; return the jobs of the batches that came to an end, and why it ended early."""
     jobs: list[Sequence[Any]] = []
     try:
         for first in range(0, len(runs), batch_size):
             if not handler.sweep.stopped:
                 jobs.append(launch(config, handler.sweep, runs[first : first + batch_size], first))
-    except (SweepStopped, Interrupted, KeyboardInterrupt):
+    except (Interrupted, KeyboardInterrupt):
         pass  # the records on disk tell how far each run came
-    except BadRequest:  # of the launcher: nothing was begun
+    except BadRequest:  # of the launcher, which says what it has begun
         handler.sweep.end()
         raise
-    except Exception as error:
+    except (SweepStopped, Exception) as error:
         return jobs, error
     return jobs, None
 
 
-def _account(plan: Plan, sweep: Sweep, jobs: Sequence[Any]) -> int:
-    """Print what became of each run; return the exit status: 0 if all is on disk, or in a cluster's queue."""
-    returned = [_returned(job) for job in jobs] + [None] * (len(plan.todo) - len(jobs))
-    rows = [summary.row_of(run, sweep, value) for run, value in zip(plan.todo, returned, strict=True)]
+def _account(plan: Plan, began: float, values: Mapping[Path, Any]) -> int:
+    """Print what became of each run, by what some of them returned; return the exit status.
+
+    It is 0 if all is on disk, or in a cluster's queue; 2 if all that was begun was refused.
+    """
+    rows = [summary.row_of(run, began, values.get(run.folder)) for run in plan.todo]
     summary.show([summary.Row(run.folder, "skipped") for run in plan.complete] + rows)
     if all(row.state in ("done", "submitted") for row in rows):
         return 0
-    return 2 if all(isinstance(value, BadRequest) for value in returned) else 1
+    begun = [row for row in rows if row.state != "not started"]
+    return 2 if begun and all(isinstance(values.get(row.folder), BadRequest) for row in begun) else 1
 
 
 def _returned(job: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from prunelit.study.sweep.composed import Run
 
@@ -20,11 +21,12 @@ class Plan:
     @classmethod
     def of(cls, runs: Sequence[Run]) -> Plan:
         """Fold requests for one run into one, and set apart what is complete."""
-        folders = {run.folder: run for run in reversed(runs)}
-        once = [run for run in runs if folders[run.folder] is run]
-        complete = [run for run in once if not run.rerun and run.complete]
+        once: dict[Path, Run] = {}
+        for run in runs:
+            once.setdefault(run.folder, run)
+        complete = [run for run in once.values() if not run.rerun and run.complete]
         skipped = {run.folder for run in complete}
-        return cls([run for run in once if run.folder not in skipped], complete)
+        return cls([run for run in once.values() if run.folder not in skipped], complete)
 
     def say(self) -> None:
         """Print a line for each complete run; one for all of them if they are many."""

@@ -52,14 +52,18 @@ class Sweep:
         """Return a folder for a sweep that starts now."""
         return (study / ".sweep" / f"{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}").absolute()
 
-    def begin(self, runs: Sequence[Run]) -> None:
-        """Write ``sweep.json`` and ``runs.json``: each run's folder and the overrides that ask for it."""
+    def begin(self, runs: Sequence[Run]) -> float:
+        """Write ``sweep.json`` and ``runs.json``: each run's folder and the overrides that ask for it.
+
+        Return when the sweep begins, in seconds since the epoch by the file system's clock.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         values = asdict(self)
         del values["folder"]
         write_atomically(self.folder / "sweep.json", json.dumps(values))
-        listed = {str(run.folder): run.overrides for run in runs}
+        listed = {str(run.folder.absolute()): run.overrides for run in runs}
         write_atomically(self.folder / "runs.json", json.dumps(listed, indent=0))
+        return (self.folder / "sweep.json").stat().st_mtime
 
     def end(self) -> None:
         """Remove the folder: all runs have been accounted for, but for those in a cluster's queue."""
@@ -69,11 +73,6 @@ class Sweep:
     def stop(self, why: str) -> None:
         """Let no job of this sweep begin another run; ``interrupted`` also ends those under way."""
         write_atomically(self.folder / "stop", why)
-
-    @property
-    def began(self) -> float:
-        """When the sweep began, in seconds since the epoch by the file system's clock."""
-        return (self.folder / "sweep.json").stat().st_mtime
 
     @property
     def stopped(self) -> str | None:

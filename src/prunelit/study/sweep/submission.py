@@ -53,7 +53,12 @@ TOO_MANY = ("temporarily unavailable", "submit limit", "SubmitJob")
 """Words in what ``sbatch`` says when the cluster or a user may have no more jobs."""
 
 Jobs = dict[str, list[str]]
-"""For each job the names of its runs, which are those of their folders."""
+"""For each job the folders of its runs: names alone are not enough, as runs of two studies may share one."""
+
+
+def key(folder: Path) -> str:
+    """Return what stands for a run in Jobs, wherever a command is called from."""
+    return str(folder.absolute())
 
 
 class Task:
@@ -111,7 +116,8 @@ class Submission:
                 with redirect_stderr(io.StringIO()):  # what sbatch says comes with the error
                     jobs = executor.submit_array(tasks)
                 yield {
-                    job.job_id: [run.folder.name for run, _ in s] for job, s in zip(jobs, part, strict=True)
+                    job.job_id: [key(run.folder) for run, _ in share]
+                    for job, share in zip(jobs, part, strict=True)
                 }
         except (RuntimeError, OSError, subprocess.SubprocessError) as error:
             raise self._refusal(error) from error

@@ -15,7 +15,6 @@ from prunelit.study.record import Record
 from prunelit.study.sweep.composed import Run
 from prunelit.study.sweep.failures import NotStarted, RunFailed, Submitted
 from prunelit.study.sweep.lock import Busy, is_busy
-from prunelit.study.sweep.state import Sweep
 
 MOST_ROWS = 40
 STATES = ("done", "skipped", "submitted", "failed", "elsewhere", "interrupted", "not started")
@@ -30,9 +29,12 @@ class Row:
     note: str = ""
 
 
-def row_of(run: Run, sweep: Sweep, returned: Any = None) -> Row:
-    """Return what became of a run, from its record and from what its job returned, if it returned."""
-    if isinstance(returned, float) or (returned is None and _done_since(run, sweep)):
+def row_of(run: Run, began: float, returned: Any = None) -> Row:
+    """Return what became of a run, from its record and from what its job returned, if it returned.
+
+    ``began`` is when the sweep did: by the end a second command may have removed the sweep's folder.
+    """
+    if isinstance(returned, float) or (returned is None and _done_since(run, began)):
         return Row(run.folder, "done")
     if isinstance(returned, Submitted):
         return Row(run.folder, "submitted", returned.why)
@@ -80,11 +82,11 @@ def show(rows: Sequence[Row]) -> None:
     Console().print(table)
 
 
-def _done_since(run: Run, sweep: Sweep) -> bool:
+def _done_since(run: Run, began: float) -> bool:
     """Whether a run is complete; one that was to be repeated, since the sweep began."""
     if not run.complete:
         return False
-    return not run.rerun or (run.folder / "result.json").stat().st_mtime >= sweep.began
+    return not run.rerun or (run.folder / "result.json").stat().st_mtime >= began
 
 
 def _accuracy(row: Row) -> str:
