@@ -21,6 +21,7 @@ from prunelit.request import BadRequest, nearest
 from prunelit.study.sweep.failures import SweepFailed, failures
 from prunelit.study.sweep.identity import register_resolvers
 from prunelit.study.sweep.lock import Busy
+from prunelit.study.unwritable import unwritable
 
 PACKAGE = Path(__file__).resolve().parent.parent
 CONFIGS = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parents[1] / "conf"
@@ -55,7 +56,8 @@ def call(program: Callable[[], Any], argv: list[str]) -> int:
         print(asked, file=sys.stderr)
         return 128 + asked.signal
     except Exception as error:
-        failures.append(error)
+        # Runs report their own faults: what Hydra or the leader of a sweep cannot open is theirs to write.
+        failures.append(unwritable(error) or error)
     return max(map(_report, failures), default=0)
 
 
@@ -91,9 +93,6 @@ def as_request(error: BaseException) -> BadRequest | None:
         error, InstantiationException
     ):
         return _wrong_override(error)
-    if isinstance(error, OSError) and error.filename is not None:
-        folder = str(error.filename)
-        return BadRequest("output_dir", folder, "a folder that can be written", error.strerror or "")
     return None
 
 

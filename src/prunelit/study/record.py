@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from prunelit.durable import remove_partial_files, write_atomically
+from prunelit.study.unwritable import refused_if_unwritable
 
 Row = Mapping[str, Any]
 
@@ -62,11 +63,16 @@ class Record:
         return result
 
     def start(self) -> None:
-        """Make the folder and say that the run is under way."""
+        """Make the folder and say that the run is under way.
+
+        Raises:
+            BadRequest: the folder cannot be written.
+        """
         if self.writable:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            remove_partial_files(self.folder)
-        self._status("running", **_process())
+            with refused_if_unwritable():
+                self.folder.mkdir(parents=True, exist_ok=True)
+                remove_partial_files(self.folder)
+                self._status("running", **_process())
 
     def under_way(self, epochs: int, device: str) -> None:
         """Say how many epochs the run has in all, and where it runs, for those who watch it."""

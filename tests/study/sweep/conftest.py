@@ -29,6 +29,8 @@ class Faulty(nn.Module):
         if self.training:
             if self.fault == "raise":
                 raise ZeroDivisionError("no luck")
+            if self.fault == "open":
+                open("vocabulary.txt")
             if self.fault == "once" and not Path("tried").exists():
                 Path("tried").touch()
                 raise ZeroDivisionError("no luck at first")

@@ -59,6 +59,13 @@ def test_retry_tries_as_often_as_it_is_told(cli) -> None:
     assert len(err) == 3
 
 
+def test_a_file_that_a_run_lacks_is_its_fault_and_no_wrong_request(cli) -> None:
+    status, _, err = cli(*FAULTS, "model.fault=open", "sweep.on_failure=retry")
+    assert status == 1
+    assert len(err) == 2
+    assert err[0].endswith("No such file or directory: 'vocabulary.txt' (trying again)")
+
+
 def test_a_killed_run_is_one_line_and_the_sweep_goes_on(cli) -> None:
     status, out, err = cli(*FAULTS, "model.fault=kill,none")
     assert status == 1

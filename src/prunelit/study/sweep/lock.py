@@ -8,6 +8,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from prunelit.study.unwritable import refused_if_unwritable
+
 
 class Busy(RuntimeError):
     """Another process works on a run."""
@@ -32,12 +34,14 @@ def locked(folder: Path) -> Iterator[None]:
 
     Raises:
         Busy: another process holds it.
+        BadRequest: the folder cannot be written.
     """
     path = lock_file(folder)
-    path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path, timeout=0)
     try:
-        lock.acquire()
+        with refused_if_unwritable():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
     except Timeout:
         raise Busy(folder) from None
     try:
