@@ -24,6 +24,7 @@ from prunelit.study import command
 from prunelit.study.checks import check
 from prunelit.study.record import Record
 from prunelit.study.sweep import trial
+from prunelit.study.sweep.devices import listed_gpus
 from prunelit.study.sweep.identity import config_hash, folder, requested, resolved
 from prunelit.study.sweep.job import do
 from prunelit.study.sweep.lock import locked
@@ -126,10 +127,11 @@ def _train(cfg: DictConfig, record: Record, interruption: Interruption) -> dict[
     from prunelit.training import outcome
     from prunelit.training.assembly import assemble
 
+    outcome.forget_peak_memory()
     record.writable = is_first()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     run = assemble(cfg, requested(cfg), record.folder, record.write_metrics, interruption)
-    record.under_way(run.epochs, outcome.place(run.trainer))
+    record.under_way(run.epochs, _numbered(outcome.place(run.trainer)))
     run.fit(record.folder / "checkpoints")
     found = outcome.find(run)
     asked = {"pruner": cfg.pruner.name, "model": cfg.model.name, "data": cfg.data.name, "seed": cfg.seed}
@@ -142,6 +144,13 @@ def _train(cfg: DictConfig, record: Record, interruption: Interruption) -> dict[
             rmtree(record.folder / "checkpoints", ignore_errors=True)
         _say(record, result, found.layers)
     return result
+
+
+def _numbered(place: str) -> str:
+    """Return ``cuda:3`` for ``cuda:GPU-8f...``, as sweeps name GPUs; every other place as it is."""
+    numbers = {uuid: number for number, uuid in listed_gpus().items()} if "GPU-" in place else {}
+    uuid = place.removeprefix("cuda:")
+    return f"cuda:{numbers[uuid]}" if uuid in numbers else place
 
 
 def _write(record: Record, run: Assembly, found: Found) -> None:

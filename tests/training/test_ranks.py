@@ -12,10 +12,14 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 from lightning.pytorch.strategies import FSDPStrategy
+from omegaconf import OmegaConf
 
 from forked_runs import KINDS, SMALL, findings, finish, kill_at, run_folder
 from prunelit import BadRequest, Mag
+from prunelit.train import _use
+from prunelit.training import ranks
 from prunelit.training.sharding import check_strategy
 
 FAULTY = """
@@ -161,6 +165,16 @@ def test_what_ranks_cannot_do_is_refused(cli, arguments: list[str], line: str) -
     assert status == 2
     assert len(errors) == 1
     assert errors[0].startswith(line)
+
+
+def test_ranks_share_the_threads_of_their_run(monkeypatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    _use(4)
+    try:
+        asked = OmegaConf.create({"accelerator": "cpu", "devices": 2, "strategy": "ddp"})
+        assert ranks.run(torch.get_num_threads, asked) == 2
+    finally:
+        torch.set_num_threads(1)
 
 
 def test_flat_parameters_are_refused() -> None:

@@ -8,6 +8,7 @@ import resource
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -163,12 +164,21 @@ def confusions(module: Classifier, measured: Measurements) -> dict[str, Any]:
 
 
 def place(trainer: pl.Trainer) -> str:
-    """Return the device by this machine's own number, such as ``cpu`` or ``cuda:3``."""
+    """Return the device as this machine, or ``CUDA_VISIBLE_DEVICES``, names it: ``cpu`` or ``cuda:3``."""
     device = trainer.strategy.root_device
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
     if device.type != "cuda" or not visible[0] or (device.index or 0) >= len(visible):
         return str(device)
     return f"cuda:{visible[device.index or 0]}"
+
+
+def forget_peak_memory() -> None:
+    """Let the largest use of memory be that from now on: earlier runs of this process do not count."""
+    with suppress(OSError):  # Linux alone can: elsewhere it is that of the process
+        Path("/proc/self/clear_refs").write_text("5")
+    if torch.cuda.is_initialized():
+        for device in range(torch.cuda.device_count()):
+            torch.cuda.reset_peak_memory_stats(device)
 
 
 def environment(trainer: pl.Trainer) -> dict[str, Any]:

@@ -20,6 +20,9 @@ from prunelit.interruption import BATCHES, ELSEWHERE, EVALUATION, Interrupted, I
 
 log = logging.getLogger(__name__)
 
+STEPS_OF_GPUS = 10
+"""How often ranks on GPUs ask each other whether to save: the host waits for the GPU to hear the answer."""
+
 
 class LastCheckpoint(Checkpoint):
     """Saves ``last.ckpt`` after every epoch, every few minutes within one, and before a signal ends the run.
@@ -96,7 +99,7 @@ class LastCheckpoint(Checkpoint):
         """Save; no signal needs to wait any longer."""
         self._save(trainer)
         self.interruption.waiting = ELSEWHERE
-        asked, _ = self._agreed(trainer)
+        asked, _ = self._agreed(trainer, at_end=True)
         if asked:
             raise Interrupted(asked)
 
@@ -104,15 +107,17 @@ class LastCheckpoint(Checkpoint):
         trainer.save_checkpoint(self.path)
         self._saved = time.monotonic()
 
-    def _agreed(self, trainer: pl.Trainer) -> tuple[int, bool]:
+    def _agreed(self, trainer: pl.Trainer, at_end: bool = False) -> tuple[int, bool]:
         """Return the signal that any rank was sent, or 0, and whether the last checkpoint is old for any.
 
-        All ranks save together, and end together.
+        All ranks save together, and end together. On GPUs they ask each other in some steps only.
         """
         asked = int(self.interruption.asked or 0)
         late = self.minutes is not None and time.monotonic() - self._saved >= 60 * self.minutes
         if trainer.world_size == 1:
             return asked, late
+        if not at_end and trainer.strategy.root_device.type == "cuda" and trainer.global_step % STEPS_OF_GPUS:
+            return 0, False
         mine = torch.tensor([asked, int(late)], device=trainer.strategy.root_device)
         asked, old = trainer.strategy.reduce(mine, reduce_op="max").tolist()
         return asked, bool(old)

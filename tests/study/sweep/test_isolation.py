@@ -43,6 +43,14 @@ def test_what_a_run_changes_stays_there() -> None:
     assert "CHANGED" not in os.environ
 
 
+def test_a_run_does_not_act_for_the_process_that_leads() -> None:
+    before = signal.signal(signal.SIGUSR1, lambda *_: None)
+    try:
+        assert in_own_process(lambda: signal.getsignal(signal.SIGUSR1), never) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
 def test_what_a_run_raises_comes_back_whole() -> None:
     with pytest.raises(BadRequest, match="epochs=-1: allowed is more") as caught:
         in_own_process(lambda: raises(BadRequest("epochs", -1, "more")), never)

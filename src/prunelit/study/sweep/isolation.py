@@ -13,7 +13,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
-from prunelit.interruption import Interrupted
+from prunelit.interruption import SIGNALS, Interrupted
 from prunelit.place import die_with
 
 POLL_SECONDS = 0.1
@@ -91,8 +91,8 @@ def _wait(process: Any, receiver: Connection, cancelled: Callable[[], bool]) -> 
 
 def _child(task: Callable[[], Any], sender: Connection, parent: int) -> None:
     """Do the task and send its outcome."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in SIGNALS:  # the handlers of the process that leads do not act for it here
+        signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else signal.SIG_DFL)
     die_with(parent)
     try:
         told = (True, task())
