@@ -45,6 +45,26 @@ REFUSED = [
     ("data.in_memory=maybe", "data.in_memory=maybe: allowed"),
     ("+model.foo=3", "model.foo=3: allowed is an argument of prunelit.training.models.*FC"),
     ("+optimizer.foo=3", "optimizer.foo=3: allowed is an argument of torch.optim.Adam"),
+    (
+        "optimizer.lr=-1",
+        r"optimizer.lr=-1: allowed is what torch.optim.Adam takes \(Invalid learning rate: -1\)",
+    ),
+    ("optimizer.lr=abc", "optimizer.lr=abc: allowed is what torch.optim.Adam takes"),
+    ("optimizer.weight_decay=null", "optimizer.weight_decay=null: allowed is what torch.optim.Adam takes"),
+    ("optimizer.betas=[0.9]", r"optimizer.betas=\[0.9\]: allowed is what torch.optim.Adam takes"),
+    (
+        "scheduler=multistep scheduler.milestones=5",
+        "scheduler.milestones=5: allowed is what .*MultiStepLR takes",
+    ),
+    (
+        "scheduler=cosine scheduler.T_max=abc",
+        "scheduler.T_max=abc: allowed is what .*CosineAnnealingLR takes",
+    ),
+    ("trainer.precision=foo", "trainer.precision=foo: allowed is what lightning.pytorch.Trainer takes"),
+    (
+        "trainer.gradient_clip_val=-1",
+        "trainer.gradient_clip_val=-1: allowed is a number of 0 or more, or null",
+    ),
     ("model=vgg16", "data.size=8x8: .*vgg16; allowed is 16 or more"),
     ("model.init=xavier", "model.init=xavier: allowed .*did you mean xavier_normal"),
     ("model=mlp model.width=0", "model.width=0: allowed"),
@@ -74,6 +94,16 @@ def test_a_gpu_that_is_not_there(cli) -> None:
     status, _, err = cli("trainer=gpu")
     assert status == 2
     assert err == ["trainer.accelerator=gpu: this machine has no GPU; allowed is cpu or auto"]
+
+
+@pytest.mark.parametrize("values", ["optimizer.lr=0.01,-1", "trainer.precision=32-true,foo"])
+def test_a_sweep_refuses_first_what_other_libraries_refuse(cli, values: str) -> None:
+    status, out, err = cli("-m", "pruner=none", values, *QUICK)
+    key, _, both = values.partition("=")
+    assert status == 2
+    assert len(err) == 1
+    assert err[0].startswith(f"{key}={both.split(',')[1]}: allowed is what"), err
+    assert out == ""
 
 
 def test_a_sweep_with_one_wrong_run_does_no_work(cli) -> None:

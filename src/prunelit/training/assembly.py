@@ -81,10 +81,9 @@ def try_parts(cfg: DictConfig, asked: tuple[Any, Any]) -> None:
     """
     pruning, data = build.build_pruning(cfg, *asked), build.build_data(cfg)
     data.check()
-    build.check_trainer(cfg)
+    build.try_trainer(cfg)
     if data.preview() is not None:
-        network, _ = _network(cfg, data, pruning)
-        build.build_optimizer(cfg, network.parameters())
+        _network(cfg, data, pruning)
 
 
 def _network(cfg: DictConfig, data: ImageData, pruning: Pruning | None) -> tuple[nn.Module, int]:
@@ -94,4 +93,5 @@ def _network(cfg: DictConfig, data: ImageData, pruning: Pruning | None) -> tuple
         start_from(network, cfg.checkpoint)
     if pruning is not None:
         pruning.check(network)
+    build.try_optimizer(cfg, network)
     return network, num_classes

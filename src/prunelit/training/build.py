@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
+import warnings
 from collections.abc import Iterable
 from contextlib import nullcontext
 from functools import cached_property, partial
@@ -12,11 +12,11 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from hydra.utils import instantiate
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.profilers import PassThroughProfiler
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import nn
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from prunelit.interruption import Interruption
 from prunelit.pruning import criteria
@@ -27,30 +27,10 @@ from prunelit.training.callback import Pruning
 from prunelit.training.checkpoints import WholeFiles, read_masks
 from prunelit.training.data import ImageData
 from prunelit.training.module import Classifier
+from prunelit.training.nodes import build, build_foreign
 from prunelit.training.progress import Progress
 from prunelit.training.resuming import LastCheckpoint
 from prunelit.training.sharding import check_strategy
-
-
-def build(node: DictConfig, *without: str, **given: Any) -> Any:
-    """Return what ``node._target_`` makes of the node, less ``name`` and ``without``, and ``given``.
-
-    None for a node without ``_target_``.
-    """
-    values: Any = OmegaConf.to_container(node, resolve=True)
-    if "_target_" not in values:
-        return None
-    for key in ("name", *without):
-        values.pop(key, None)
-    values.pop("_partial_", None)
-    try:
-        return instantiate(values, _partial_=True, _convert_="all")(**given)
-    except TypeError as error:
-        unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-        if unknown and unknown[1] in values:
-            key, target = f"{node._get_full_key(None)}.{unknown[1]}", values["_target_"]
-            raise BadRequest(key, values[unknown[1]], f"an argument of {target}") from error
-        raise
 
 
 def build_data(cfg: DictConfig) -> ImageData:
@@ -77,11 +57,7 @@ def build_network(cfg: DictConfig, data: ImageData) -> tuple[nn.Module, int]:
 
 def build_module(cfg: DictConfig, network: nn.Module, num_classes: int) -> Classifier:
     """Return the LightningModule with optimizer, schedule and loss options."""
-
-    def scheduler(optimizer: Any) -> Any:
-        return build(cfg.scheduler, optimizer=optimizer)
-
-    optimizer = partial(build_optimizer, cfg)
+    scheduler, optimizer = partial(build, cfg.scheduler), partial(build_optimizer, cfg)
     has_schedule = "_target_" in cfg.scheduler
     return Classifier(
         network, num_classes, optimizer, scheduler if has_schedule else None, cfg.label_smoothing
@@ -94,14 +70,26 @@ def build_optimizer(cfg: DictConfig, parameters: Iterable[nn.Parameter]) -> torc
     if cfg.optimizer.get("fused") == "auto":
         mixed = str(cfg.trainer.precision).endswith("mixed")
         given["fused"] = not (mixed and cfg.trainer.gradient_clip_val)
-    optimizer: torch.optim.Optimizer = build(cfg.optimizer, params=parameters, **given)
+    optimizer: torch.optim.Optimizer = build_foreign(cfg.optimizer, params=list(parameters), **given)
     return optimizer
+
+
+def try_optimizer(cfg: DictConfig, network: nn.Module) -> None:
+    """Raise BadRequest for an optimizer or a schedule that could not be made, or not go on for an epoch."""
+
+    def step(schedule: Any) -> None:
+        if cfg.epochs and isinstance(schedule, LRScheduler) and not isinstance(schedule, ReduceLROnPlateau):
+            schedule.step()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that no step of the optimizer came first
+        build_foreign(cfg.scheduler, step, optimizer=build_optimizer(cfg, network.parameters()))
 
 
 def build_criterion(node: DictConfig | str) -> Criterion:
     """Return the criterion of a config node; a name is that of its file, and gives it its defaults."""
     if not isinstance(node, str):
-        criterion: Criterion = instantiate(node, _convert_="all")
+        criterion: Criterion = build(node)
         return criterion
     classes = [getattr(criteria, name) for name in criteria.__all__]
     known = {found.__module__.rpartition(".")[2]: found for found in classes if found is not Criterion}
@@ -175,9 +163,9 @@ def build_trainer(
         LastCheckpoint(folder / "checkpoints", interruption, cfg.sweep.checkpoint_minutes),
     ]
     bar: list[Callback] = [Progress()] if terminal else []
-    profiler = {} if "profiler" in cfg.trainer else {"profiler": NoProfiler()}
+    profiler: dict[str, Any] = {} if "profiler" in cfg.trainer else {"profiler": NoProfiler()}
     logger = build(cfg.logger, save_dir=str(folder), name="", version=cfg.logger.name)
-    trainer: pl.Trainer = build(
+    trainer: pl.Trainer = build_foreign(
         cfg.trainer,
         max_epochs=epochs,
         default_root_dir=str(folder),
@@ -198,6 +186,16 @@ def build_trainer(
         # Lightning's choice for machines with a GPU; without one it costs each optimizer step 50 us.
         os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
     return trainer
+
+
+def try_trainer(cfg: DictConfig) -> None:
+    """Raise BadRequest for what would make no Trainer; the one that is made leaves nothing."""
+    check_trainer(cfg)
+    nothing = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
+    given: dict[str, Any] = dict.fromkeys(nothing, False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the run itself gives them
+        build_foreign(cfg.trainer, **given)
 
 
 class Checkpoint(ModelCheckpoint):
@@ -242,6 +240,9 @@ def check_trainer(cfg: DictConfig) -> None:
     if devices != 1 and cfg.data.get("eval_batch_size") == 1:
         # A share with an image less cannot have as many batches, and its rank would be waited for.
         raise BadRequest("data.eval_batch_size", 1, "2 or more", "there are several devices")
+    clip = cfg.trainer.gradient_clip_val
+    if isinstance(clip, (int, float)) and clip < 0:
+        raise BadRequest("trainer.gradient_clip_val", clip, "a number of 0 or more, or null")
     check_strategy_name(cfg)
 
 
