@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Iterable
@@ -57,7 +58,11 @@ def build_network(cfg: DictConfig, data: ImageData) -> tuple[nn.Module, int]:
 
 def build_module(cfg: DictConfig, network: nn.Module, num_classes: int) -> Classifier:
     """Return the LightningModule with optimizer, schedule and loss options."""
-    scheduler, optimizer = partial(build, cfg.scheduler), partial(build_optimizer, cfg)
+
+    def scheduler(optimizer: Any) -> Any:
+        return build(cfg.scheduler, optimizer=optimizer)
+
+    optimizer = partial(build_optimizer, cfg)
     has_schedule = "_target_" in cfg.scheduler
     return Classifier(
         network, num_classes, optimizer, scheduler if has_schedule else None, cfg.label_smoothing
@@ -193,6 +198,7 @@ def try_trainer(cfg: DictConfig) -> None:
     check_trainer(cfg)
     nothing = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
     given: dict[str, Any] = dict.fromkeys(nothing, False)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the run itself gives them
         build_foreign(cfg.trainer, **given)
