@@ -24,7 +24,7 @@ SchedulerFactory = Callable[[Optimizer], LRScheduler]
 Images = tuple[Tensor, Tensor]
 
 CHECK_EVERY = 50
-"""On a GPU the loss is looked at every so many batches: each look waits for the device."""
+"""On a GPU the loss of every so many batches, and an epoch's last, is looked at: each look waits for it."""
 
 
 class NonFiniteLoss(ArithmeticError):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -15,11 +13,10 @@ from prunelit.durable import write_atomically
 from prunelit.study.report.figures.figure import Figure
 from prunelit.study.report.figures.theme import theme
 from prunelit.study.report.frames import joined
+from prunelit.study.report.raster import rasterizing
 
 VEGA_LITE = "6.4"
 """The version that Altair 6 writes."""
-SCALE = 2.0
-"""Pixels of a PNG by unit of the chart."""
 
 
 def write_pictures(
@@ -35,26 +32,29 @@ def write_pictures(
     """
     names = tables["runs"].set_index("run")["name"]
     written = []
-    for figure in figures:
-        rows = joined(tables, figure.data)
-        spec = {**figure.spec(), "title": figure.title, "config": theme("light")}
-        if not figure.of_run:
-            written += _write(spec, figure, rows, folder)
-            continue
-        # To save time of one run; the page saves those of others.
-        run = next((run for run in runs if (rows["run"] == run).any()), None)
-        if run is not None:
-            own = rows[rows["run"] == run]
-            written += _write(spec, figure, own, folder / _safe(str(names[run])))
+    with rasterizing() as rasterize:
+        for figure in figures:
+            rows, place = joined(tables, figure.data), folder
+            if figure.of_run:
+                # To save time of one run; the page saves those of others.
+                run = next((run for run in runs if (rows["run"] == run).any()), None)
+                if run is None:
+                    continue
+                rows, place = rows[rows["run"] == run], folder / _safe(str(names[run]))
+            svg = _write_svg(figure, rows, place)
+            if svg is not None:
+                rasterize(svg)
+                written += [svg, svg.with_suffix(".png")]
     return written
 
 
-def _write(spec: dict[str, Any], figure: Figure, rows: pd.DataFrame, folder: Path) -> list[Path]:
-    """Write one figure of these rows."""
+def _write_svg(figure: Figure, rows: pd.DataFrame, folder: Path) -> Path | None:
+    """Write one figure of these rows and return its path, None if there is nothing to draw."""
     import vl_convert
 
     folder.mkdir(parents=True, exist_ok=True)
     data = json.loads(rows.to_json(orient="records"))
+    spec = {**figure.spec(), "title": figure.title, "config": theme("light")}
     if figure.cells:
         sides = (side * int(rows[key].max() + 1) for side, key in zip(figure.size, figure.cells, strict=True))
         spec = {**spec, "spec": {**spec["spec"], **dict(zip(("width", "height"), sides, strict=True))}}
@@ -62,19 +62,9 @@ def _write(spec: dict[str, Any], figure: Figure, rows: pd.DataFrame, folder: Pat
         vl_convert.vegalite_to_svg({**spec, "datasets": {figure.data: data}}, vl_version=VEGA_LITE)
     )
     if 'height="Infinity"' in svg[:400]:  # no row has a value to draw
-        return []
+        return None
     write_atomically(folder / f"{figure.name}.svg", svg)
-    write_atomically(folder / f"{figure.name}.png", _small(vl_convert.svg_to_png(svg, scale=SCALE)))
-    return [folder / f"{figure.name}.svg", folder / f"{figure.name}.png"]
-
-
-def _small(png: bytes) -> bytes:
-    """Return the same picture in a fifth of the bytes: without transparency, and compressed."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.open(io.BytesIO(png)).convert("RGB").save(buffer, "PNG")
-    return buffer.getvalue()
+    return folder / f"{figure.name}.svg"
 
 
 def _renumbered(svg: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -94,12 +95,9 @@ def column_keys(runs: pd.DataFrame) -> pd.Series:
 def _block(data: str, model: str, metric: Metric, runs: pd.DataFrame) -> Block:
     columns = _columns(runs)
     methods = sorted(set(runs["label"]), key=lambda label: (label.split(" ")[0] != "none", label))
-    entries: dict[tuple[str, str], Entry] = {}
+    entries = _entries(metric, runs)
     comparisons = {}
     for column in columns:
-        chosen = runs[runs["column"] == column.key]
-        for label, group in chosen.groupby("label"):
-            entries[str(label), column.key] = _entry(metric, group)
         values = {m: entries[m, column.key].values for m in methods if (m, column.key) in entries}
         # What each method keeps by itself differs: such accuracies are not compared.
         pairs = [] if column.key == OWN else compare_all({m: v for m, v in values.items() if v})
@@ -121,17 +119,28 @@ def _columns(runs: pd.DataFrame) -> list[Column]:
     return sorted(columns, key=lambda column: -column.density if column.key != OWN else 1.0)
 
 
-def _entry(metric: Metric, runs: pd.DataFrame) -> Entry:
-    complete = runs[runs["status"] == "complete"]
-    by_seed = complete.groupby("seed")[metric.key].mean().dropna()
-    values = {int(seed): float(value) for seed, value in by_seed.items()}
-    return Entry(
-        values=values,
-        summary=summarise(list(values.values())),
-        counts={str(status): int(n) for status, n in runs["status"].value_counts().sort_index().items()},
-        density=float(complete["density"].mean()),
-        collapsed=sum(bool(layers) for layers in complete["collapsed"]),
-    )
+def _entries(metric: Metric, runs: pd.DataFrame) -> dict[tuple[str, str], Entry]:
+    """Return the entries by method and column; each number of all at once, for studies of many runs."""
+    cell = ["label", "column"]
+    complete = runs[runs["status"] == "complete"].assign(collapsed=runs["collapsed"].map(bool))
+    values: dict[Any, dict[int, float]] = {}
+    for (label, column, seed), value in complete.groupby([*cell, "seed"])[metric.key].mean().dropna().items():
+        values.setdefault((label, column), {})[int(seed)] = float(value)
+    counts: dict[Any, dict[str, int]] = {}
+    for (label, column, status), n in runs.groupby([*cell, "status"]).size().items():
+        counts.setdefault((label, column), {})[str(status)] = int(n)
+    means = complete.groupby(cell)["density"].mean().to_dict()
+    collapsed = complete.groupby(cell)["collapsed"].sum().to_dict()
+    return {
+        key: Entry(
+            values=values.get(key, {}),
+            summary=summarise(list(values.get(key, {}).values())),
+            counts=counts[key],
+            density=float(means.get(key, math.nan)),
+            collapsed=int(collapsed.get(key, 0)),
+        )
+        for key in counts
+    }
 
 
 def _best(

@@ -1,0 +1,59 @@
+"""PNGs of SVGs, made in a process beside the report's: vl_convert holds the interpreter's lock."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from prunelit.durable import write_atomically
+
+SCALE = 2.0
+"""Pixels of a PNG by unit of the chart."""
+
+
+def write_png(svg: Path) -> None:
+    """Write an SVG file's picture beside it: without transparency and compressed, a fifth of the bytes."""
+    import vl_convert
+    from PIL import Image
+
+    png = vl_convert.svg_to_png(svg.read_text(encoding="utf-8"), scale=SCALE)
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(png)).convert("RGB").save(buffer, "PNG")
+    write_atomically(svg.with_suffix(".png"), buffer.getvalue())
+
+
+@contextmanager
+def rasterizing() -> Iterator[Callable[[Path], None]]:
+    """Yield what is to be told of each SVG file; when the block ends, their PNGs are there."""
+    told: list[Path] = []
+    command = [sys.executable, "-m", __name__]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        stdin = process.stdin
+        assert stdin is not None
+
+        def tell(svg: Path) -> None:
+            told.append(svg)
+            with suppress(BrokenPipeError):
+                stdin.write(json.dumps(str(svg)).encode() + b"\n")
+                stdin.flush()
+
+        try:
+            yield tell
+            with suppress(BrokenPipeError):
+                stdin.close()
+            done = process.wait() == 0
+        except BaseException:
+            process.kill()
+            raise
+    for svg in [] if done else told:  # what went wrong there is raised here
+        write_png(svg)
+
+
+if __name__ == "__main__":
+    for line in sys.stdin:
+        write_png(Path(json.loads(line)))
