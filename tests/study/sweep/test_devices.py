@@ -10,9 +10,11 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
 from prunelit.study.sweep.devices import gpus_wanted, leased, parse_listing, visible_gpus
+from prunelit.study.sweep.lead import sweep_of
 from prunelit.study.sweep.share import share
 from prunelit.study.sweep.state import Sweep
 
@@ -74,16 +76,24 @@ import sys, time
 from pathlib import Path
 from prunelit.study.sweep.devices import leased
 
-with leased(["a", "b", "c"], int(sys.argv[2]), Path(sys.argv[1])) as names:
+with leased(sys.argv[4:], int(sys.argv[2]), Path(sys.argv[1])) as names:
     start = time.time()
     time.sleep(float(sys.argv[3]))
     print(start, time.time(), *names, flush=True)
 """
 
 
-def hold(folder: Path, count: int, seconds: float) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", HOLD, str(folder), str(count), str(seconds)]
+def hold(folder: Path, count: int, seconds: float, names: str = "abc") -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", HOLD, str(folder), str(count), str(seconds), *names]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def is_taken(path: Path) -> bool:
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except Timeout:
+        return True
 
 
 def test_no_device_is_held_twice_at_a_time(tmp_path: Path) -> None:
@@ -101,6 +111,17 @@ def test_no_device_is_held_twice_at_a_time(tmp_path: Path) -> None:
         assert all(end <= start for (_, end), (start, _) in pairwise(held))
 
 
+def test_who_waits_for_one_device_keeps_nobody_from_another(tmp_path: Path) -> None:
+    with leased(["a"], 1, tmp_path):
+        waiting = hold(tmp_path, 1, 0, "a")
+        while not any(map(is_taken, tmp_path.glob("*queue*"))):
+            time.sleep(0.05)
+        told, _ = hold(tmp_path, 1, 0, "b").communicate(timeout=30)
+        assert told.split()[2:] == ["b"]
+        assert waiting.poll() is None
+    assert waiting.communicate(timeout=30)[0].split()[2:] == ["a"]
+
+
 def test_a_crash_releases_its_devices(tmp_path: Path) -> None:
     process = hold(tmp_path, 3, 60)
     while not (tmp_path / "c.lock").exists():
@@ -109,6 +130,30 @@ def test_a_crash_releases_its_devices(tmp_path: Path) -> None:
     process.communicate()
     with leased(["a", "b", "c"], 3, tmp_path) as names:
         assert names == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "devices", "num_gpus", "jobs"),
+    [(8, 1, 1, 1), (8, 2, 4, 2), (2, 1, 4, 2), (8, 1, 0, 8), (None, 1, 4, 4)],
+)
+def test_no_more_runs_side_by_side_than_the_gpus_take(
+    asked: int | None, devices: int, num_gpus: int, jobs: int, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    monkeypatch.setattr(
+        "prunelit.study.sweep.lead.gpus", lambda: {str(n): f"GPU-{n}" for n in range(num_gpus)}
+    )
+    launcher = {
+        "_target_": "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher",
+        "n_jobs": -1,
+    }
+    hydra = OmegaConf.create({"hydra": {"launcher": launcher, "sweep": {"dir": str(tmp_path)}}})
+    first = OmegaConf.merge(
+        config(devices=devices), {"sweep": {"jobs": asked, "isolate": True, "wait": True}}
+    )
+    assert sweep_of(hydra, first, num_runs=20).jobs == jobs
+    assert ("8 runs side by side were asked for" in capsys.readouterr().out) == (
+        asked is not None and jobs < asked
+    )
 
 
 def test_more_devices_than_there_are(tmp_path: Path) -> None:

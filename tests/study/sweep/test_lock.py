@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from prunelit.study.record import Record
+from prunelit.study.sweep import lock
 from prunelit.study.sweep.lock import Busy, is_busy, locked
 
 HOLD = (
@@ -44,6 +47,18 @@ def test_a_run_in_work_is_busy_until_its_process_is_killed(holder) -> None:
     assert not is_busy(folder)
     with locked(folder):
         pass
+
+
+def test_a_look_at_a_run_that_just_begins_does_not_make_it_busy(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(lock, "PATIENCE_SECONDS", 30)  # the look ends long before, on a slow machine too
+    folder = tmp_path / "study" / "run"
+    with locked(folder):
+        pass
+    look = FileLock(lock.lock_file(folder), thread_local=False)
+    look.acquire()
+    threading.Timer(0.1, look.release).start()
+    with locked(folder):
+        assert not look.is_locked
 
 
 def test_a_run_put_aside_is_locked_still(holder) -> None:

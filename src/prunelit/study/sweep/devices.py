@@ -105,14 +105,16 @@ def lease_folder() -> Path:
 def leased(names: Sequence[str], count: int, folder: Path) -> Iterator[list[str]]:
     """Hold ``count`` of the devices ``names`` that no other process holds; wait until so many are free.
 
-    Those who wait are served one after the other, so that a run on two devices is not starved by runs on
-    one. A crash releases what was held.
+    Those who wait for the same device are served one after the other, so that a run on two devices is not
+    starved by runs on one. A crash releases what was held.
     """
     if not 0 <= count <= len(names):
         raise ValueError(f"{count} of {len(names)} devices")
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as held:
-        with FileLock(folder / "queue.lock"):
+        with ExitStack() as queues:
+            for name in sorted(names):  # in one order for all, or two could wait for each other
+                queues.enter_context(FileLock(_file(folder, name, "queue")))
             mine: list[str] = []
             while len(mine) < count:
                 for name in names:
@@ -126,8 +128,12 @@ def leased(names: Sequence[str], count: int, folder: Path) -> Iterator[list[str]
 
 def _taken(folder: Path, name: str) -> Any:
     """Return a held lock of the device, None if another process holds it."""
-    lock = FileLock(folder / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', name)}.lock", timeout=0)
+    lock = FileLock(_file(folder, name, "lock"), timeout=0)
     try:
         return lock.acquire()
     except Timeout:
         return None
+
+
+def _file(folder: Path, name: str, kind: str) -> Path:
+    return folder / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', name)}.{kind}"

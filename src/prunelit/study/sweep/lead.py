@@ -124,9 +124,16 @@ def sweep_of(config: DictConfig, first: DictConfig, num_runs: int) -> Sweep:
 
 
 def _jobs_at_once(config: DictConfig, first: DictConfig, num_gpus: int) -> int:
-    """Return how many runs this machine does side by side: as asked, or one a GPU, else one a core."""
+    """Return how many runs this machine does side by side: as asked, but no more than its GPUs take.
+
+    If nothing is asked: as many as the GPUs take, or one a core.
+    """
+    wanted = gpus_wanted(first.trainer, num_gpus)
+    most = max(1, num_gpus // wanted) if wanted else None
     for asked in (first.sweep.jobs, config.hydra.launcher.get("n_jobs")):
         if asked is not None and asked > 0:
+            if most is not None and asked > most:  # the others would hold cores and wait
+                print(f"{asked} runs side by side were asked for: it is {most}, as the GPUs here allow")
+                return most
             return int(asked)
-    wanted = gpus_wanted(first.trainer, num_gpus)
-    return max(1, num_gpus // wanted) if wanted else cores()
+    return most or cores()

@@ -10,6 +10,9 @@ from filelock import FileLock, Timeout
 
 from prunelit.study.unwritable import refused_if_unwritable
 
+PATIENCE_SECONDS = 0.3
+"""How long a lock may stay taken before a run counts as busy: ``is_busy`` takes it too, for a moment."""
+
 
 class Busy(RuntimeError):
     """Another process works on a run."""
@@ -37,7 +40,7 @@ def locked(folder: Path) -> Iterator[None]:
         BadRequest: the folder cannot be written.
     """
     path = lock_file(folder)
-    lock = FileLock(path, timeout=0)
+    lock = FileLock(path, timeout=PATIENCE_SECONDS)
     try:
         with refused_if_unwritable():
             path.parent.mkdir(parents=True, exist_ok=True)
