@@ -30,7 +30,7 @@ X = {
         "compression:Q",
         title=COMPRESSION,
         scale=alt.Scale(zero=False, nice=False, padding=12),
-        axis=alt.Axis(tickCount=6),
+        axis=alt.Axis(tickCount=6, format=".3~f"),
     ),
     "flops_sparse": alt.X("flops_sparse:Q", title=FLOPS, scale=LOG, axis=SI),
 }
@@ -47,7 +47,7 @@ def figures(frames: Frames, methods: Sequence[str]) -> list[Figure]:
     runs = frames["runs"]
     if not (runs["top1"].notna() & ~runs["dense"]).any():
         return []
-    caption = BAND + (" The dotted grey line is the dense network." if runs["dense"].any() else "")
+    caption = BAND + (" A dotted grey line is the mean of a dense network." if runs["dense"].any() else "")
     counted = "FLOPs are those of one forward pass of one input, each layer weighted by its kept share."
     return [
         Figure(

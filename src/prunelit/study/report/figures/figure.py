@@ -66,7 +66,7 @@ class Figure:
         return panels.resolve_scale(**own).resolve_axis(x="independent", y="independent")
 
 
-def layered(*charts: alt.Chart) -> alt.LayerChart:
+def layered(*charts: Chart) -> alt.LayerChart:
     """Return charts on top of one another, the first at the bottom."""
     return alt.LayerChart(layer=list(charts))
 
@@ -94,7 +94,8 @@ def method_marks(methods: Sequence[str]) -> dict[str, Any]:
 
 def percent(field: str, title: str, axis: type[Any] = alt.Y, **scale: Any) -> Any:
     """Return an axis of percentages."""
-    return axis(f"{field}:Q", title=f"{title} (%)", scale=alt.Scale(**{"zero": False, **scale}))
+    ticks = alt.Axis(format=".2~f")  # where all values are equal, the default has one digit
+    return axis(f"{field}:Q", title=f"{title} (%)", scale=alt.Scale(**{"zero": False, **scale}), axis=ticks)
 
 
 def tips(**fields: str) -> list[alt.Tooltip]:
@@ -120,15 +121,21 @@ RUN_TIPS = {
 """What hovering over a run shows."""
 
 
-def dense_line(field: str = "top1") -> alt.Chart:
-    """Return the mean of the dense runs as a line across the panel."""
-    return (
+def dense_line(field: str = "top1") -> alt.LayerChart:
+    """Return the mean of each dense method's runs as a line across the panel, named if there are several."""
+    means = (
         alt.Chart()
         .transform_filter(f"datum.dense && isValid(datum.{field})")
-        .transform_aggregate(groupby=["setting"], level=f"mean({field})", seeds="distinct(seed)")
-        .mark_rule(strokeDash=[1, 3], strokeWidth=2, color="gray")
-        .encode(
-            y="level:Q",
-            tooltip=tips(setting="network", level="dense network, mean accuracy (%)|.2f", seeds="seeds"),
-        )
+        .transform_aggregate(groupby=["setting", "method"], level=f"mean({field})", seeds="distinct(seed)")
     )
+    hover = tips(
+        method="method", setting="network", level="dense network, mean accuracy (%)|.2f", seeds="seeds"
+    )
+    lines = means.mark_rule(strokeDash=[1, 3], strokeWidth=2, color="gray").encode(y="level:Q", tooltip=hover)
+    names = (
+        means.transform_joinaggregate(methods="count()", groupby=["setting"])
+        .transform_filter("datum.methods > 1")
+        .mark_text(align="left", baseline="bottom", dy=-2, color="gray")
+        .encode(x=alt.value(3), y="level:Q", text="method:N")
+    )
+    return layered(lines, names)

@@ -1,0 +1,50 @@
+"""What the pictures of a study say, read from their SVG files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from prunelit.study.record import Record
+from prunelit.study.report.metrics import METRICS
+from prunelit.study.report.page import write_page
+from prunelit.study.report.records import read_study
+from prunelit.study.report.tables import make_tables
+
+MakeRun = Callable[..., Record]
+Draw = Callable[[str], str]
+
+
+@pytest.fixture
+def draw(tmp_path: Path) -> Draw:
+    """Return a function that draws the figures of the runs so far and returns the SVG of one."""
+
+    def drawn(figure: str) -> str:
+        study = read_study([tmp_path / "study"])
+        write_page(study, make_tables(study, METRICS["top1"]), tmp_path / "report")
+        return (tmp_path / "report" / "figures" / f"{figure}.svg").read_text()
+
+    return drawn
+
+
+def test_each_dense_method_has_a_line_of_its_own(make_run: MakeRun, draw: Draw) -> None:
+    for rate, top1 in ((0.001, 92.0), (0.00001, 12.0)):
+        for seed, more in ((0, 1.0), (1, -1.0)):
+            dense = ("pruner=none", f"optimizer.lr={rate}", f"seed={seed}")
+            make_run(*dense, top1=top1 + more, compression=0.0)
+    make_run("pruner=mag", "seed=0", "compression=0.5", top1=80.0)
+    svg = draw("accuracy_by_compression")
+    assert sorted(re.findall(r"mean accuracy \(%\): ([\d.]+); seeds: (\d)", svg)) == [
+        ("12.00", "2"),
+        ("92.00", "2"),
+    ]
+    assert {"none lr=0.001", "none lr=1e-05"} <= set(re.findall(r">([^<]+)</text>", svg))
+
+
+def test_axes_name_the_only_value_they_have(make_run: MakeRun, draw: Draw) -> None:
+    make_run("pruner=mag", "seed=0", "compression=0.5", compression=0.500006, top1=86.42)
+    axes = re.findall(r"role-axis-label.*?</g>", draw("accuracy_by_compression"), re.DOTALL)
+    assert [re.findall(r">([\d.]+)</text>", axis) for axis in axes] == [["0.5"], ["86.42"]]
