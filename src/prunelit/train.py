@@ -96,7 +96,10 @@ def _recorded(cfg: DictConfig, record: Record) -> dict[str, Any]:
     except BaseException as error:
         if is_full(error):
             error = DiskFull(cfg.output_dir)
-        record.fail(error)
+        if command.as_request(error) and not Sweep.current():  # a sweep's table counts what it could not do
+            record.refuse()
+        else:
+            record.fail(error)
         raise error
 
 

@@ -44,6 +44,16 @@ def test_an_interrupted_run_says_so(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "status.json").read_text()) == {"status": "interrupted"}
 
 
+def test_a_refused_request_leaves_what_was_there(tmp_path: Path) -> None:
+    for before in ([], [tmp_path / "status.json"]):
+        record = Record(tmp_path)
+        record.start()
+        record.refuse()
+        assert list(tmp_path.iterdir()) == before
+        Record(tmp_path).interrupt()
+    assert json.loads((tmp_path / "status.json").read_text()) == {"status": "interrupted"}
+
+
 def test_numbers_that_json_lacks_become_null(tmp_path: Path) -> None:
     record = Record(tmp_path)
     record.finish({**RESULT, "test_loss": math.nan, "top5": math.inf})

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from prunelit.study.report.reading import find_runs
 from prunelit.training.models import FC
 from runs import QUICK, SMALLEST, folders
 
@@ -87,6 +88,7 @@ def test_a_wrong_request_ends_with_2_and_one_line(cli, arguments: str, line: str
     assert re.match(line, err[0]), err[0]
     assert out == ""
     assert not list(Path().glob("**/result.json"))
+    assert list(find_runs(Path("outputs"))) == []  # nothing that a report would count
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -50,6 +50,7 @@ class Record:
 
     def __init__(self, folder: str | Path, writable: bool = True) -> None:
         self.folder, self.writable = Path(folder), writable
+        self._before: bytes | None = None
 
     @property
     def complete(self) -> bool:
@@ -72,6 +73,8 @@ class Record:
             with refused_if_unwritable():
                 self.folder.mkdir(parents=True, exist_ok=True)
                 remove_partial_files(self.folder)
+                path = self.folder / "status.json"
+                self._before = path.read_bytes() if path.is_file() else None
                 self._status("running", **_process())
 
     def under_way(self, epochs: int, device: str) -> None:
@@ -87,6 +90,14 @@ class Record:
             self._write("traceback.txt", "".join(traceback.format_exception(error)))
             self._status("failed", traceback="traceback.txt", error=f"{type(error).__name__}: {error}")
         return self.folder / "traceback.txt"
+
+    def refuse(self) -> None:
+        """Say again what was said before :meth:`start`: a wrong request is no run."""
+        with suppress(OSError):
+            if self._before is not None:
+                self._write("status.json", self._before)
+            elif self.writable:
+                (self.folder / "status.json").unlink(missing_ok=True)
 
     def interrupt(self) -> None:
         """Say that the run was asked to end, and can be resumed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import socket
 import subprocess
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from rich.console import Console
 
 from prunelit.request import BadRequest
 from prunelit.study.record import Record
+from prunelit.study.report.reading import is_gone
 from prunelit.study.report.watch import Watched, duration, view, watch
 
 MakeRun = Callable[..., Record]
@@ -67,6 +69,14 @@ def test_runs_of_one_name_in_two_studies_are_two(make_run: MakeRun, tmp_path: Pa
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "study/.sweep/1/runs.json").write_text(json.dumps({str(folder): [] for folder in listed}))
     assert shown(tmp_path).startswith("1 done, 0 running, 2 waiting")
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the state of a process is not told")
+def test_a_process_that_ended_but_was_not_waited_for_is_gone() -> None:
+    with subprocess.Popen(["true"]) as ended:
+        os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+        assert is_gone({"pid": ended.pid, "host": socket.gethostname()})
+    assert not is_gone({"pid": os.getpid(), "host": socket.gethostname()})
 
 
 def test_an_interrupted_run_is_said_to_go_on(make_run: MakeRun, tmp_path: Path) -> None:

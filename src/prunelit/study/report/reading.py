@@ -6,6 +6,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,9 @@ def is_gone(state: Mapping[str, Any]) -> bool:
         return True
     except (OSError, OverflowError):
         return False
+    with suppress(OSError):  # where there is no /proc nobody can tell
+        # The name, in parentheses, may hold anything; the state is the letter after it.
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] in (b"Z", b"X")
     return False
 
 
