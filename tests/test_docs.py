@@ -1,4 +1,4 @@
-"""The configuration reference is complete."""
+"""The configuration reference is complete, and the examples of the README hold."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from prunelit.study.command import CONFIGS
 from prunelit.study.record import RESULT_FIELDS
 
+README = Path(__file__).parents[1] / "README.md"
 REFERENCE = (Path(__file__).parents[1] / "docs" / "configuration.md").read_text()
 WORDS = set(re.findall(r"[A-Za-z_]\w*", " ".join(re.findall(r"`([^`\n]+)`", REFERENCE))))
 FILES = sorted(
@@ -42,3 +43,19 @@ def test_every_key_and_choice_is_in_the_reference(path: Path) -> None:
 
 def test_every_key_of_a_result_is_in_the_reference() -> None:
     assert set(RESULT_FIELDS) - WORDS == set()
+
+
+def examples() -> list[tuple[str, str]]:
+    """Python of the README, and the last line that it is said to print."""
+    blocks = [block.partition("```")[::2] for block in README.read_text().split("```python\n")[1:]]
+    said = [(code, re.match(r"\s*(?:Its last line is|This prints) `(.*?)`", after)) for code, after in blocks]
+    return [(code, found[1]) for code, found in said if found]
+
+
+@pytest.mark.parametrize(("code", "last"), examples(), ids=["Lightning", "plain"])
+def test_an_example_of_the_readme_prints_what_it_says(
+    code: str, last: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(code, {"__name__": "example"})
+    assert capsys.readouterr().out.splitlines()[-1] == last

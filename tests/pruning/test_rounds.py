@@ -210,8 +210,10 @@ def test_the_lowest_density_keeps_one_parameter() -> None:
 
 @pytest.mark.parametrize("criterion", [SNIP(), GraSP(), SynFlow()])
 def test_a_missing_objective_is_named(criterion: Criterion) -> None:
-    with pytest.raises(ValueError, match=f"{type(criterion).__name__} needs {criterion.needs}"):
-        prune(mlp(4, 4), criterion, 0.5)
+    field = "inputs" if criterion.needs == "example" else "batches"
+    for objective in (None, Objective()) if field == "inputs" else (None,):
+        with pytest.raises(ValueError, match=f"{type(criterion).__name__} needs {field}.*: pass objective="):
+            prune(mlp(4, 4), criterion, 0.5, objective=objective)
     if criterion.needs == "batches":
         with pytest.raises(ValueError, match="at least one batch"):
             prune(mlp(4, 4), criterion, 0.5, objective=Objective(lambda b: b, [], (torch.ones(1, 4),)))

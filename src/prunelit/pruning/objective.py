@@ -23,9 +23,15 @@ def _identity(tensor: Tensor) -> Tensor:
     return tensor
 
 
+def _no_loss(batch: Batch) -> Tensor:
+    raise ValueError("the objective has batches but no loss")
+
+
 @dataclass(frozen=True)
 class Objective:
     """Batches, the mean loss of one of them, and the inputs of one forward pass of the network.
+
+    A criterion that needs an ``example`` uses the inputs alone, one that needs ``batches`` the others.
 
     Attributes:
         loss: maps a batch to its mean loss, a scalar tensor with a graph to the parameters.
@@ -40,9 +46,9 @@ class Objective:
         places: the place of each of ``batches`` among those of all processes; None: 0, 1, 2, …
     """
 
-    loss: Callable[[Batch], Tensor]
-    batches: Sequence[Batch]
-    inputs: tuple[Any, ...]
+    loss: Callable[[Batch], Tensor] = _no_loss
+    batches: Sequence[Batch] = ()
+    inputs: tuple[Any, ...] = ()
     sum_over_ranks: Callable[[Tensor], Tensor] = _identity
     head: Callable[[Tensor, Batch], Tensor] | None = None
     first: Batch | None = None

@@ -44,8 +44,16 @@ class Criterion(ABC):
 
     def check(self, objective: Objective | None) -> None:
         """Raise ValueError if what the criterion needs is missing."""
-        if self.needs != "nothing" and objective is None:
-            raise ValueError(f"{type(self).__name__} needs {self.needs}: pass an objective")
+        name = type(self).__name__
+        if self.needs == "example" and (objective is None or not objective.inputs):
+            raise ValueError(
+                f"{name} needs inputs of the network: pass objective=Objective(inputs=(images,))"
+            )
+        if self.needs == "batches" and objective is None:
+            batches = "Objective.of_classifier(network, [(images, labels)])"
+            raise ValueError(
+                f"{name} needs batches and a loss: pass objective={batches}, or another Objective"
+            )
 
     def groups(
         self, network: nn.Module, parameters: Parameters, objective: Objective | None
