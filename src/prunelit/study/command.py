@@ -49,6 +49,10 @@ def call(program: Callable[[], Any], argv: list[str]) -> int:
     argv[1:] = sorted(argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
     try:
         program()
+        sys.stdout.flush()
+    except BrokenPipeError:  # who reads has read enough, as `| head` does; what is left is for nobody
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # as a shell says it: 128 + SIGPIPE
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

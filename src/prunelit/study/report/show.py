@@ -27,7 +27,7 @@ def show_study(study: Study, tables: Tables) -> None:
     screen = console()
     counts = study.runs["status"].value_counts()
     said = [f"{counts[status]} {status}" for status in STATES if status in counts]
-    screen.print(f"{len(study.runs)} runs: {', '.join(said)}")
+    screen.print(f"{len(study.runs)} run{'' if len(study.runs) == 1 else 's'}: {', '.join(said)}")
     if tables.problems is not None:
         screen.print(for_terminal(_shortened(tables.problems), screen.is_terminal))
     for grid in [*tables.results, *tables.further.get("Against the literature", [])]:

@@ -49,6 +49,9 @@ COMPLAINTS = {
 }
 """Words in what ``sbatch`` says, to the key that they are about."""
 
+NO_CONTROLLER = ("configuration source", "contact slurm controller")
+"""Words in what SLURM's commands say where it is installed, but does not run."""
+
 TOO_MANY = ("temporarily unavailable", "submit limit", "SubmitJob")
 """Words in what ``sbatch`` says when the cluster or a user may have no more jobs."""
 
@@ -166,6 +169,14 @@ class Submission:
                 "hydra/launcher", "submitit_slurm", "a launcher for this machine", "there is no SLURM here"
             )
         words = (getattr(error, "stderr", None) or str(error)).replace("sbatch: error: ", " ").strip()
+        if any(sign in words for sign in NO_CONTROLLER):
+            allowed = "a launcher for this machine"
+            return BadRequest(
+                "hydra/launcher",
+                "submitit_slurm",
+                allowed,
+                "SLURM is installed here, but no controller answers",
+            )
         if any(sign in words for sign in TOO_MANY):
             now, allowed = self.launcher.config.sweep.runs_per_job, "more runs a job, for fewer jobs"
             return BadRequest("sweep.runs_per_job", now, allowed, words)

@@ -79,6 +79,8 @@ def show(rows: Sequence[Row]) -> None:
         table.add_row(row.state, escape(row.folder.name), escape(note))
     if len(done) > MOST_ROWS:
         table.add_row("done", f"... {len(done) - MOST_ROWS} more", "")
+    if any(row.state == "interrupted" for row in rows):
+        print()  # the bar of the run that was cut short has left the cursor behind it
     Console().print(table)
 
 
