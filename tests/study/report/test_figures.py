@@ -48,3 +48,21 @@ def test_axes_name_the_only_value_they_have(make_run: MakeRun, draw: Draw) -> No
     make_run("pruner=mag", "seed=0", "compression=0.5", compression=0.500006, top1=86.42)
     axes = re.findall(r"role-axis-label.*?</g>", draw("accuracy_by_compression"), re.DOTALL)
     assert [re.findall(r">([\d.]+)</text>", axis) for axis in axes] == [["0.5"], ["86.42"]]
+
+
+def test_trainings_of_one_epoch_are_seen_beside_long_ones(make_run: MakeRun, draw: Draw) -> None:
+    for pruner, epochs in (("mag", 1), ("snip", 150)):
+        run = make_run(f"pruner={pruner}", "seed=0")
+        run.write_metrics(
+            [{"epoch": epoch, "test_top1": 50.0 + epoch / 10} for epoch in range(1, epochs + 1)]
+        )
+    svg = draw("training_accuracy")
+    points = re.findall(
+        r'aria-label="[^"]*mag[^"]*" role="graphics-symbol" aria-roledescription="point"', svg
+    )
+    assert points
+    ticks = [
+        re.findall(r">([\d.]+)</text>", axis)
+        for axis in re.findall(r"role-axis-label.*?</g>", svg, re.DOTALL)
+    ]
+    assert ["1"] in ticks

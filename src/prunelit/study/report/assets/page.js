@@ -62,7 +62,8 @@
     spec.config.header.labelLimit = wide + margin / 2;
     const labels = rows.flatMap((row) => [row.method, row.asked]);
     const longest = labels.reduce((most, label) => Math.max(most, String(label ?? "").length), 8);
-    spec.config.legend.columns = Math.max(1, Math.floor(room / (32 + 6 * Math.min(longest, 34))));
+    spec.config.legend.columns = Math.max(1, Math.floor(room / (32 + 6 * Math.min(longest, 65))));
+    spec.config.legend.labelLimit = Math.min(spec.config.legend.labelLimit, room - 60);
     keepLegend(spec, new Set(rows.map((row) => row.method)));
     return spec;
   };

@@ -59,7 +59,10 @@ class Figure:
 
     def _panels(self, chart: Chart) -> alt.FacetChart:
         facet = alt.Facet(
-            f"{self.panel}:N", title=None, sort=alt.EncodingSortField(f"{self.panel}_order", op="min")
+            f"{self.panel}:N",
+            title=None,
+            sort=alt.EncodingSortField(f"{self.panel}_order", op="min"),
+            header=alt.Header(labelExpr=wrapped(max(24, self.size[0] // 8))),
         )
         own: dict[str, Any] = dict.fromkeys(self.own, "independent")
         panels = chart.facet(facet=facet, columns=self.columns)
@@ -69,6 +72,12 @@ class Figure:
 def layered(*charts: Chart) -> alt.LayerChart:
     """Return charts on top of one another, the first at the bottom."""
     return alt.LayerChart(layer=list(charts))
+
+
+def wrapped(length: int) -> str:
+    """Return the expression of a label in lines of at most ``length`` characters, parted at spaces."""
+    lines = f"replace(datum.label, regexp('(.{{1,{length}}})( +|$)', 'g'), '$1\\n')"
+    return rf"split(trim({lines}), '\n')"
 
 
 def by_method(methods: Sequence[str]) -> dict[str, Any]:

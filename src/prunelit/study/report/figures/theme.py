@@ -43,7 +43,7 @@ def theme(name: str, font: str = "sans-serif") -> dict[str, Any]:
             "titleFontWeight": "normal",
             "symbolOpacity": 1,
             "orient": "top",
-            "labelLimit": 220,
+            "labelLimit": 420,
             "layout": {"top": {"direction": "vertical", "anchor": "start"}},
         },
         "header": {"labelColor": ink, "labelFontSize": 12, "labelFontWeight": 600, "labelLimit": 360},

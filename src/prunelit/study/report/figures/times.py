@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import wrap
 
 import altair as alt
 
-from prunelit.study.report.figures.figure import Figure, Frames, tips
+from prunelit.study.report.figures.figure import Figure, Frames, tips, wrapped
 
 PARTS = ["scoring and pruning", "training", "testing"]
+LINE = 24
+"""Characters of a line of a method's name."""
 
 
 def figures(frames: Frames, methods: Sequence[str]) -> list[Figure]:
@@ -23,12 +26,18 @@ def figures(frames: Frames, methods: Sequence[str]) -> list[Figure]:
             "without its test passes, and the final test.",
             _bars(methods),
             "runs",
-            size=(380, 22 * len(methods) + 10),
+            size=(380, max(22, 14 * _lines(methods)) * len(methods) + 10),
         )
     ]
 
 
+def _lines(methods: Sequence[str]) -> int:
+    return max(len(wrap(method, LINE, break_long_words=False)) for method in methods)
+
+
 def _bars(methods: Sequence[str]) -> alt.Chart:
+    middle = -6.5 * (_lines(methods) - 1)
+    names = alt.Axis(labelExpr=wrapped(LINE), labelLimit=200, labelOffset=middle)
     fields: list[str | alt.FieldName] = ["prune_seconds", "train_seconds", "test_seconds"]
     return (
         alt.Chart()
@@ -41,7 +50,7 @@ def _bars(methods: Sequence[str]) -> alt.Chart:
         .mark_bar()
         .encode(
             alt.X("seconds:Q", title="Seconds", stack="zero", axis=alt.Axis(tickCount=6)),
-            alt.Y("method:N", title=None, sort=list(methods)),
+            alt.Y("method:N", title=None, sort=list(methods), axis=names),
             alt.Color(
                 "part:N", title=None, scale=alt.Scale(domain=PARTS, range=["#d55e00", "#9db4c8", "#44607a"])
             ),

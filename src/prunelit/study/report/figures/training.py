@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import altair as alt
 
-from prunelit.study.report.figures.figure import Figure, Frames, percent, tips
+from prunelit.study.report.figures.figure import Figure, Frames, layered, percent, tips
 
 CAPTION = (
     "Means over seeds, a panel a method, a colour for each amount asked for: dark is the least pruned. "
@@ -30,7 +30,7 @@ def figures(frames: Frames, methods: Sequence[str]) -> list[Figure]:
             "epochs",
             panel="method_panel",
             size=(260, 180),
-            own=(),
+            own=("x",),
         ),
         Figure(
             "training_loss",
@@ -44,14 +44,15 @@ def figures(frames: Frames, methods: Sequence[str]) -> list[Figure]:
             "epochs",
             panel="method_panel",
             size=(260, 180),
-            own=(),
+            own=("x",),
         ),
     ]
 
 
-def _curves(amounts: Sequence[str], measure: str, height: alt.Y) -> alt.Chart:
+def _curves(amounts: Sequence[str], measure: str, height: alt.Y) -> alt.LayerChart:
     fields: list[str | alt.FieldName] = [f"test_{measure}", f"train_{measure}"]
-    return (
+    stroke = alt.Legend(symbolType="stroke")
+    means = (
         alt.Chart()
         .transform_fold(fields, as_=["split", "value"])
         .transform_filter("isValid(datum.value) && datum.value > 0")
@@ -59,13 +60,16 @@ def _curves(amounts: Sequence[str], measure: str, height: alt.Y) -> alt.Chart:
             groupby=["method_panel", "asked", "epoch", "split"], value="mean(value)", seeds="distinct(seed)"
         )
         .transform_calculate(split="datum.split[1] === 'e' ? 'test' : 'training'")
-        .mark_line(strokeWidth=1.5)
+        .transform_joinaggregate(epochs="count()", groupby=["method_panel", "asked", "split"])
         .encode(
             alt.X("epoch:Q", title="Epoch", axis=alt.Axis(tickMinStep=1)),
             height,
-            color=alt.Color("asked:O", title=None, sort=list(amounts)),
+            color=alt.Color("asked:O", title=None, sort=list(amounts), legend=stroke),
             strokeDash=alt.StrokeDash(
-                "split:N", title=None, scale=alt.Scale(domain=["test", "training"], range=[[1, 0], [3, 3]])
+                "split:N",
+                title=None,
+                scale=alt.Scale(domain=["test", "training"], range=[[1, 0], [3, 3]]),
+                legend=stroke,
             ),
             tooltip=tips(
                 method_panel="method",
@@ -77,3 +81,6 @@ def _curves(amounts: Sequence[str], measure: str, height: alt.Y) -> alt.Chart:
             ),
         )
     )
+    lines = means.mark_line(strokeWidth=1.5)
+    rings = means.transform_filter("datum.epochs == 1").mark_point(size=30)  # a line of one epoch is not seen
+    return layered(lines, rings)
