@@ -54,7 +54,8 @@ def _seen(character: str) -> str:
 def markdown(grid: Grid) -> str:
     """Return the table in GitHub's Markdown, everything in it escaped."""
     ends = ["---"] * grid.left + ["---:"] * (len(grid.header) - grid.left)
-    lines = [f"**{_md(grid.title)}**", "", _md_row(map(_md_head, grid.header)), _md_row(ends)]
+    lines = [f"**{_md(grid.title)}**", ""] if grid.title else []
+    lines += [_md_row(map(_md_head, grid.header)), _md_row(ends)]
     for row in grid.rows:
         lines.append(_md_row(f"**{_md(cell.text)}**" if cell.bold else _md(cell.text) for cell in row))
     lines += [line for note in grid.notes for line in ("", _md(note))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,5 +103,8 @@ def _document(tables: Tables, render: Any, top: str, heading: str) -> str:
     }
     for section, grids in sections.items():
         if grids:
-            parts += [heading.format(section), *map(render, grids)]
+            # In Markdown the heading stands right above: it is not said twice.
+            said = section if render is markdown else None
+            shown = (replace(grid, title="") if grid.title == said else grid for grid in grids)
+            parts += [heading.format(section), *map(render, shown)]
     return "\n".join(parts)
