@@ -236,3 +236,13 @@ def test_seed_and_nothing_else_decides_random_scores() -> None:
     third = prune(mlp(20, 20), Rand(), 0.5, seed=4).masks["0.weight"]
     assert torch.equal(first, second)
     assert not torch.equal(first, third)
+
+
+@pytest.mark.parametrize("scores", [[1.0], {}, {"0.weight": torch.ones(3)}], ids=["list", "empty", "shape"])
+def test_scores_that_fit_no_parameter_name_their_criterion(scores) -> None:
+    class Own(Mag):
+        def scores(self, network, parameters, objective):
+            return scores
+
+    with pytest.raises(ValueError, match=r"Own\.scores must return"):
+        prune(mlp(4, 4), Own(), 0.5)

@@ -201,3 +201,28 @@ def test_a_wrong_amount_or_pattern_is_refused_before_training() -> None:
         trainer(Pruning(Mag(), compression=1, exclude="head")).fit(Stranger(), loader())
     with pytest.raises(BadRequest, match=r"network=backbonee: .*did you mean backbone\?"):
         trainer(Pruning(Mag(), compression=1, network="backbonee")).fit(Stranger(), loader())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "line"), [(Mag, "criterion="), ("mag", "criterion=mag: allowed is an object")]
+)
+def test_what_is_no_criterion_is_refused(wrong, line: str) -> None:
+    with pytest.raises(BadRequest, match=line):
+        Pruning(wrong, sparsity=0.9)
+
+
+def test_a_density_is_asked_for_as_sparsity_or_compression() -> None:
+    with pytest.raises(BadRequest, match=r"^density=0.1: allowed is sparsity.* or compression"):
+        Pruning(Mag(), density=0.1)
+
+
+@pytest.mark.parametrize(("rounds", "late"), [(3, False), (4, True)])
+def test_too_few_epochs_for_all_rounds_are_warned_of(rounds: int, late: bool) -> None:
+    pruning = Pruning(Mag(), sparsity=0.9, when="epoch", rounds=rounds)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        pl.Trainer(
+            max_epochs=3, accelerator="cpu", logger=False, enable_checkpointing=False, callbacks=[pruning]
+        ).fit(Stranger(), loader())
+    assert any("max_epochs=4 or more" in str(warning.message) for warning in caught) == late
+    assert pruning.done == (not late)

@@ -135,6 +135,18 @@ class Outcome:
         return {name: (float(s.mean()), float(s.var(correction=0))) for name, s in doubles.items()}
 
 
+def _check_scores(criterion: Criterion, scores: Scores, parameters: Parameters) -> None:
+    """Raise ValueError unless there is a score of each weight."""
+    said = f"{type(criterion).__name__}.scores must return a tensor of each parameter's shape by name"
+    if not isinstance(scores, Mapping) or scores.keys() != parameters.keys():
+        found = sorted(scores) if isinstance(scores, Mapping) else type(scores).__name__
+        raise ValueError(f"{said}: {found} is not {sorted(parameters)}")
+    for name, parameter in parameters.items():
+        shape = getattr(scores[name], "shape", None)
+        if shape != parameter.shape:
+            raise ValueError(f"{said}: {name} has {shape}, not {parameter.shape}")
+
+
 def prune(
     network: nn.Module,
     criterion: Criterion,
@@ -187,6 +199,7 @@ def prune(
             for target in plan.targets(density, density_of(start)):
                 apply_masks(parameters, masks)
                 scores = criterion.scores(network, parameters, objective)
+                _check_scores(criterion, scores, parameters)
                 masks = _choose(plan, scores, target, masks, groups)
                 densities.append(density_of(masks))
         if plan.shuffle:

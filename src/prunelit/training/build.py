@@ -95,6 +95,8 @@ def build_criterion(node: DictConfig | str) -> Criterion:
     """Return the criterion of a config node; a name is that of its file, and gives it its defaults."""
     if not isinstance(node, str):
         criterion: Criterion = build(node)
+        if not isinstance(criterion, Criterion):
+            raise BadRequest("pruner.criterion._target_", node._target_, "a subclass of prunelit.Criterion")
         return criterion
     classes = [getattr(criteria, name) for name in criteria.__all__]
     known = {found.__module__.rpartition(".")[2]: found for found in classes if found is not Criterion}
@@ -119,17 +121,22 @@ def build_pruning(cfg: DictConfig, compression: float | None, sparsity: float | 
     if cfg.pruner.criterion is None:
         return None
     criterion = build_criterion(cfg.pruner.criterion)
-    pruning: Pruning = build(
-        cfg.pruner,
-        *("criterion", "compression", "mask_from"),
-        layer_densities=densities_of(cfg.pruner.mask_from),
-        criterion=criterion,
-        compression=compression,
-        sparsity=sparsity,
-        pre_epochs=first_pruning(cfg),
-        network="network",
-        seed=cfg.seed,
-    )
+    try:
+        pruning: Pruning = build(
+            cfg.pruner,
+            *("criterion", "compression", "mask_from"),
+            layer_densities=densities_of(cfg.pruner.mask_from),
+            criterion=criterion,
+            compression=compression,
+            sparsity=sparsity,
+            pre_epochs=first_pruning(cfg),
+            network="network",
+            seed=cfg.seed,
+        )
+    except BadRequest as error:
+        if error.key in cfg.pruner and error.key != "compression":  # an option, unknown to Pruning
+            raise BadRequest(f"pruner.{error.key}", error.value, error.allowed, error.why) from error
+        raise
     return pruning
 
 
@@ -249,6 +256,8 @@ def check_trainer(cfg: DictConfig) -> None:
     clip = cfg.trainer.gradient_clip_val
     if isinstance(clip, (int, float)) and clip < 0:
         raise BadRequest("trainer.gradient_clip_val", clip, "a number of 0 or more, or null")
+    if cfg.trainer.get("limit_train_batches") == 0:
+        raise BadRequest("trainer.limit_train_batches", 0, "more than 0", "epochs=0 trains nothing")
     check_strategy_name(cfg)
 
 

@@ -81,6 +81,8 @@ class Pruning(Callback):
         seed: int = 0,
         **options: Any,
     ) -> None:
+        if not isinstance(criterion, Criterion):
+            raise BadRequest("criterion", criterion, "an object of a criterion, as prunelit.Mag()")
         options = for_filters(options) if criterion.unit == "filter" else options
         self.thresholds = listed_thresholds(options)
         chosen = distribute(options)
@@ -132,6 +134,7 @@ class Pruning(Callback):
             check_strategy(trainer.strategy, self.criterion)
             if self.growth.grow and (trainer.max_epochs or 0) < 0:
                 raise BadRequest("trainer.max_epochs", -1, "a number, if pruner.grow is given")
+            self.timing.warn_if_late(trainer.max_epochs, len(self.steps))
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take hold of a resumed network, let the criterion begin; with no epochs to come, prune now."""

@@ -90,8 +90,10 @@ def distribute(options: dict[str, Any]) -> Options:
     kinds = (Selection, Plan, Growth, Sample, Timing, Retraining)
     known = {f.name for kind in kinds for f in fields(kind)}
     for key in options:
+        if key == "density":
+            raise BadRequest("density", options[key], "sparsity, which is 1 - density, or compression")
         if key not in known:
-            raise BadRequest(f"pruner.{key}", options[key], nearest(key, known))
+            raise BadRequest(key, options[key], nearest(key, known | {"compression", "sparsity"}))
     chosen: Any = [
         kind(**{f.name: options[f.name] for f in fields(kind) if f.name in options}) for kind in kinds
     ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from lightning.pytorch.utilities import rank_zero_warn
+
 from prunelit.pruning.rounds import Plan
 from prunelit.request import BadRequest, nearest
 
@@ -49,6 +51,16 @@ class Timing:
     def since_pruning(self, epoch: int) -> int:
         """Return the epochs from the first pruning of ``start`` to ``epoch``."""
         return epoch - self.pre_epochs
+
+    def warn_if_late(self, epochs: int | None, steps: int) -> None:
+        """Warn where not all of ``steps`` prunings come within ``epochs``; None or -1: without end."""
+        needed = self.pre_epochs + (steps - 1) * self.every + 1
+        # With no epoch at all, everything is done before training.
+        if self.when != "end" and epochs is not None and 0 < epochs < needed:
+            rank_zero_warn(
+                f"max_epochs={epochs} ends before the last of {steps} prunings, so the network stays denser "
+                f"than asked: max_epochs={needed} or more reaches it"
+            )
 
     def epochs(self, asked: int, steps: int) -> int:
         """Return the epochs of the whole run when ``asked`` are asked for.
