@@ -19,6 +19,8 @@ REFUSED = [
     ("pruner.roundss=3", r"pruner.roundss=3: .*did you mean pruner.rounds\?"),
     ("nonsense=1", "nonsense=1: allowed is"),
     ("epochs", "epochs=: .*key=value"),
+    ("-m compression=0.5, 1", "compression=0.5,: allowed is a list without spaces"),
+    ("pruner.only=[a,b] seed=1,2", "seed=1,2: allowed is one value, or -m"),
     ("compression=-1", "compression=-1: allowed is a number of 0 or more"),
     ("compression=abc", "compression=abc: allowed is a number"),
     ("compression=1 sparsity=0.5", "sparsity=0.5: .*never both"),

@@ -117,6 +117,13 @@ def _wrong_override(error: Exception) -> BadRequest:
         name = str(unknown[1])
         value = next((a.split("=", 1)[1] for a in sys.argv[1:] if a.lstrip("+~").split("=")[0] == name), "")
         return BadRequest(name, value, _near_keys(name))
+    if split := next((a for a in sys.argv[1:] if not a.startswith("-") and a.endswith(",")), None):
+        name, _, value = split.partition("=")
+        return BadRequest(name, value, "a list without spaces: a,b,c")
+    several = next((a for a in sys.argv[1:] if re.search(r"=[^\[{('\"]*,", a)), None)
+    if "--multirun" in text and several:
+        name, _, value = several.partition("=")
+        return BadRequest(name, value, "one value, or -m for a sweep over several")
     parse = re.search(r"(?:Error parsing override|parsing) '([^']*)'", text)
     first = " ".join(str(error).split())[:300]
     name, _, value = (str(parse[1]) if parse else "").partition("=")
