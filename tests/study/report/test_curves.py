@@ -27,9 +27,7 @@ def drawn(seeds: list[int], accuracies: list[float]) -> str:
     runs = pd.DataFrame({"seed": seeds, "top1": accuracies}).assign(**one, **cost)
     figure = figures({"runs": runs}, ["snip"])[0]
     rows = runs.to_dict("records")
-    return str(
-        vl_convert.vegalite_to_svg({**figure.spec(), "datasets": {"runs": rows}}, vl_version=VEGA_LITE)
-    )
+    return str(vl_convert.vegalite_to_svg({**figure.spec, "datasets": {"runs": rows}}, vl_version=VEGA_LITE))
 
 
 def test_the_interval_of_40_seeds_is_student_s() -> None:

@@ -144,7 +144,7 @@ def page_data(frames: dict[str, pd.DataFrame], figures: Sequence[Figure]) -> Any
                     key: getattr(figure, key)
                     for key in ("name", "title", "data", "panel", "columns", "size", "cells", "of_run")
                 },
-                "spec": figure.spec(),
+                "spec": figure.spec,
             }
             for figure in figures
         ],

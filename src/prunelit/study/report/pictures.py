@@ -54,7 +54,7 @@ def _write_svg(figure: Figure, rows: pd.DataFrame, folder: Path) -> Path | None:
 
     folder.mkdir(parents=True, exist_ok=True)
     data = json.loads(rows.to_json(orient="records"))
-    spec = {**figure.spec(), "title": figure.title, "config": theme("light")}
+    spec = {**figure.spec, "title": figure.title, "config": theme("light")}
     if figure.cells:
         sides = (side * int(rows[key].max() + 1) for side, key in zip(figure.size, figure.cells, strict=True))
         spec = {**spec, "spec": {**spec["spec"], **dict(zip(("width", "height"), sides, strict=True))}}

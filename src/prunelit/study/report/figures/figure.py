@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import altair as alt
@@ -48,8 +49,9 @@ class Figure:
     of_run: bool = False
     own: Sequence[str] = ("x", "y")
 
+    @cached_property
     def spec(self) -> dict[str, Any]:
-        """Return the Vega-Lite specification without title, data and theme."""
+        """The Vega-Lite specification without title, data and theme; not to be changed."""
         width, height = self.size
         chart = self.chart.properties(width=width, height=height, data=alt.NamedData(self.data))
         panels = self._panels(chart) if self.panel else chart
