@@ -183,7 +183,7 @@ def test_one_seed_gives_one_mask_and_another_seed_another() -> None:
             {"sparsity": 0.5, "compression": 1},
             "sparsity=0.5: compression=1; allowed is compression or sparsity, never both",
         ),
-        ({"compression": 1, "round": 3}, "pruner.round=3: .*did you mean rounds?"),
+        ({"compression": 1, "round": 3}, "round=3: .*did you mean rounds?"),
         ({"compression": 1, "rounds": 0}, "pruner.rounds=0: allowed is an integer"),
         ({"compression": 1, "when": "later"}, "pruner.when=later: allowed is one of end, epoch, start"),
         ({"compression": 1, "batches": 0}, "pruner.batches=0: allowed"),
