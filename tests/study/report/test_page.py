@@ -9,12 +9,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
-from safetensors.numpy import save_file
 
-from prunelit.study.record import Record
+from filled import fill
 from prunelit.study.report.metrics import METRICS
 from prunelit.study.report.page import write_page
 from prunelit.study.report.records import read_study
@@ -54,74 +52,6 @@ def study_folder(tmp_path_factory: pytest.TempPathFactory, recording: Callable[[
     fill(make("pruner=iterative", "seed=0", "model=mlp", top1=60.0), {"fc1.weight": (4, 64)}, rounds=3)
     make("pruner=grasp", "seed=0", "model=mlp", state="failed", error=HOSTILE)
     return root / "study"
-
-
-def fill(
-    run: Record, shapes: dict[str, tuple[int, ...]], classes: list[str] | None = None, rounds: int = 1
-) -> None:
-    """Write what the figures of a run need: about every second weight is kept."""
-    random = np.random.default_rng(0)
-    weights = {
-        name: np.where(random.random(shape) < 0.5, random.normal(size=shape), 0).astype(np.float32)
-        for name, shape in shapes.items()
-    }
-    save_file(weights, run.folder / "weights.safetensors")
-    names = classes or ["zero", "one", "two"]
-    details: dict[str, Any] = {"class_names": np.array(names), "confusion/test": np.diag([5, 6, 7])}
-    details |= {"confusion/test_before": np.full((3, 3), 2), "accuracy_by_class": np.full(3, 100.0)}
-    for name, values in weights.items():
-        counts, edges = np.histogram(values, 64)
-        details |= {f"before/{name}": counts, f"after/{name}": counts // 2, f"edges/{name}": edges}
-        kept = (values != 0).reshape(*values.shape[:2], -1).sum(-1)
-        details |= {f"kept_by_output/{name}": kept.sum(1), f"kept_by_input/{name}": kept.sum(0)}
-    run.write_details(details)
-    run.write_layers(
-        [
-            {
-                "layer": name,
-                "shape": "x".join(map(str, values.shape)),
-                "total": values.size,
-                "kept": int((values != 0).sum()),
-                "density": float((values != 0).mean()),
-                "flops_dense": values.size,
-                "flops_sparse": 1.0,
-                "score_mean": 1.0,
-                "score_var": 0.0,
-            }
-            for name, values in weights.items()
-        ]
-    )
-    epochs = range(rounds + 2)
-    run.write_metrics(
-        [
-            {
-                "epoch": epoch,
-                "phase": "train",
-                "learning_rate": 0.001,
-                "density": 0.9**epoch,
-                "train_loss": 2.0 / (epoch + 1),
-                "train_top1": 50.0 + epoch,
-                "test_loss": 2.1 / (epoch + 1),
-                "test_top1": 49.0 + epoch,
-                "seconds": 1.0,
-            }
-            for epoch in epochs
-        ]
-    )
-    run.write_rounds(
-        [
-            {
-                "round": number,
-                "epoch": number,
-                "sparsity_before": 0.1 * (number - 1),
-                "sparsity_after": 0.1 * number,
-                "top1_before": 50.0,
-                "top1_after": 40.0,
-                "last_top1": 51.0,
-            }
-            for number in range(1, rounds + 1)
-        ]
-    )
 
 
 @pytest.fixture(scope="module")
