@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from prunelit.request import BadRequest, nearest
+from prunelit.study.sweep.devices import MOST_SHARERS
 from prunelit.study.sweep.identity import decides_density, requested
 
 COUNTS = {"epochs": 0, "pre_epochs": 0, "batch_size": 1}
@@ -47,13 +48,14 @@ def check_sweep(cfg: DictConfig) -> None:
     given = cfg.sweep
     if given.on_failure not in ON_FAILURE:
         raise BadRequest("sweep.on_failure", given.on_failure, nearest(str(given.on_failure), ON_FAILURE))
-    for key, least, allowed in (
-        ("retries", 0, "an integer of 0 or more"),
-        ("jobs", 1, "an integer of 1 or more, or null"),
-        ("runs_per_job", 1, "an integer of 1 or more"),
+    for key, least, most, allowed in (
+        ("retries", 0, math.inf, "an integer of 0 or more"),
+        ("jobs", 1, math.inf, "an integer of 1 or more, or null"),
+        ("runs_per_gpu", 1, MOST_SHARERS, f"an integer from 1 to {MOST_SHARERS}"),
+        ("runs_per_job", 1, math.inf, "an integer of 1 or more"),
     ):
         value = given[key]
-        whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
+        whole = isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
         if not whole and not (key == "jobs" and value is None):
             raise BadRequest(f"sweep.{key}", value, allowed)
     minutes = given.checkpoint_minutes

@@ -76,15 +76,17 @@ import sys, time
 from pathlib import Path
 from prunelit.study.sweep.devices import leased
 
-with leased(sys.argv[4:], int(sys.argv[2]), Path(sys.argv[1])) as names:
+with leased(sys.argv[5:], int(sys.argv[2]), Path(sys.argv[1]), int(sys.argv[4])) as names:
     start = time.time()
     time.sleep(float(sys.argv[3]))
     print(start, time.time(), *names, flush=True)
 """
 
 
-def hold(folder: Path, count: int, seconds: float, names: str = "abc") -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", HOLD, str(folder), str(count), str(seconds), *names]
+def hold(
+    folder: Path, count: int, seconds: float, names: str = "abc", sharers: int = 1
+) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", HOLD, str(folder), str(count), str(seconds), str(sharers), *names]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
@@ -132,12 +134,35 @@ def test_a_crash_releases_its_devices(tmp_path: Path) -> None:
         assert names == ["a", "b", "c"]
 
 
+def test_as_many_as_asked_share_a_device_and_none_of_them_with_one_that_wants_it_alone(
+    tmp_path: Path,
+) -> None:
+    with leased(["a"], 1, tmp_path, sharers=2) as first, leased(["a"], 1, tmp_path, sharers=2) as second:
+        assert first == second == ["a"]
+        third, alone = hold(tmp_path, 1, 0, "a", sharers=2), hold(tmp_path, 1, 0, "a")
+        time.sleep(1)
+        assert third.poll() is alone.poll() is None
+    assert [third.wait(30), alone.wait(30)] == [0, 0]
+    with leased(["a"], 1, tmp_path):
+        third = hold(tmp_path, 1, 0, "a", sharers=2)
+        time.sleep(1)
+        assert third.poll() is None
+    assert third.wait(30) == 0
+
+
 @pytest.mark.parametrize(
-    ("asked", "devices", "num_gpus", "jobs"),
-    [(8, 1, 1, 1), (8, 2, 4, 2), (2, 1, 4, 2), (8, 1, 0, 8), (None, 1, 4, 4)],
+    ("asked", "devices", "num_gpus", "each", "jobs"),
+    [
+        (8, 1, 1, 1, 1),
+        (8, 2, 4, 1, 2),
+        (2, 1, 4, 1, 2),
+        (8, 1, 0, 1, 8),
+        (None, 1, 4, 1, 4),
+        (None, 1, 2, 3, 6),
+    ],
 )
 def test_no_more_runs_side_by_side_than_the_gpus_take(
-    asked: int | None, devices: int, num_gpus: int, jobs: int, tmp_path: Path, monkeypatch, capsys
+    asked: int | None, devices: int, num_gpus: int, each: int, jobs: int, tmp_path: Path, monkeypatch, capsys
 ) -> None:
     monkeypatch.setattr(
         "prunelit.study.sweep.lead.gpus", lambda: {str(n): f"GPU-{n}" for n in range(num_gpus)}
@@ -148,7 +173,8 @@ def test_no_more_runs_side_by_side_than_the_gpus_take(
     }
     hydra = OmegaConf.create({"hydra": {"launcher": launcher, "sweep": {"dir": str(tmp_path)}}})
     first = OmegaConf.merge(
-        config(devices=devices), {"sweep": {"jobs": asked, "isolate": True, "wait": True}}
+        config(devices=devices),
+        {"sweep": {"jobs": asked, "runs_per_gpu": each, "isolate": True, "wait": True}},
     )
     assert sweep_of(hydra, first, num_runs=20).jobs == jobs
     assert ("8 runs side by side were asked for" in capsys.readouterr().out) == (
@@ -162,7 +188,8 @@ def test_more_devices_than_there_are(tmp_path: Path) -> None:
 
 
 def config(**trainer):
-    return OmegaConf.create({"trainer": {"accelerator": "auto", "devices": 1} | trainer})
+    asked = {"accelerator": "auto", "devices": 1} | trainer
+    return OmegaConf.create({"trainer": asked, "sweep": {"runs_per_gpu": 1}})
 
 
 def test_runs_side_by_side_see_different_gpus(tmp_path: Path, monkeypatch) -> None:

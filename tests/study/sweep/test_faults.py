@@ -164,6 +164,7 @@ def test_one_run_asked_for_in_several_ways_is_done_once(cli) -> None:
         ("sweep.on_failure=retri", "sweep.on_failure=retri: .*did you mean retry"),
         ("sweep.retries=-1", "sweep.retries=-1: allowed is an integer of 0 or more"),
         ("sweep.jobs=0", "sweep.jobs=0: allowed is an integer of 1 or more, or null"),
+        ("sweep.runs_per_gpu=17", "sweep.runs_per_gpu=17: allowed is an integer from 1 to 16"),
         (
             "sweep.checkpoint_minutes=-1",
             "sweep.checkpoint_minutes=-1: allowed is a number of 0 or more, or null",

@@ -10,15 +10,18 @@ import re
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 WAIT_SECONDS = 0.2
+MOST_SHARERS = 16
+"""How many runs may share a device at most; so many locks has each."""
 
 
 def cores() -> int:
@@ -102,11 +105,13 @@ def lease_folder() -> Path:
 
 
 @contextmanager
-def leased(names: Sequence[str], count: int, folder: Path) -> Iterator[list[str]]:
+def leased(names: Sequence[str], count: int, folder: Path, sharers: int = 1) -> Iterator[list[str]]:
     """Hold ``count`` of the devices ``names`` that no other process holds; wait until so many are free.
 
-    Those who wait for the same device are served one after the other, so that a run on two devices is not
-    starved by runs on one. A crash releases what was held.
+    With ``sharers``, from 2 to ``MOST_SHARERS``, so many processes that all ask for this may hold a device
+    at a time; none of them shares it with one that wants it alone. Those who wait for the same device are
+    served one after the other, so that a run on two devices is not starved by runs on one. A crash
+    releases what was held.
     """
     if not 0 <= count <= len(names):
         raise ValueError(f"{count} of {len(names)} devices")
@@ -118,21 +123,34 @@ def leased(names: Sequence[str], count: int, folder: Path) -> Iterator[list[str]
             mine: list[str] = []
             while len(mine) < count:
                 for name in names:
-                    if len(mine) < count and name not in mine and (lock := _taken(folder, name)):
-                        held.enter_context(lock)
+                    if len(mine) < count and name not in mine and (locks := _taken(folder, name, sharers)):
+                        held.enter_context(locks)
                         mine.append(name)
                 if len(mine) < count:
                     time.sleep(WAIT_SECONDS)
         yield sorted(mine, key=list(names).index)
 
 
-def _taken(folder: Path, name: str) -> Any:
-    """Return a held lock of the device, None if another process holds it."""
-    lock = FileLock(_file(folder, name, "lock"), timeout=0)
-    try:
-        return lock.acquire()
-    except Timeout:
-        return None
+def _taken(folder: Path, name: str, sharers: int) -> ExitStack | None:
+    """Return held locks of the device: one of the first ``sharers``, or all; None if others have them."""
+    locks = (FileLock(_file(folder, name, kind), timeout=0) for kind in _LOCKS)
+    if sharers == 1:
+        return _held(locks)
+    return next(filter(None, (_held([lock]) for lock in islice(locks, sharers))), None)
+
+
+_LOCKS = ("lock", *(f"lock{number}" for number in range(1, MOST_SHARERS)))
+
+
+def _held(locks: Iterable[FileLock]) -> ExitStack | None:
+    """Return all of the locks, held; None if another process has one of them."""
+    with ExitStack() as held:
+        for lock in locks:
+            try:
+                held.enter_context(lock.acquire())
+            except Timeout:
+                return None
+        return held.pop_all()
 
 
 def _file(folder: Path, name: str, kind: str) -> Path:

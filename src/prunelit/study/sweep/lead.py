@@ -129,11 +129,12 @@ def _jobs_at_once(config: DictConfig, first: DictConfig, num_gpus: int) -> int:
     If nothing is asked: as many as the GPUs take, or one a core.
     """
     wanted = gpus_wanted(first.trainer, num_gpus)
-    most = max(1, num_gpus // wanted) if wanted else None
+    most = max(1, num_gpus // wanted) * first.sweep.runs_per_gpu if wanted else None
     for asked in (first.sweep.jobs, config.hydra.launcher.get("n_jobs")):
         if asked is not None and asked > 0:
             if most is not None and asked > most:  # the others would hold cores and wait
-                print(f"{asked} runs side by side were asked for: it is {most}, as the GPUs here allow")
+                limit = f"it is {most}, as the GPUs here and sweep.runs_per_gpu allow"
+                print(f"{asked} runs side by side were asked for: {limit}")
                 return most
             return int(asked)
     return most or cores()

@@ -26,7 +26,7 @@ def share(cfg: DictConfig, sweep: Sweep | None) -> Iterator[int | None]:
     names = {uuid: name for name, uuid in sweep.gpus.items()}
     wanted = gpus_wanted(cfg.trainer, len(names))
     if wanted:
-        devices = leased(list(names), wanted, lease_folder())
+        devices = leased(list(names), wanted, lease_folder(), cfg.sweep.runs_per_gpu)
         with devices as uuids, _environment("CUDA_VISIBLE_DEVICES", ",".join(names[uuid] for uuid in uuids)):
             yield _threads(sweep.jobs)
     else:
