@@ -50,9 +50,10 @@ class Alternate(Callback):
         if batch := trainer.fit_loop.epoch_loop.batch_idx:
             self.seconds[self.kind].append(now - self.started[0])
             self.cpu_seconds[self.kind].append(cpu - self.started[1])
-        self.masks = self.masks or self.pruning._held_masks
+        hold = self.pruning._hold
+        self.masks = self.masks or hold._masks
         self.kind = "dense" if batch % 2 else "pruned"
-        self.pruning._held_masks = self.masks if self.kind == "pruned" else {}
+        hold._masks = self.masks if self.kind == "pruned" else {}
         self.started = self.now()
 
     def now(self) -> tuple[float, float]:

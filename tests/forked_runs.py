@@ -140,7 +140,7 @@ def findings(folder: Path) -> dict[str, object]:
     for name in ("weights", "masks"):
         for key, tensor in load_file(run / f"{name}.safetensors").items():
             found[f"{name}/{key}"] = tensor.numpy().tobytes()
-    best = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    best = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True, map_location="cpu")
     found |= {f"best/{key}": tensor.numpy().tobytes() for key, tensor in best["state_dict"].items()}
     for name in ("metrics", "rounds", "layers"):
         lines = [line.split(",") for line in (run / f"{name}.csv").read_text().splitlines()]

@@ -14,7 +14,7 @@ from prunelit.training.models.vgg import VGG
 
 
 @pytest.fixture(scope="module")
-def benchmark() -> dict[str, Any]:
+def script() -> dict[str, Any]:
     return runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "flops_table.py"))
 
 
@@ -27,14 +27,14 @@ def test_vgg16_weights_and_operations() -> None:
     assert flops.biased_outputs == 276_490
 
 
-def test_rand_mag_and_one_round_synflow_as_published(benchmark: dict[str, Any]) -> None:
-    cells = list(benchmark["table"]())
+def test_rand_mag_and_one_round_synflow_as_published(script: dict[str, Any]) -> None:
+    cells = list(script["table"]())
     assert len(cells) == 3 * 6
     assert [cell for cell in cells if not cell.within] == []
 
 
 @pytest.mark.slow
-def test_snip_and_grasp_as_published(benchmark: dict[str, Any], real_data: Path) -> None:
-    cells = list(benchmark["table"](real_data / "cifar10"))
+def test_snip_and_grasp_as_published(script: dict[str, Any], real_data: Path) -> None:
+    cells = list(script["table"](real_data / "cifar10"))
     assert len(cells) == 5 * 6
     assert [cell for cell in cells if not cell.within] == []

@@ -156,9 +156,7 @@ def test_the_record_names_the_gpu_and_its_memory(cli) -> None:
 def test_streamed_images_train_the_network_that_resident_ones_do(cli) -> None:
     found = []
     for name, in_memory in (("resident", "true"), ("streamed", "false")):
-        told = cli(
-            *EXACT, f"data.in_memory={in_memory}", f"output_dir={in_memory}", "epochs=2", "logger=none"
-        )
+        told = cli(*EXACT, f"data.in_memory={in_memory}", f"output_dir={name}", "epochs=2", "logger=none")
         assert told[::2] == (0, [])
         (folder,) = Path(name).glob("default/*")
         found.append(json.loads((folder / "result.json").read_text()))

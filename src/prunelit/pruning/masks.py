@@ -140,9 +140,25 @@ def _in_a_row(tensors: Iterable[Tensor], dtype: torch.dtype) -> Any:
 def _kth_highest(values: Any, k: int) -> Any:
     """Return the ``k``-th highest of ``values`` (1-d, overwritten), with 1 <= k <= len(values)."""
     if isinstance(values, Tensor):
-        return values.kthvalue(len(values) - k + 1).values
+        return _kth_highest_by_bits(values, k)
     values.partition(len(values) - k)
     return values[len(values) - k]
+
+
+def _kth_highest_by_bits(values: Tensor, k: int) -> Tensor:
+    """Find the ``k``-th highest bit by bit: a pass over all values for each, many times faster than a sort.
+
+    Read as integers, floats that are not negative are in order, and negative ones in reverse order.
+    """
+    kind = _INTEGERS[values.element_size()]
+    bits, lowest, highest = torch.iinfo(kind).bits, torch.iinfo(kind).min, torch.iinfo(kind).max
+    ordered = values.view(kind)
+    ordered = ordered ^ ((ordered < 0) * highest)
+    found = ordered.new_full((), lowest)
+    for bit in (lowest, *(1 << place for place in reversed(range(bits - 1)))):
+        higher = found ^ bit
+        found = torch.where((ordered >= higher).sum() >= k, higher, found)
+    return (found ^ ((found < 0) * highest)).view(values.dtype)
 
 
 @torch.no_grad()

@@ -60,6 +60,8 @@ class Classifier(pl.LightningModule):
         self.label_smoothing = label_smoothing
         self.train_totals, self.test_totals, self.validation_totals = Totals(), Totals(), Totals()
         self.confusion = MulticlassConfusionMatrix(num_classes, validate_args=False)
+        self.tested: dict[str, float] = {}
+        self.tested_confusion = torch.empty(0)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the network's logits."""
@@ -118,6 +120,11 @@ class Classifier(pl.LightningModule):
         share_buffers(self.trainer, self)
         self.test_totals.reset()
         self.confusion.reset()
+
+    def on_test_epoch_end(self) -> None:
+        """Keep what all ranks found: once the test is over, the network leaves the device where they meet."""
+        self.tested = self.test_totals.compute()
+        self.tested_confusion = self.confusion.compute().cpu()
 
     def on_validation_epoch_end(self) -> None:
         """Log what checkpoints may monitor."""

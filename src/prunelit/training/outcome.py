@@ -126,7 +126,7 @@ def test_result(
     """Test once and return the part of the result that follows from accuracies and clocks."""
     start = time.perf_counter()
     trainer.test(module, datamodule=trainer.datamodule, verbose=False)  # type: ignore[attr-defined]
-    final = module.test_totals.compute()
+    final = module.tested
     return {
         "top1": final["top1"],
         "top5": final["top5"],
@@ -154,7 +154,7 @@ def details(
 
 def confusions(module: Classifier, measured: Measurements) -> dict[str, Any]:
     """Return the confusion matrices (row: class, column: taken for), and accuracies by class in percent."""
-    final = module.confusion.compute().cpu()
+    final = module.tested_confusion
     found = {f"confusion/{name}": matrix.numpy() for name, matrix in measured.confusions.items()}
     found |= {"confusion/test": final.numpy(), "accuracy_by_class": accuracy_by_class(final).numpy()}
     if "test_before" in measured.confusions:

@@ -37,7 +37,8 @@ class Faulty(nn.Module):
             if self.fault == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
             if self.fault == "wait":
-                Path("waiting").write_text(str(os.getpid()))
+                Path("writing").write_text(str(os.getpid()))
+                Path("writing").replace("waiting")  # whoever sees it can read it
                 time.sleep(1)
         return self.linear(images.flatten(1))
 """

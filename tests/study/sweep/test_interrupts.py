@@ -55,7 +55,7 @@ def test_an_interrupted_sweep_ends_and_goes_on_when_it_is_asked_for_again(
     waits_for("waiting")
     child = int(Path("waiting").read_text())
     send(sweep.pid)
-    out, err = sweep.communicate(timeout=30)
+    out, err = sweep.communicate(timeout=120)
     assert sweep.returncode == status, err
     assert ends(child)
     assert "sweep: 1 done, 1 interrupted, 1 not started" in out
