@@ -153,12 +153,12 @@ def _kth_highest_by_bits(values: Tensor, k: int) -> Tensor:
     kind = _INTEGERS[values.element_size()]
     bits, lowest, highest = torch.iinfo(kind).bits, torch.iinfo(kind).min, torch.iinfo(kind).max
     ordered = values.view(kind)
-    ordered = ordered ^ ((ordered < 0) * highest)
+    ordered = torch.where(ordered < 0, ordered ^ highest, ordered)
     found = ordered.new_full((), lowest)
     for bit in (lowest, *(1 << place for place in reversed(range(bits - 1)))):
         higher = found ^ bit
         found = torch.where((ordered >= higher).sum() >= k, higher, found)
-    return (found ^ ((found < 0) * highest)).view(values.dtype)
+    return torch.where(found < 0, found ^ highest, found).view(values.dtype)
 
 
 @torch.no_grad()

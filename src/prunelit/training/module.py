@@ -60,8 +60,8 @@ class Classifier(pl.LightningModule):
         self.label_smoothing = label_smoothing
         self.train_totals, self.test_totals, self.validation_totals = Totals(), Totals(), Totals()
         self.confusion = MulticlassConfusionMatrix(num_classes, validate_args=False)
-        self.tested: dict[str, float] = {}
-        self.tested_confusion = torch.empty(0)
+        self.tested = self.test_totals.so_far()
+        self.tested_confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the network's logits."""
