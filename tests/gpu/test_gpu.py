@@ -158,8 +158,8 @@ def test_streamed_images_train_the_network_that_resident_ones_do(cli) -> None:
     for name, in_memory in (("resident", "true"), ("streamed", "false")):
         told = cli(*EXACT, f"data.in_memory={in_memory}", f"output_dir={name}", "epochs=2", "logger=none")
         assert told[::2] == (0, [])
-        (folder,) = Path(name).glob("default/*")
-        found.append(json.loads((folder / "result.json").read_text()))
+        (path,) = Path(name).glob("default/*/result.json")
+        found.append(json.loads(path.read_text()))
     assert found[0]["test_loss"] == pytest.approx(found[1]["test_loss"], rel=1e-4)
 
 

@@ -45,8 +45,9 @@ def ends(process: int, seconds: float = 20) -> bool:
         pytest.param(lambda pid: os.kill(pid, signal.SIGTERM), 143, (), marks=pytest.mark.slow),
         pytest.param(lambda pid: os.kill(pid, signal.SIGUSR1), 138, (), marks=pytest.mark.slow),
         pytest.param(lambda pid: os.killpg(pid, signal.SIGINT), 130, JOBLIB, marks=pytest.mark.slow),
+        pytest.param(lambda pid: os.killpg(pid, signal.SIGTERM), 143, (), marks=pytest.mark.slow),
     ],
-    ids=["ctrl-c", "sigterm", "sigusr1", "ctrl-c-joblib"],
+    ids=["ctrl-c", "sigterm", "sigusr1", "ctrl-c-joblib", "sigterm-for-all"],
 )
 def test_an_interrupted_sweep_ends_and_goes_on_when_it_is_asked_for_again(
     start, cli, send, status: int, more: tuple[str, ...]
@@ -64,6 +65,25 @@ def test_an_interrupted_sweep_ends_and_goes_on_when_it_is_asked_for_again(
     Path("faulty.py").write_text(Path("faulty.py").read_text().replace("sleep(1)", "sleep(0)"))
     status, out, _ = cli(*SWEEP)
     assert "sweep: 1 done, 1 skipped, 1 failed" in out
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)], ids=lambda n: n.name
+)
+def test_runs_side_by_side_save_when_every_process_is_told_to_end(start, number: signal.Signals) -> None:
+    """As a terminal sends Ctrl-C, and ``timeout`` or a scheduler SIGTERM: to the jobs' processes as well."""
+    sweep = start("hydra/launcher=joblib", "sweep.jobs=2", "-m", "model=faulty", "model.fault=wait,none")
+    waits_for("waiting")
+    child = int(Path("waiting").read_text())
+    os.killpg(sweep.pid, number)
+    out, err = sweep.communicate(timeout=120)
+    assert sweep.returncode == 128 + number, err
+    assert ends(child)
+    assert "1 interrupted" in out
+    assert "Traceback" not in err
+    assert statuses()["model.fault=wait"] == "interrupted"
+    assert list(Path("outputs").glob("default/*faulty*/checkpoints/last.ckpt"))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a run may outlive its sweep")

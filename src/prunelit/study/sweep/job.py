@@ -16,7 +16,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from prunelit.interruption import Interrupted
+from prunelit.interruption import SIGNALS, Interrupted
 from prunelit.request import BadRequest
 from prunelit.study.command import as_request
 from prunelit.study.record import Record
@@ -38,8 +38,10 @@ def do(cfg: DictConfig, sweep: Sweep, work: Work, prepare: Callable[[], None]) -
     folder = identity.folder(cfg)
     leads = os.getpid() == sweep.leader
     if not leads and sweep.isolate:
-        # Ctrl-C at a terminal reaches every process; the leader's word to stop is enough.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # Ctrl-C at a terminal, and SIGTERM of `timeout`, reach every process; the leader's word is enough.
+        for number in SIGNALS:
+            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+                signal.signal(number, signal.SIG_IGN)
     outcome: float | Exception = NotStarted(folder, "not started")
     tries = 1 + (cfg.sweep.retries if cfg.sweep.on_failure == "retry" else 0)
     while tries and not sweep.stopped:
