@@ -80,7 +80,7 @@ def test_runs_side_by_side_save_when_every_process_is_told_to_end(start, number:
     out, err = sweep.communicate(timeout=120)
     assert sweep.returncode == 128 + number, err
     assert ends(child)
-    assert "1 interrupted" in out
+    assert "interrupted: outputs" in out
     assert "Traceback" not in err
     assert statuses()["model.fault=wait"] == "interrupted"
     assert list(Path("outputs").glob("default/*faulty*/checkpoints/last.ckpt"))
