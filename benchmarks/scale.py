@@ -42,7 +42,7 @@ TRAIN = (sys.executable, "-m", "prunelit.train")
 def say(step: str, **values: Any) -> None:
     """Print one line of JSON."""
     rounded = {key: round(value, 3) if isinstance(value, float) else value for key, value in values.items()}
-    print(json.dumps({"step": step, **rounded}), flush=True)
+    print(json.dumps({"benchmark": "scale", "step": step, **rounded}), flush=True)
 
 
 def timed(command: list[str], folder: Path, environment: dict[str, str] | None = None) -> dict[str, Any]:

@@ -1,0 +1,51 @@
+"""The scripts that the published figures come from still run, at sizes too small for figures."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+SMALL = {
+    "compact": ("--model", "resnet20", "--batch", "2"),
+    "pruned_step": ("--repeats", "1", "--batch-size", "2", "--device", "cpu"),
+    "scale": ("--runs", "20", "--skip", "submit"),
+    "selection": ("--repeats", "1", "--rounds", "2", "--device", "cpu"),
+    "startup": ("--repeats", "1"),
+    "sweep": ("--runs", "2", "--repeats", "1", "epochs=0"),
+    "thinet": ("--images", "4", "--positions", "2", "--literal", "4"),
+}
+ON_IMAGES = {
+    "epoch": ("--repeats", "1", "--logger", "none"),
+    "exact": ("--images", "8", "--check", "2", "--threads", "1"),
+}
+TESTED_ELSEWHERE = {"flops_table", "snip_counts", "setting"}
+
+
+def last_line(name: str, arguments: tuple[str, ...]) -> dict:
+    command = [sys.executable, FOLDER / f"{name}.py", *arguments]
+    env = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")}
+    told = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+    assert told.returncode == 0, told.stderr
+    return json.loads(told.stdout.splitlines()[-1])
+
+
+def test_every_benchmark_is_tried() -> None:
+    assert {path.stem for path in FOLDER.glob("*.py")} == {*SMALL, *ON_IMAGES, *TESTED_ELSEWHERE}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALL)
+def test_a_benchmark_prints_its_record_last(name: str) -> None:
+    assert last_line(name, SMALL[name])["benchmark"] == name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ON_IMAGES)
+def test_a_benchmark_on_images_prints_its_record_last(name: str, real_data: Path) -> None:
+    assert last_line(name, (*ON_IMAGES[name], "--data-root", str(real_data)))["benchmark"] == name
