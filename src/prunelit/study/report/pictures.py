@@ -17,6 +17,8 @@ from prunelit.study.report.raster import rasterizing
 
 VEGA_LITE = "6.4"
 """The version that Altair 6 writes."""
+LEGEND_WIDTH = 800
+"""Pixels of a chart that the names in a legend may take before they begin another row."""
 
 
 def write_pictures(
@@ -54,7 +56,9 @@ def _write_svg(figure: Figure, rows: pd.DataFrame, folder: Path) -> Path | None:
 
     folder.mkdir(parents=True, exist_ok=True)
     data = json.loads(rows.to_json(orient="records"))
-    spec = {**figure.spec, "title": figure.title, "config": theme("light")}
+    config = theme("light")
+    config["legend"]["columns"] = _legend_columns(rows)
+    spec = {**figure.spec, "title": figure.title, "config": config}
     if figure.cells:
         sides = (side * int(rows[key].max() + 1) for side, key in zip(figure.size, figure.cells, strict=True))
         spec = {**spec, "spec": {**spec["spec"], **dict(zip(("width", "height"), sides, strict=True))}}
@@ -65,6 +69,12 @@ def _write_svg(figure: Figure, rows: pd.DataFrame, folder: Path) -> Path | None:
         return None
     write_atomically(folder / f"{figure.name}.svg", svg)
     return folder / f"{figure.name}.svg"
+
+
+def _legend_columns(rows: pd.DataFrame) -> int:
+    """Return how many names of methods or amounts a row of the legend has room for, as the page counts them."""
+    names = [len(str(name)) for key in ("method", "asked") if key in rows for name in rows[key].unique()]
+    return max(1, LEGEND_WIDTH // (32 + 6 * min(max(names, default=8), 65)))
 
 
 def _renumbered(svg: str) -> str:
