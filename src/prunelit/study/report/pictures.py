@@ -72,7 +72,7 @@ def _write_svg(figure: Figure, rows: pd.DataFrame, folder: Path) -> Path | None:
 
 
 def _legend_columns(rows: pd.DataFrame) -> int:
-    """Return how many names of methods or amounts a row of the legend has room for, as the page counts them."""
+    """Return how many names of methods or amounts fit in a row of the legend, as the page counts them."""
     names = [len(str(name)) for key in ("method", "asked") if key in rows for name in rows[key].unique()]
     return max(1, LEGEND_WIDTH // (32 + 6 * min(max(names, default=8), 65)))
 
