@@ -118,10 +118,10 @@ def test_who_waits_for_one_device_keeps_nobody_from_another(tmp_path: Path) -> N
         waiting = hold(tmp_path, 1, 0, "a")
         while not any(map(is_taken, tmp_path.glob("*queue*"))):
             time.sleep(0.05)
-        told, _ = hold(tmp_path, 1, 0, "b").communicate(timeout=30)
+        told, _ = hold(tmp_path, 1, 0, "b").communicate(timeout=120)
         assert told.split()[2:] == ["b"]
         assert waiting.poll() is None
-    assert waiting.communicate(timeout=30)[0].split()[2:] == ["a"]
+    assert waiting.communicate(timeout=120)[0].split()[2:] == ["a"]
 
 
 def test_a_crash_releases_its_devices(tmp_path: Path) -> None:
@@ -142,12 +142,12 @@ def test_as_many_as_asked_share_a_device_and_none_of_them_with_one_that_wants_it
         third, alone = hold(tmp_path, 1, 0, "a", sharers=2), hold(tmp_path, 1, 0, "a")
         time.sleep(1)
         assert third.poll() is alone.poll() is None
-    assert [third.wait(30), alone.wait(30)] == [0, 0]
+    assert [third.wait(120), alone.wait(120)] == [0, 0]
     with leased(["a"], 1, tmp_path):
         third = hold(tmp_path, 1, 0, "a", sharers=2)
         time.sleep(1)
         assert third.poll() is None
-    assert third.wait(30) == 0
+    assert third.wait(120) == 0
 
 
 @pytest.mark.parametrize(

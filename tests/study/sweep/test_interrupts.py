@@ -16,7 +16,7 @@ SWEEP = ("-m", "model=faulty", "model.fault=none,wait,raise")
 JOBLIB = ("hydra/launcher=joblib", "sweep.jobs=1")
 
 
-def waits_for(path: str, seconds: float = 90) -> None:
+def waits_for(path: str, seconds: float = 240) -> None:
     deadline = time.monotonic() + seconds
     while not Path(path).exists():
         assert time.monotonic() < deadline, f"no {path}"
@@ -30,7 +30,7 @@ def is_alive(process: int) -> bool:
         return False
 
 
-def ends(process: int, seconds: float = 20) -> bool:
+def ends(process: int, seconds: float = 60) -> bool:
     deadline = time.monotonic() + seconds
     while is_alive(process) and time.monotonic() < deadline:
         time.sleep(0.05)
