@@ -32,6 +32,7 @@ def report(folders: Sequence[Path], out: Path | None = None, metric: str = "top1
     from prunelit.study.report.records import read_study
     from prunelit.study.report.show import show_study, show_written
     from prunelit.study.report.tables import make_tables
+    from prunelit.study.report.vega import bundling
 
     chosen = metric_named(metric)
     study = read_study(folders)
@@ -40,14 +41,14 @@ def report(folders: Sequence[Path], out: Path | None = None, metric: str = "top1
         raise BadRequest(
             "DIR", ", ".join(map(str, folders)), "a folder with runs", "no run could be read there"
         )
-    read = len(study.skipped)
-    tables = make_tables(study, chosen)
-    show_study(study, tables)
-    target = out or folders[0] / "report"
-    try:
-        files = [*write_report(study, tables, target), *write_page(study, tables, target)]
-    except OSError as error:
-        raise BadRequest("--out", target, "a folder that can be written", error.strerror or "") from error
+    read, target = len(study.skipped), out or folders[0] / "report"
+    with bundling() as script:
+        tables = make_tables(study, chosen)
+        show_study(study, tables)
+        try:
+            files = [*write_report(study, tables, target), *write_page(study, tables, target, script)]
+        except OSError as error:
+            raise BadRequest("--out", target, "a folder that can be written", error.strerror or "") from error
     show_skipped(study.skipped[read:])
     show_written(files)
     return files

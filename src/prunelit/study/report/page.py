@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from prunelit.study.report.pictures import write_pictures
 from prunelit.study.report.records import Study
 from prunelit.study.report.story import problems, run_list, summary, title
 from prunelit.study.report.tables import Tables
+from prunelit.study.report.vega import bundle
 
 ASSETS = Path(__file__).parent / "assets"
 
@@ -33,16 +33,17 @@ class Shown:
     by_method: bool = False
 
 
-def write_page(study: Study, tables: Tables, out: Path) -> list[Path]:
+def write_page(study: Study, tables: Tables, out: Path, script: Callable[[], str] = bundle) -> list[Path]:
     """Write ``report.html`` and ``figures/`` to ``out`` and return their paths.
 
-    The same records give the same bytes. Everything that comes from records is escaped.
+    The same records give the same bytes. Everything that comes from records is escaped. ``script`` returns
+    what draws the figures.
     """
     out.mkdir(parents=True, exist_ok=True)
     frames = tidy(study)
     methods = methods_of(frames["runs"])
     chapters = {title: make(frames, methods) for title, make in CHAPTERS.items()}
-    write_atomically(out / "report.html", page(study, tables, frames, chapters))
+    write_atomically(out / "report.html", page(study, tables, frames, chapters, script))
     figures = [figure for chapter in chapters.values() for figure in chapter]
     return [
         out / "report.html",
@@ -51,7 +52,11 @@ def write_page(study: Study, tables: Tables, out: Path) -> list[Path]:
 
 
 def page(
-    study: Study, tables: Tables, frames: dict[str, pd.DataFrame], chapters: dict[str, list[Figure]]
+    study: Study,
+    tables: Tables,
+    frames: dict[str, pd.DataFrame],
+    chapters: dict[str, list[Figure]],
+    script: Callable[[], str],
 ) -> str:
     """Return the page as HTML."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -83,7 +88,7 @@ def page(
         # Files of the package, the only texts that are not escaped.
         css=Markup(_palette() + _asset("page.css")),
         script=Markup(_asset("page.js")),
-        vega=Markup(vega()),
+        vega=Markup(script()),
     )
 
 
@@ -163,18 +168,6 @@ def packed(table: pd.DataFrame) -> dict[str, Any]:
             codes, values = pd.factorize(column)
             columns[str(name)] = {"values": [str(value) for value in values], "codes": codes.tolist()}
     return columns
-
-
-@cache
-def vega() -> str:
-    """Return Vega, Vega-Lite and vega-embed as one script: the global ``vegaEmbed``."""
-    import vl_convert
-
-    from prunelit.study.report.pictures import VEGA_LITE
-
-    bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=VEGA_LITE)
-    # In a block its names are its own; a closing tag inside a text would end the script element.
-    return "{" + bundle.replace("</script", "<\\/script") + "}"
 
 
 def _asset(name: str) -> str:

@@ -14,9 +14,8 @@ from prunelit.study.report.figures.figure import Figure
 from prunelit.study.report.figures.theme import theme
 from prunelit.study.report.frames import joined
 from prunelit.study.report.raster import rasterizing
+from prunelit.study.report.vega import VEGA_LITE
 
-VEGA_LITE = "6.4"
-"""The version that Altair 6 writes."""
 LEGEND_WIDTH = 800
 """Pixels of a chart that the names in a legend may take before they begin another row."""
 
