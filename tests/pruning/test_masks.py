@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from prunelit.pruning.masks import (
     NonFiniteScores,
-    _kth_highest,
     apply_masks,
     apply_masks_to_gradients,
     attach,
@@ -55,20 +54,6 @@ def test_global_scope_by_hand() -> None:
     # Scores of what is gone already do not count: 5 and 4 are the highest of the rest.
     previous = {"a": torch.tensor([[True, False], [True, True]]), "b": torch.tensor([True, True])}
     assert bits(make_masks(scores, 1 / 3, previous=previous)) == {"a": [0, 0, 0, 1], "b": [1, 0]}
-
-
-@given(
-    st.lists(st.sampled_from([0.0, -0.0, 1e-45, -1e-45, 3e38, -3e38]) | st.floats(width=32), min_size=1),
-    st.sampled_from([F32, F64]),
-    st.data(),
-)
-def test_the_bits_of_a_tensor_tell_its_kth_highest(
-    values: list[float], dtype: torch.dtype, data: st.DataObject
-) -> None:
-    """As a GPU finds it."""
-    tensor = torch.tensor([value for value in values if value == value] or [0.0], dtype=dtype)
-    k = data.draw(st.integers(1, len(tensor)))
-    assert _kth_highest(tensor.clone(), k) == tensor.sort(descending=True).values[k - 1]
 
 
 def test_layer_scope_by_hand() -> None:
