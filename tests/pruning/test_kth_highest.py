@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prunelit.pruning.masks import _kth_highest
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from([0.0, -0.0, 1e-45, -1e-45, 3e38, -3e38]) | st.floats(width=32), min_size=1),
     st.sampled_from([torch.float32, torch.float64]),
