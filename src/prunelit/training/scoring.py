@@ -26,8 +26,9 @@ from torch.utils.data import (
 from torchmetrics import Metric
 
 from prunelit.pruning.objective import Batch, Objective
-from prunelit.pruning.preserve import modes, preserved, random_state
+from prunelit.pruning.preserve import modes, random_state
 from prunelit.request import BadRequest
+from prunelit.training.network_call import network_inputs
 
 DEFAULT_BATCH_SIZE = 256
 
@@ -146,42 +147,6 @@ def training_loss(pl_module: pl.LightningModule) -> Callable[[Batch], Tensor]:
         return value
 
     return loss
-
-
-def network_inputs(
-    pl_module: pl.LightningModule, root: nn.Module, loss: Callable[[Batch], Tensor], batch: Batch
-) -> tuple[Any, ...]:
-    """Return the inputs of the call, within one training step, that runs all of ``root``.
-
-    That is the first call of ``root``, or of a module in it that holds all its parameters; the
-    ``forward`` of ``root`` is then pointed at that one, and :func:`undisturbed` undoes this.
-
-    Raises:
-        ValueError: no single call covers all parameters.
-    """
-    needed = {id(p) for p in root.parameters()}
-    calls: list[tuple[nn.Module, tuple[Any, ...]]] = []
-
-    def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if not calls and needed <= {id(p) for p in module.parameters()}:
-            calls.append((module, inspect.signature(module.forward).bind(*args, **kwargs).args))
-
-    handles = [m.register_forward_pre_hook(note, with_kwargs=True) for m in root.modules()]
-    try:
-        with preserved(pl_module):
-            loss(batch)
-    finally:
-        for handle in handles:
-            handle.remove()
-    if not calls:
-        raise ValueError(
-            f"no single call in {type(pl_module).__name__}.training_step runs all of its parameters: "
-            "name the part to prune with Pruning(..., network='name_of_submodule')"
-        )
-    entry, inputs = calls[0]
-    if entry is not root:
-        root.__dict__["forward"] = entry.forward
-    return inputs
 
 
 @contextmanager
