@@ -22,8 +22,9 @@ from prunelit.training.observation import Observation
 from prunelit.training.options import distribute, for_filters, listed_thresholds, target_density
 from prunelit.training.peers import agreed, check_agreement, forget_best, share_buffers, tell
 from prunelit.training.retraining import forget_moments, restart_schedules, rewind, schedule_states, snapshot
-from prunelit.training.scoring import build_objective, undisturbed
+from prunelit.training.scoring import build_objective
 from prunelit.training.sharding import check_strategy, gathered, shard_like, whole
+from prunelit.training.undisturbed import undisturbed
 
 COUNTS = ("seconds", "num_rounds", "num_done", "score_moments")
 
@@ -54,7 +55,7 @@ class Pruning(Callback):
             :class:`~prunelit.training.retraining.Retraining` (``rewind``, ``restart_schedule``,
             ``masked_gradient``),
             :class:`~prunelit.pruning.parameters.Selection` (``bias``, ``norm``, ``exclude``, ``only``) and
-            :class:`~prunelit.training.scoring.Sample` (``samples_per_class``, ``batches``,
+            :class:`~prunelit.training.training_batches.Sample` (``samples_per_class``, ``batches``,
             ``batch_size``).
 
     Attributes:

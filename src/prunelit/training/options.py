@@ -13,8 +13,8 @@ from prunelit.pruning.parameters import Selection
 from prunelit.pruning.rounds import Plan
 from prunelit.request import BadRequest, nearest
 from prunelit.training.retraining import Retraining
-from prunelit.training.scoring import Sample
 from prunelit.training.timing import Timing
+from prunelit.training.training_batches import Sample
 
 
 def target_density(compression: float | None, sparsity: float | None) -> float:
