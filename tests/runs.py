@@ -12,14 +12,14 @@ SMALLEST = ("epochs=0", "logger=none", "pruner=rand")
 
 
 @contextmanager
-def power_cut(monkeypatch):
-    """Let the third epoch break off after a few steps."""
+def power_cut(monkeypatch, batch: int = 3):
+    """Let the third epoch break off at a batch."""
     step = Classifier.training_step
 
-    def broken(self, batch, batch_idx):
-        if self.current_epoch == 2 and batch_idx == 3:
+    def broken(self, images_and_labels, batch_idx):
+        if self.current_epoch == 2 and batch_idx == batch:
             raise RuntimeError("power cut")
-        return step(self, batch, batch_idx)
+        return step(self, images_and_labels, batch_idx)
 
     with monkeypatch.context() as patch:
         patch.setattr(Classifier, "training_step", broken)

@@ -38,8 +38,9 @@ class Assembly:
         """Prune and train, from the last of ``checkpoints`` on if there is one."""
         last = checkpoint_to_resume(checkpoints)
         self.trainer.fit(self.module, datamodule=self.data, ckpt_path=last, weights_only=True)
-        if self.pruning is not None and self.pruning.timing.when == "end":
-            save_again(self.trainer, checkpoints)
+        pruned_last = self.pruning is not None and self.pruning.timing.when == "end"
+        if self.epochs or pruned_last:
+            save_again(self.trainer, checkpoints, pruned_last)
 
 
 def assemble(

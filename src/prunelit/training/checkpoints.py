@@ -10,6 +10,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 
 from prunelit.durable import replacing, write_atomically
@@ -109,7 +110,14 @@ class WholeFiles(TorchCheckpointIO):
             torch.save(checkpoint, file)
 
 
-def save_again(trainer: pl.Trainer, folder: Path) -> None:
-    """Save the network that a pruning after training left, in place of the last and best from before it."""
-    for name in ("last", "best"):
-        trainer.save_checkpoint(folder / f"{name}.ckpt")
+def save_again(trainer: pl.Trainer, folder: Path, pruned_last: bool) -> None:
+    """Save the final network where a checkpoint is missing or holds another network than its name says.
+
+    That is both after a pruning that came after training, and the best where no epoch was evaluated at the
+    final density: a best of a denser network is none of this one.
+    """
+    best = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
+    if pruned_last:
+        trainer.save_checkpoint(folder / "last.ckpt")
+    if pruned_last or not any(callback.best_model_path for callback in best):
+        trainer.save_checkpoint(folder / "best.ckpt")

@@ -8,14 +8,15 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from prunelit.pruning.masks import Masks, apply_masks, count_all, count_kept
-from prunelit.pruning.parameters import Parameters
 from prunelit.pruning.preserve import modes
 from prunelit.training.metrics import Totals
 from prunelit.training.peers import share_buffers
 from prunelit.training.sharding import gathered
+
+Values = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -71,27 +72,34 @@ def accuracy_by_class(confusion: Tensor) -> Tensor:
     return 100 * confusion.diagonal().double() / confusion.sum(1).double()
 
 
+def tensors_of(network: nn.Module) -> dict[str, Tensor]:
+    """Return all parameters and buffers of ``network`` by name: the tensors themselves, no copies."""
+    return {**dict(network.named_parameters()), **dict(network.named_buffers())}
+
+
 @torch.no_grad()
 def evaluate_masks(
-    trainer: pl.Trainer,
-    pl_module: pl.LightningModule,
-    parameters: Parameters,
-    weights: dict[str, Tensor],
-    masks: Masks,
+    trainer: pl.Trainer, pl_module: pl.LightningModule, network: nn.Module, values: Values, masks: Masks
 ) -> dict[str, Any]:
-    """Return sparsity, removed parameters by tensor and test accuracies of ``weights`` under ``masks``.
+    """Return sparsity, removed parameters by tensor and test accuracies of ``values`` under ``masks``.
 
-    The parameters are given back what they hold.
+    Args:
+        trainer: of ``pl_module``.
+        pl_module: the classifier.
+        network: its part that ``masks`` belong to; it is left with what it holds.
+        values: of all parameters and buffers of ``network``, by the names of :func:`tensors_of`.
+        masks: of its prunable parameters.
     """
-    held = {name: parameter.clone() for name, parameter in parameters.items()}
+    tensors = tensors_of(network)
+    held = {name: tensor.clone() for name, tensor in tensors.items()}
     try:
-        for name, parameter in parameters.items():
-            parameter.copy_(weights[name])
-        apply_masks(parameters, masks)
+        for name, value in values.items():
+            tensors[name].copy_(value)
+        apply_masks(dict(network.named_parameters(remove_duplicate=False)), masks)
         tested = evaluate_test(trainer, pl_module)
     finally:
-        for name, parameter in parameters.items():
-            parameter.copy_(held[name])
+        for name, value in held.items():
+            tensors[name].copy_(value)
     return {
         "sparsity": 1 - count_kept(masks) / count_all(masks),
         **{f"removed/{name}": int((~mask).sum()) for name, mask in masks.items()},

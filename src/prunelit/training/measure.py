@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,9 +16,8 @@ from torch import Tensor
 from prunelit.pruning.masks import Masks
 from prunelit.pruning.rounds import starting_masks
 from prunelit.training.callback import Pruning
-from prunelit.training.evaluation import evaluate_masks, evaluate_test, evaluate_train
+from prunelit.training.evaluation import Values, evaluate_masks, evaluate_test, evaluate_train, tensors_of
 from prunelit.training.images import kernel_image, mask_image
-from prunelit.training.metrics import Totals
 from prunelit.training.module import Classifier
 
 Row = dict[str, Any]
@@ -55,16 +55,18 @@ class Measurements(Callback):
         self.histograms: dict[str, Tensor] = {}
         self.confusions: dict[str, Tensor] = {}
         self.thresholds: list[Row] = []
-        self._weights_before: dict[str, Tensor] = {}
+        self._values_before: Values = {}
         self._masks_before: Masks = {}
         self._started = self._paused = 0.0
         self._resumed_at: float | None = None
         self._learning_rate = float("nan")
+        self._density_evaluated: float | None = None
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything measured so far, and what the clock of the epoch shows."""
         clock = {"seconds": self._seconds(), "learning_rate": self._learning_rate}
-        return {**{name: getattr(self, name) for name in MEASURED}, "clock": clock}
+        measured = {name: getattr(self, name) for name in MEASURED}
+        return {**measured, "clock": clock, "density_evaluated": self._density_evaluated}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from what a checkpoint had measured."""
@@ -72,6 +74,7 @@ class Measurements(Callback):
             setattr(self, name, state_dict[name])
         self._resumed_at = state_dict["clock"]["seconds"]
         self._learning_rate = state_dict["clock"]["learning_rate"]
+        self._density_evaluated = state_dict.get("density_evaluated")
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Let the clock of an epoch that a checkpoint broke off go on."""
@@ -89,8 +92,9 @@ class Measurements(Callback):
         self._paused -= time.perf_counter()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Let the clock go on."""
+        """Let the clock go on, and note the density that was evaluated."""
         self._paused += time.perf_counter()
+        self._density_evaluated = self.pruning.current_density if self.pruning else 1.0
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add the epoch's row and send it to the loggers."""
@@ -100,11 +104,14 @@ class Measurements(Callback):
             "phase": _phase(self.pruning),
             "learning_rate": self._learning_rate,
         }
-        for split in ("train", "test", "validation"):
-            totals: Totals = getattr(pl_module, f"{split}_totals")
-            if split == "train" or totals.update_called:
-                row |= {f"{split}_{key}": value for key, value in totals.compute().items()}
-        row["density"] = self.pruning.current_density if self.pruning else 1.0
+        density = self.pruning.current_density if self.pruning else 1.0
+        nothing: dict[str, float] = dict.fromkeys(("loss", "top1", "top5"), math.nan)
+        measured = {"train": pl_module.train_totals.compute(), "test": nothing}
+        if density == self._density_evaluated:  # pruned weights that may grow back do so within an epoch
+            measured |= pl_module.evaluated
+        for split, found in measured.items():
+            row |= {f"{split}_{key}": None if math.isnan(v) else v for key, v in found.items()}
+        row["density"] = density
         row["seconds"] = self._seconds()
         self.epochs.append(row)
         if self.rounds:
@@ -126,14 +133,19 @@ class Measurements(Callback):
             counts, edges = _histogram(parameter, None)
             self.histograms |= {f"before/{name}": counts, f"edges/{name}": edges}
         if pruning.thresholds:
-            self._weights_before = {name: p.detach().clone() for name, p in parameters.items()}
-            self._masks_before = starting_masks(pruning.network(pl_module), parameters)
+            network = pruning.network(pl_module)
+            # All of it: what comes between, as rewinding, changes biases and statistics too.
+            self._values_before = {n: t.detach().clone() for n, t in tensors_of(network).items()}
+            self._masks_before = starting_masks(network, parameters)
         self._note_weights(trainer, "weights_before_pruning", parameters)
         self._paused += time.perf_counter() - start
         self._pruning_started = time.perf_counter()
 
     def on_after_pruning(self, trainer: pl.Trainer, pl_module: pl.LightningModule, pruning: Pruning) -> None:
-        """Note accuracy and kept weights after pruning."""
+        """Note accuracy and kept weights after pruning; what was evaluated before is of other masks."""
+        assert isinstance(pl_module, Classifier)
+        pl_module.evaluated = {}
+        trainer.callback_metrics.clear()
         parameters = pruning.selection.of(pruning.network(pl_module))
         for name, parameter in parameters.items():
             kept = parameter[pruning.masks[name]]
@@ -169,13 +181,13 @@ class Measurements(Callback):
     def _try_thresholds(self, trainer: pl.Trainer, pl_module: pl.LightningModule, pruning: Pruning) -> None:
         """Note what each threshold of a list would leave of the network as it was before pruning."""
         assert pruning.outcome is not None
-        parameters = pruning.selection.of(pruning.network(pl_module))
+        network = pruning.network(pl_module)
         for threshold in pruning.thresholds:
             plan = replace(pruning.plan, threshold=threshold)
             masks = plan.masks(pruning.outcome.scores, None, self._masks_before)
-            row = evaluate_masks(trainer, pl_module, parameters, self._weights_before, masks)
+            row = evaluate_masks(trainer, pl_module, network, self._values_before, masks)
             self.thresholds.append({"threshold": threshold, **row})
-        self._weights_before, self._masks_before = {}, {}
+        self._values_before, self._masks_before = {}, {}
 
     def _note_weights(self, trainer: pl.Trainer, tag: str, weights: Any) -> None:
         for writer in _writers(trainer):
@@ -193,9 +205,14 @@ class Measurements(Callback):
                     writer.add_image(f"kernels/{name}", image, len(self.epochs))
 
     def best_top1(self, density: float) -> float | None:
-        """Return the best test accuracy in percent over epochs at the final density, or None."""
-        final = [row["test_top1"] for row in self.epochs if row["density"] == density and "test_top1" in row]
-        return max(final, default=None)
+        """Return the best test accuracy in percent over epochs at the final density, or None.
+
+        Only epochs under the final masks count: those after the last pruning or exchange of weights.
+        """
+        first = self.rounds[-1]["epoch"] if self.rounds else 0
+        final = [row for row in self.epochs[first:] if row["density"] == density]
+        measured = [row["test_top1"] for row in final if row["test_top1"] is not None]
+        return max(measured, default=None)
 
 
 def _phase(pruning: Pruning | None) -> str:
@@ -208,8 +225,8 @@ def _phase(pruning: Pruning | None) -> str:
 def _add_epoch(pruning: Row, epoch: Row) -> None:
     """Note in a round's row how an epoch of the training after it went."""
     pruning["epochs"] = pruning.get("epochs", 0) + 1
-    pruning["last_top1"] = epoch.get("test_top1")
-    seen = [value for value in (pruning.get("best_top1"), epoch.get("test_top1")) if value is not None]
+    pruning["last_top1"] = epoch["test_top1"]
+    seen = [value for value in (pruning.get("best_top1"), epoch["test_top1"]) if value is not None]
     pruning["best_top1"] = max(seen, default=None)
     # Where pruned weights may grow back, training ends with a lower sparsity than it began with.
     pruning["sparsity_trained"] = 1 - epoch["density"]
@@ -247,7 +264,7 @@ def _log(trainer: pl.Trainer, row: Row) -> None:
     scalars = {
         key.replace("_", "/", 1) if key.startswith(("train_", "test_", "validation_")) else key: value
         for key, value in row.items()
-        if key not in skipped
+        if key not in skipped and value is not None
     }
     for logger in trainer.loggers:
         logger.log_metrics(scalars, step=row["epoch"])

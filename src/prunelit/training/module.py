@@ -43,6 +43,12 @@ class Classifier(pl.LightningModule):
         optimizer: makes the optimizer from the parameters.
         scheduler: makes the learning-rate schedule, stepped once an epoch; None: constant.
         label_smoothing: in [0, 1); of the training loss only.
+
+    Attributes:
+        evaluated: loss and accuracies of the last evaluation of the current epoch, under ``test`` and
+            ``validation``; empty until the epoch has one, and again after a pruning, so that no number
+            outlives the weights that it was measured at.
+        tested: the same of the last ``trainer.test``.
     """
 
     def __init__(
@@ -60,6 +66,7 @@ class Classifier(pl.LightningModule):
         self.label_smoothing = label_smoothing
         self.train_totals, self.test_totals, self.validation_totals = Totals(), Totals(), Totals()
         self.confusion = MulticlassConfusionMatrix(num_classes, validate_args=False)
+        self.evaluated: dict[str, dict[str, float]] = {}
         self.tested = self.test_totals.so_far()
         self.tested_confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64)
 
@@ -106,8 +113,9 @@ class Classifier(pl.LightningModule):
         return logits
 
     def on_train_epoch_start(self) -> None:
-        """Start counting the epoch anew."""
+        """Start to count the epoch; what earlier epochs were evaluated at is of other weights."""
         self.train_totals.reset()
+        self.evaluated = {}
 
     def on_validation_epoch_start(self) -> None:
         """Start counting the evaluation anew."""
@@ -127,10 +135,11 @@ class Classifier(pl.LightningModule):
         self.tested_confusion = self.confusion.compute().cpu()
 
     def on_validation_epoch_end(self) -> None:
-        """Log what checkpoints may monitor."""
+        """Keep what all ranks found, and log what checkpoints may monitor."""
         for split, totals in (("test", self.test_totals), ("validation", self.validation_totals)):
             if totals.update_called:
-                for name, value in totals.compute().items():
+                self.evaluated[split] = totals.compute()
+                for name, value in self.evaluated[split].items():
                     self.log(f"{split}/{name}", value, logger=False, sync_dist=True)
 
     def configure_model(self) -> None:
@@ -162,9 +171,11 @@ class Classifier(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what the epoch has counted so far."""
         checkpoint["train_totals"] = self.train_totals.sums()
+        checkpoint["evaluated"] = self.evaluated
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on counting within an epoch; the sums are those of all ranks, so the first takes them."""
+        self.evaluated = checkpoint.get("evaluated", {})
         if "train_totals" in checkpoint and self.global_rank == 0:
             self.train_totals.go_on(checkpoint["train_totals"])
 
