@@ -53,4 +53,4 @@ def test_the_program_is_smaller_and_gives_the_network_s_logits(run: Path, capsys
 
 def test_a_wrong_request_is_one_line(tmp_path: Path, capsys) -> None:
     assert export.main([str(tmp_path)]) == 2
-    assert capsys.readouterr().err == f"RUN={tmp_path}: allowed is the folder of a complete run\n"
+    assert capsys.readouterr().err == f"RUN={tmp_path}: must be the folder of a complete run\n"

@@ -129,13 +129,15 @@ def refuse(cfg: DictConfig) -> None:
 def _train(cfg: DictConfig, record: Record, interruption: Interruption) -> dict[str, Any]:
     from prunelit.training import outcome
     from prunelit.training.assembly import assemble
+    from prunelit.training.build import pruner_keys
 
     outcome.forget_peak_memory()
     record.writable = is_first()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     run = assemble(cfg, requested(cfg), record.folder, record.write_metrics, interruption)
     record.under_way(run.epochs, _numbered(outcome.place(run.trainer)))
-    run.fit(record.folder / "checkpoints")
+    with pruner_keys(cfg):
+        run.fit(record.folder / "checkpoints")
     found = outcome.find(run)
     asked = {"pruner": cfg.pruner.name, "model": cfg.model.name, "data": cfg.data.name, "seed": cfg.seed}
     result = {**asked, **found.result, "config_hash": config_hash(cfg)}

@@ -67,7 +67,7 @@ def test_exclude_by_module_by_name_and_by_wildcard(exclude: tuple[str, ...], lef
 def test_only_leaves_nothing_else_and_exclude_takes_from_it() -> None:
     assert list(Selection(only=("fc", "body")).of(Network())) == WEIGHTS[1:]
     assert list(Selection(only="body", exclude="*.deep", bias=True).of(Network())) == ["body.up.weight"]
-    with pytest.raises(BadRequest, match=r"pruner\.only=fc1: allowed is a pattern that matches one of stem"):
+    with pytest.raises(BadRequest, match=r"^only=fc1: must be a pattern that matches one of stem"):
         Selection(only=("fc1",)).of(Network())
 
 
@@ -81,14 +81,14 @@ def test_exclude_names_whole_parts() -> None:
 
 @pytest.mark.parametrize("pattern", ["classifier", "stem.1", "*.bias", "words"])
 def test_a_pattern_that_matches_nothing_prunable_is_refused(pattern: str) -> None:
-    with pytest.raises(BadRequest, match=r"pruner\.exclude=") as caught:
+    with pytest.raises(BadRequest, match=r"^exclude=") as caught:
         Selection(exclude=("fc", pattern)).of(Network())
     assert caught.value.value == pattern
     assert "body.up.weight" in str(caught.value)
 
 
 def test_nothing_left_to_prune_is_refused() -> None:
-    with pytest.raises(BadRequest, match=r"pruner\.exclude"):
+    with pytest.raises(BadRequest, match=r"^exclude"):
         Selection(exclude=("*",)).of(Network())
     with pytest.raises(BadRequest, match="Linear"):
         Selection().of(nn.Sequential(nn.Embedding(2, 2), nn.LayerNorm(2)))

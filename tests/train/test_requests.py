@@ -15,75 +15,75 @@ from prunelit.training.models import FC
 from runs import QUICK, SMALLEST, folders
 
 REFUSED = [
-    ("pruner=snipp", "pruner=snipp: allowed is one of .*did you mean snip"),
+    ("pruner=snipp", "pruner=snipp: must be one of .*did you mean snip"),
     ("pruner.roundss=3", r"pruner.roundss=3: .*did you mean pruner.rounds\?"),
-    ("nonsense=1", "nonsense=1: allowed is"),
+    ("nonsense=1", "nonsense=1: must be"),
     ("epochs", "epochs=: .*key=value"),
-    ("-m compression=0.5, 1", "compression=0.5,: allowed is a list without spaces"),
-    ("pruner.only=[a,b] seed=1,2", "seed=1,2: allowed is one value, or -m"),
-    ("compression=-1", "compression=-1: allowed is a number of 0 or more"),
-    ("compression=abc", "compression=abc: allowed is a number"),
+    ("-m compression=0.5, 1", "compression=0.5,: must be a list without spaces"),
+    ("pruner.only=[a,b] seed=1,2", "seed=1,2: must be one value, or -m"),
+    ("compression=-1", "compression=-1: must be a number >= 0"),
+    ("compression=abc", "compression=abc: must be a number"),
     ("compression=1 sparsity=0.5", "sparsity=0.5: .*never both"),
-    ("sparsity=1.2", "sparsity=1.2: allowed is a number from 0"),
-    ("compression=5", "compression=5: allowed is one that keeps at least 1 of the 47400"),
-    ("batch_size=0", "batch_size=0: allowed is an integer of 1 or more"),
-    ("epochs=-1", "epochs=-1: allowed is an integer of 0 or more"),
-    ("seed=x", "seed=x: allowed is an integer"),
-    ("pruner=like", "pruner.mask_from=: allowed is the folder of a complete run"),
+    ("sparsity=1.2", "sparsity=1.2: must be a number in"),
+    ("compression=5", "compression=5: must be one that keeps at least 1 of the 47400"),
+    ("batch_size=0", "batch_size=0: must be an integer >= 1"),
+    ("epochs=-1", "epochs=-1: must be an integer >= 0"),
+    ("seed=x", "seed=x: must be an integer"),
+    ("pruner=like", "pruner.mask_from=: must be the folder of a complete run"),
     (
         "pruner=like pruner.mask_from=nowhere",
-        "pruner.mask_from=nowhere: allowed is the folder of a complete run",
+        "pruner.mask_from=nowhere: must be the folder of a complete run",
     ),
-    ("pruner=nm compression=1", "pruner.scope=2:4: allowed is neither compression nor sparsity beside it"),
-    ("pruner.rewind=begin", "pruner.rewind=begin: allowed is none, init"),
-    ("label_smoothing=1", "label_smoothing=1: allowed"),
-    ("name=../x", "name=../x: allowed is a name"),
-    ("data=folder", "data.root=.*: .*allowed is a folder"),
-    ("data=folder data.root=nowhere", "data.root=nowhere: .*allowed is a folder with train/"),
+    ("pruner=nm compression=1", "compression=1: pruner.scope=2:4 decides the density; must be left out"),
+    ("pruner.rewind=begin", "pruner.rewind=begin: must be none, init"),
+    ("label_smoothing=1", "label_smoothing=1: must be"),
+    ("name=../x", "name=../x: must be a name"),
+    ("data=folder", "data.root=.*: .*must be a folder"),
+    ("data=folder data.root=nowhere", "data.root=nowhere: .*must be a folder with train/"),
     (
         "data=mnist data.root=nowhere data.download=false",
-        "data.root=nowhere: .*allowed is a folder with MNIST",
+        "data.root=nowhere: .*must be a folder with MNIST",
     ),
-    ("data.size=-1", "data.size=-1: allowed"),
-    ("data.in_memory=maybe", "data.in_memory=maybe: allowed"),
-    ("+model.foo=3", "model.foo=3: allowed is an argument of prunelit.training.models.*FC"),
-    ("+optimizer.foo=3", "optimizer.foo=3: allowed is an argument of torch.optim.Adam"),
+    ("data.size=-1", "data.size=-1: must be"),
+    ("data.in_memory=maybe", "data.in_memory=maybe: must be"),
+    ("+model.foo=3", "model.foo=3: must be an argument of prunelit.training.models.*FC"),
+    ("+optimizer.foo=3", "optimizer.foo=3: must be an argument of torch.optim.Adam"),
     (
         "optimizer.lr=-1",
-        r"optimizer.lr=-1: allowed is what torch.optim.Adam takes \(Invalid learning rate: -1\)",
+        r"optimizer.lr=-1: must be what torch.optim.Adam takes \(Invalid learning rate: -1\)",
     ),
-    ("optimizer.lr=abc", "optimizer.lr=abc: allowed is what torch.optim.Adam takes"),
-    ("optimizer.weight_decay=null", "optimizer.weight_decay=null: allowed is what torch.optim.Adam takes"),
-    ("optimizer.betas=[0.9]", r"optimizer.betas=\[0.9\]: allowed is what torch.optim.Adam takes"),
+    ("optimizer.lr=abc", "optimizer.lr=abc: must be what torch.optim.Adam takes"),
+    ("optimizer.weight_decay=null", "optimizer.weight_decay=null: must be what torch.optim.Adam takes"),
+    ("optimizer.betas=[0.9]", r"optimizer.betas=\[0.9\]: must be what torch.optim.Adam takes"),
     (
         "scheduler=multistep scheduler.milestones=5",
-        "scheduler.milestones=5: allowed is what .*MultiStepLR takes",
+        "scheduler.milestones=5: must be what .*MultiStepLR takes",
     ),
     (
         "scheduler=cosine scheduler.T_max=abc",
-        "scheduler.T_max=abc: allowed is what .*CosineAnnealingLR takes",
+        "scheduler.T_max=abc: must be what .*CosineAnnealingLR takes",
     ),
-    ("trainer.precision=foo", "trainer.precision=foo: allowed is what lightning.pytorch.Trainer takes"),
+    ("trainer.precision=foo", "trainer.precision=foo: must be what lightning.pytorch.Trainer takes"),
     (
         "trainer.gradient_clip_val=-1",
-        "trainer.gradient_clip_val=-1: allowed is a number of 0 or more, or null",
+        "trainer.gradient_clip_val=-1: must be a number >= 0, or null",
     ),
-    ("+trainer.limit_train_batches=0", "trainer.limit_train_batches=0: .*allowed is more than 0"),
-    ("model._target_=mynett.Net", "model._target_=mynett.Net: .*allowed is the dotted path"),
-    ("model._target_=torch.nn.Linaer", "model._target_=torch.nn.Linaer: .*allowed is the dotted path"),
+    ("+trainer.limit_train_batches=0", "trainer.limit_train_batches=0: .*must be more than 0"),
+    ("model._target_=mynett.Net", "model._target_=mynett.Net: .*must be the dotted path"),
+    ("model._target_=torch.nn.Linaer", "model._target_=torch.nn.Linaer: .*must be the dotted path"),
     ("pruner=rand pruner.criterion._target_=torch.nn.ReLU", "pruner.criterion._target_=.*prunelit.Criterion"),
-    ("+pruner.density=0.1", "pruner.density=0.1: allowed is sparsity"),
-    ("model=vgg16", "data.size=8x8: .*vgg16; allowed is 16 or more"),
-    ("model.init=xavier", "model.init=xavier: allowed .*did you mean xavier_normal"),
-    ("model=mlp model.width=0", "model.width=0: allowed"),
+    ("+pruner.density=0.1", "pruner.density=0.1: must be sparsity"),
+    ("model=vgg16", "data.size=8x8: .*vgg16; must be 16 or more"),
+    ("model.init=xavier", "model.init=xavier: must be .*did you mean xavier_normal"),
+    ("model=mlp model.width=0", "model.width=0: must be"),
     ("pruner.schedule=cubik", "pruner.schedule=cubik: .*did you mean cubic"),
-    ("pruner.scope=tensor", "pruner.scope=tensor: allowed is one of .*global, layer"),
-    ("pruner.exclude=[head]", "pruner.exclude=head: allowed is a pattern"),
-    ("pruner=grasp pruner.criterion.temperature=0", "pruner.criterion.temperature=0: allowed"),
-    ("trainer.accelerator=warp", "trainer.accelerator=warp: allowed is one of"),
-    ("trainer.devices=0", "trainer.devices=0: allowed"),
+    ("pruner.scope=tensor", "pruner.scope=tensor: must be one of .*global, layer"),
+    ("pruner.exclude=[head]", "pruner.exclude=head: must be a pattern"),
+    ("pruner=grasp pruner.criterion.temperature=0", "pruner.criterion.temperature=0: must be"),
+    ("trainer.accelerator=warp", "trainer.accelerator=warp: must be one of"),
+    ("trainer.devices=0", "trainer.devices=0: must be"),
     ("checkpoint=nowhere.ckpt", "checkpoint=nowhere.ckpt: no such file"),
-    ("output_dir=/dev/null/x", "output_dir=/dev/null/x.*: .*allowed is a folder that can be written"),
+    ("output_dir=/dev/null/x", "output_dir=/dev/null/x.*: .*must be a folder that can be written"),
 ]
 
 
@@ -102,7 +102,7 @@ def test_a_wrong_request_ends_with_2_and_one_line(cli, arguments: str, line: str
 def test_a_gpu_that_is_not_there(cli) -> None:
     status, _, err = cli("trainer=gpu")
     assert status == 2
-    assert err == ["trainer.accelerator=gpu: this machine has no GPU; allowed is cpu or auto"]
+    assert err == ["trainer.accelerator=gpu: this machine has no GPU; must be cpu or auto"]
 
 
 @pytest.mark.parametrize("values", ["optimizer.lr=0.01,-1", "trainer.precision=32-true,foo"])
@@ -111,14 +111,14 @@ def test_a_sweep_refuses_first_what_other_libraries_refuse(cli, values: str) -> 
     key, _, both = values.partition("=")
     assert status == 2
     assert len(err) == 1
-    assert err[0].startswith(f"{key}={both.split(',')[1]}: allowed is what"), err
+    assert err[0].startswith(f"{key}={both.split(',')[1]}: must be what"), err
     assert out == ""
 
 
 def test_a_sweep_with_one_wrong_run_does_no_work(cli) -> None:
     status, _, err = cli("-m", "compression=0.5,abc", *QUICK)
     assert status == 2
-    assert err == ["compression=abc: allowed is a number of 0 or more: log10(prunable / kept)"]
+    assert err == ["compression=abc: must be a number >= 0, log10(prunable / kept)"]
     assert folders() == []
 
 

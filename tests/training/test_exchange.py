@@ -117,9 +117,9 @@ def test_nothing_grows_before_the_pruning_or_without_epochs() -> None:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"when": "epoch"}, r"pruner\.when=epoch: pruner\.grow is random; allowed is start"),
-        ({"masked_gradient": False}, r"pruner\.masked_gradient=False: .* allowed is true"),
-        ({"scope": "2:4"}, r"pruner\.scope=2:4: .* allowed is a scope that is no pattern"),
+        ({"when": "epoch"}, r"^when=epoch: grow is random; must be start"),
+        ({"masked_gradient": False}, r"^masked_gradient=false: .* must be true"),
+        ({"scope": "2:4"}, r"^scope=2:4: .* must be global, layer"),
     ],
 )
 def test_what_does_not_fit_is_refused(more: dict[str, Any], message: str) -> None:
@@ -128,5 +128,5 @@ def test_what_does_not_fit_is_refused(more: dict[str, Any], message: str) -> Non
 
 
 def test_training_without_an_end_is_refused() -> None:
-    with pytest.raises(BadRequest, match=r"trainer\.max_epochs=-1: "):
+    with pytest.raises(BadRequest, match=r"^max_epochs=-1: "):
         trainer(Pruning(Rand(), sparsity=0.5, **SET), max_epochs=-1, max_steps=3).fit(Module(), loader())

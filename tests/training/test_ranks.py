@@ -144,14 +144,14 @@ def test_a_wrong_request_is_said_once(start) -> None:
     _, errors = program.communicate(timeout=60)
     assert program.returncode == 2
     assert errors.strip().count("\n") == 0
-    assert "compression=9: allowed is" in errors
+    assert "compression=9: must be" in errors
 
 
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["trainer.strategy=fsdp"], "trainer.strategy=fsdp: allowed is auto, ddp, "),
-        (["trainer=ddp", "trainer.strategy=ddp_spawn"], "trainer.strategy=ddp_spawn: allowed is auto, ddp, "),
+        (["trainer.strategy=fsdp"], "trainer.strategy=fsdp: must be auto, ddp, "),
+        (["trainer=ddp", "trainer.strategy=ddp_spawn"], "trainer.strategy=ddp_spawn: must be auto, ddp, "),
         (
             ["trainer=fsdp", "trainer.precision=64-true"],
             "trainer.precision=64-true: trainer.strategy is fully",

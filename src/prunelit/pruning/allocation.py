@@ -60,7 +60,7 @@ def pattern_of(scope: str) -> tuple[int, int] | None:
         return None
     n, m = int(found[1]), int(found[2])
     if n > m:
-        raise BadRequest("pruner.scope", scope, "N:M with N at most M, as 2:4")
+        raise BadRequest("scope", scope, "N:M with N <= M, such as 2:4")
     return n, m
 
 

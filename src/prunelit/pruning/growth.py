@@ -15,48 +15,49 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor, nn
+from typing_extensions import Doc
 
+from prunelit.declared import check_fields
 from prunelit.pruning.masks import Masks, Scores, apply_masks, attach, count_kept, density_of, make_masks
 from prunelit.pruning.objective import Objective
 from prunelit.pruning.parameters import Parameters, Selection
 from prunelit.pruning.preserve import preserved, random_state
 from prunelit.pruning.rounds import Outcome, starting_masks
-from prunelit.request import BadRequest, nearest
-
-PLACES = ("random", "gradient")
-DECAYS = ("none", "cosine")
 
 
 @dataclass(frozen=True)
 class Growth:
-    """Which weights take the places of others while training goes on.
+    """Which weights take the places of others while training goes on."""
 
-    Attributes:
-        grow: where there is the largest ``gradient``, or at ``random``; None: masks stay as they are.
-        every: epochs from one exchange to the next.
-        share: of each layer's kept weights that is dropped and grown.
-        decay: ``none``, or ``cosine``: the share falls to 0 by the time ``stop`` is reached.
-        stop: share of the training after which masks stay as they are.
-        regrow: a weight that was just dropped may be grown at once, and then stays what it was.
-    """
-
-    grow: str | None = None
-    every: int = 1
-    share: float = 0.1
-    decay: str = "none"
-    stop: float = 1.0
-    regrow: bool = False
+    grow: Annotated[
+        Literal["random", "gradient"] | None,
+        Doc(
+            "Where dropped weights are replaced: at `random` places, or where the loss has its largest "
+            "`gradient`; null: masks stay as they are."
+        ),
+    ] = None
+    every: Annotated[int, Ge(1), Doc("How many epochs lie between two exchanges.")] = 1
+    share: Annotated[
+        float, Gt(0), Lt(1), Doc("The share of each layer's kept weights that is dropped and grown.")
+    ] = 0.1
+    decay: Annotated[
+        Literal["none", "cosine"],
+        Doc("How that share changes: not at all, or it falls to 0 until `stop` is reached."),
+    ] = "none"
+    stop: Annotated[
+        float, Ge(0), Le(1), Doc("The share of the training after which masks stay as they are.")
+    ] = 1.0
+    regrow: Annotated[
+        bool, Doc("A weight that was just dropped may be grown at once, and then keeps its value.")
+    ] = False
 
     def __post_init__(self) -> None:
-        if self.grow is not None and self.grow not in PLACES:
-            raise BadRequest("pruner.grow", self.grow, nearest(str(self.grow), PLACES) + ", or null")
-        if self.decay not in DECAYS:
-            raise BadRequest("pruner.decay", self.decay, nearest(str(self.decay), DECAYS))
-        if not 0 <= self.stop <= 1:
-            raise BadRequest("pruner.stop", self.stop, "a share of the training, from 0 to 1")
+        check_fields(self)
 
     @property
     def needs(self) -> str:

@@ -66,7 +66,7 @@ def make_masks(
     if scope == "layer":
         masks = {n: _keep_highest({n: s}, density, {n: previous[n]})[n] for n, s in scores.items()}
         return {n: mask | best[n] for n, mask in masks.items()} if keep_at_least else masks
-    raise BadRequest("pruner.scope", scope, "one of " + ", ".join(SCOPES))
+    raise BadRequest("scope", scope, "one of " + ", ".join(SCOPES))
 
 
 def threshold_masks(scores: Scores, threshold: float, previous: Masks, keep_at_least: int = 0) -> Masks:

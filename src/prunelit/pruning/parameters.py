@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Annotated
 
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.parameter import UninitializedParameter
+from typing_extensions import Doc
 
+from prunelit.declared import Says, check_fields
 from prunelit.request import BadRequest
 
 Parameters = dict[str, nn.Parameter]
@@ -17,28 +20,37 @@ Parameters = dict[str, nn.Parameter]
 
 LAYERS = (nn.Linear, _ConvNd)
 NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+Patterns = Says("a pattern, or a list of patterns")
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The prunable parameters: weights of every ``Conv*d`` and ``Linear``, and what is added or left out.
+    """The prunable parameters: weights of every ``Conv*d`` and ``Linear``, and what is added or left out."""
 
-    ``bias`` adds the biases of those layers, ``norm`` the weights of normalisation layers, both
-    together the biases of normalisation layers too. ``exclude`` leaves out each parameter whose
-    name, or the name of a module that holds it, matches one of the shell-style patterns
-    (``fc``, ``layers.0.*``, ``*.bias``). ``only`` leaves out each that matches none of its patterns;
-    empty: none is left out.
-    """
-
-    bias: bool = False
-    norm: bool = False
-    exclude: tuple[str, ...] = ()
-    only: tuple[str, ...] = ()
+    bias: Annotated[bool, Doc("The biases of `Conv*d` and `Linear` layers are prunable too.")] = False
+    norm: Annotated[
+        bool,
+        Doc("The weights of normalisation layers are prunable too; together with `bias`, also their biases."),
+    ] = False
+    exclude: Annotated[
+        tuple[str, ...],
+        Patterns,
+        Doc(
+            "Leaves each parameter dense whose name, or the name of a module that holds it, matches one of "
+            "these shell-style patterns: `fc`, `layers.0.*`, `*.bias`."
+        ),
+    ] = ()
+    only: Annotated[
+        tuple[str, ...],
+        Patterns,
+        Doc("Leaves each parameter dense that matches none of these patterns; empty: prunes all."),
+    ] = ()
 
     def __post_init__(self) -> None:
         for key in ("exclude", "only"):
-            patterns = getattr(self, key)
-            object.__setattr__(self, key, (patterns,) if isinstance(patterns, str) else tuple(patterns))
+            if isinstance(pattern := getattr(self, key), str):
+                object.__setattr__(self, key, (pattern,))
+        check_fields(self)
 
     def of(self, network: nn.Module) -> Parameters:
         """Return the prunable parameters of ``network`` by name; a shared one stands once.
@@ -59,7 +71,7 @@ class Selection:
         self._check_patterns(chosen)
         if not kept:
             raise BadRequest(
-                "pruner.exclude" if self.exclude else "pruner.only",
+                "exclude" if self.exclude else "only",
                 list(self.exclude or self.only),
                 "a choice that leaves a Conv*d or Linear weight to prune",
             )
@@ -81,7 +93,7 @@ class Selection:
             for pattern in getattr(self, key):
                 if not any(_matches(name, pattern) for name in chosen):
                     allowed = "a pattern that matches one of " + ", ".join(chosen)
-                    raise BadRequest(f"pruner.{key}", pattern, allowed)
+                    raise BadRequest(key, pattern, allowed)
 
 
 def _matches(name: str, pattern: str) -> bool:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge, Gt, Lt
 from torch import nn
+from typing_extensions import Doc
 
+from prunelit.declared import check_fields
 from prunelit.pruning.allocation import erdos_renyi_densities, layer_masks, pattern_masks, pattern_of
 from prunelit.pruning.criteria.criterion import Criterion
 from prunelit.pruning.masks import (
@@ -35,54 +39,58 @@ from prunelit.request import BadRequest, nearest
 
 @dataclass(frozen=True)
 class Plan:
-    """How scores become masks.
+    """How scores become masks."""
 
-    Attributes:
-        rounds: score-and-mask steps; with schedule ``constant`` as many as the density needs.
-        schedule: density after each round: ``exponential``, ``linear``, ``cubic``, or ``constant``:
-            ``share`` of what remains each time, until the density is reached or passed.
-        share: removed each round by the constant schedule.
-        scope: what competes: ``global``, all prunable parameters; ``layer``, each tensor alone, all
-            at one density; ``erk``, each at its Erdos-Renyi density, or ``er``, without the kernel's
-            sizes; ``like``, each at its own in ``layer_densities``; or a pattern such as ``2:4``, which
-            also decides the density.
-        layer_densities: a density for each tensor, for scope ``like``.
-        train_mode: score in train mode (batch statistics, dropout) instead of eval mode.
-        invert: keep the lowest scores instead of the highest.
-        shuffle: move each layer's mask to random places within the layer, counts kept.
-        reinitialize: draw the weights anew after pruning; the masks stay.
-        threshold: keep the scores that reach it, instead of a given number of the highest.
-        keep_at_least: parameters of each tensor that are kept whatever their scores.
-    """
-
-    rounds: int = 1
-    schedule: str = "exponential"
-    share: float = 0.1
-    scope: str = "global"
-    train_mode: bool = False
-    invert: bool = False
-    shuffle: bool = False
-    reinitialize: bool = False
-    threshold: float | None = None
-    keep_at_least: int = 0
-    layer_densities: Mapping[str, float] | None = None
+    rounds: Annotated[
+        int,
+        Ge(1),
+        Doc("How often weights are scored and masked; with schedule `constant`, as often as needed."),
+    ] = 1
+    schedule: Annotated[
+        Literal["exponential", "linear", "cubic", "constant"],
+        Doc(
+            "The density after each round. With `constant`, `share` of what remains is removed each round, "
+            "until the density is reached or passed."
+        ),
+    ] = "exponential"
+    share: Annotated[
+        float, Gt(0), Lt(1), Doc("The share of what remains that the `constant` schedule removes each round.")
+    ] = 0.1
+    scope: Annotated[
+        str,
+        Doc(
+            "What competes: `global`, all prunable parameters; `layer`, those of each tensor, all tensors at "
+            "one density; `erk`, those of each tensor at its Erdős-Rényi density, or `er`, without the "
+            "kernel's sizes; `like`, those of each tensor at its density in `layer_densities`; or a pattern "
+            "such as `2:4`: two of every four consecutive inputs, which also decides the density."
+        ),
+    ] = "global"
+    train_mode: Annotated[
+        bool, Doc("Score in train mode (batch statistics, dropout) instead of eval mode.")
+    ] = False
+    invert: Annotated[bool, Doc("Keep the lowest scores instead of the highest.")] = False
+    shuffle: Annotated[
+        bool, Doc("Move each layer's mask to random places within the layer; the counts stay.")
+    ] = False
+    reinitialize: Annotated[bool, Doc("Draw new weights after pruning; the masks stay.")] = False
+    threshold: Annotated[
+        float | None, Doc("Keep the scores that reach this value instead of a given number of the highest.")
+    ] = None
+    keep_at_least: Annotated[
+        int, Ge(0), Doc("How many parameters of each tensor are kept whatever their scores.")
+    ] = 0
+    layer_densities: Annotated[
+        Mapping[str, float] | None, Doc("A density for each tensor, for scope `like`.")
+    ] = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.rounds, bool) or not isinstance(self.rounds, int) or self.rounds < 1:
-            raise BadRequest("pruner.rounds", self.rounds, "an integer of 1 or more")
-        if self.schedule not in (*SCHEDULES, "constant"):
-            known = (*SCHEDULES, "constant")
-            raise BadRequest("pruner.schedule", self.schedule, nearest(self.schedule, known))
-        if not 0 < self.share < 1:
-            raise BadRequest("pruner.share", self.share, "a number between 0 and 1")
-        if self.keep_at_least < 0:
-            raise BadRequest("pruner.keep_at_least", self.keep_at_least, "an integer of 0 or more")
+        check_fields(self)
         if self.scope not in (*SCOPES, "er", "erk", "like") and pattern_of(self.scope) is None:
             known = (*SCOPES, "er", "erk", "like", "N:M such as 2:4")
-            raise BadRequest("pruner.scope", self.scope, nearest(str(self.scope), known))
+            raise BadRequest("scope", self.scope, nearest(self.scope, known))
         if (self.scope == "like") != (self.layer_densities is not None):
             allowed = "the folder of a complete run, together with pruner.scope=like"
-            raise BadRequest("pruner.mask_from", "" if self.layer_densities is None else "given", allowed)
+            raise BadRequest("mask_from", "" if self.layer_densities is None else "given", allowed)
 
     @property
     def decides_density(self) -> bool:

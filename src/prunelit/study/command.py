@@ -127,7 +127,7 @@ def _wrong_override(error: Exception) -> BadRequest:
     parse = re.search(r"(?:Error parsing override|parsing) '([^']*)'", text)
     first = " ".join(str(error).split())[:300]
     name, _, value = (str(parse[1]) if parse else "").partition("=")
-    return BadRequest(name or "override", value, "an override of Hydra's grammar, as key=value", first)
+    return BadRequest(name or "override", value, "of the form key=value", first)
 
 
 def _near_keys(name: str) -> str:

@@ -93,6 +93,7 @@ def _network(cfg: DictConfig, data: ImageData, pruning: Pruning | None) -> tuple
     if cfg.checkpoint is not None:
         start_from(network, cfg.checkpoint)
     if pruning is not None:
-        pruning.check(network)
+        with build.pruner_keys(cfg):
+            pruning.check(network)
     build.try_optimizer(cfg, network)
     return network, num_classes

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Iterable
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from prunelit.interruption import Interruption
 from prunelit.pruning import criteria
 from prunelit.pruning.criteria import Criterion
 from prunelit.pruning.masks import layer_densities
-from prunelit.request import BadRequest, nearest
+from prunelit.request import BadRequest, nearest, within
 from prunelit.training.callback import Pruning
 from prunelit.training.checkpoints import WholeFiles, read_masks
 from prunelit.training.data import ImageData
@@ -120,24 +120,28 @@ def build_pruning(cfg: DictConfig, compression: float | None, sparsity: float | 
     """Return the pruning callback, None for the dense baseline."""
     if cfg.pruner.criterion is None:
         return None
-    criterion = build_criterion(cfg.pruner.criterion)
-    try:
-        pruning: Pruning = build(
-            cfg.pruner,
-            *("criterion", "compression", "mask_from"),
-            layer_densities=densities_of(cfg.pruner.mask_from),
-            criterion=criterion,
-            compression=compression,
-            sparsity=sparsity,
-            pre_epochs=first_pruning(cfg),
-            network="network",
-            seed=cfg.seed,
-        )
-    except BadRequest as error:
-        if error.key in cfg.pruner and error.key != "compression":  # an option, unknown to Pruning
-            raise BadRequest(f"pruner.{error.key}", error.value, error.allowed, error.why) from error
-        raise
+    pruning: Pruning = build(
+        cfg.pruner,
+        *("criterion", "compression", "mask_from"),
+        layer_densities=densities_of(cfg.pruner.mask_from),
+        criterion=build_criterion(cfg.pruner.criterion),
+        compression=compression,
+        sparsity=sparsity,
+        pre_epochs=first_pruning(cfg),
+        network="network",
+        seed=cfg.seed,
+    )
     return pruning
+
+
+@contextmanager
+def pruner_keys(cfg: DictConfig) -> Iterator[None]:
+    """Complete the keys of wrong requests that the callback or its criterion raises inside the block."""
+    node = cfg.pruner.criterion
+    criterion = {str(key) for key in node} if isinstance(node, DictConfig) else set()
+    own = {str(key) for key in cfg.pruner} - {"compression", "sparsity"}
+    with within("pruner", own), within("pruner.criterion", criterion - own):
+        yield
 
 
 def first_pruning(cfg: DictConfig) -> int:
@@ -249,13 +253,13 @@ def check_trainer(cfg: DictConfig) -> None:
     if isinstance(devices, int) and accelerator in ("gpu", "cuda") and devices > torch.cuda.device_count():
         raise BadRequest("trainer.devices", devices, f"at most {torch.cuda.device_count()}")
     if isinstance(devices, int) and devices != -1 and devices < 1:
-        raise BadRequest("trainer.devices", devices, "an integer of 1 or more, or -1 for all")
+        raise BadRequest("trainer.devices", devices, "an integer >= 1, or -1 for all")
     if devices != 1 and cfg.data.get("eval_batch_size") == 1:
         # A share with an image less cannot have as many batches, and its rank would be waited for.
         raise BadRequest("data.eval_batch_size", 1, "2 or more", "there are several devices")
     clip = cfg.trainer.gradient_clip_val
     if isinstance(clip, (int, float)) and clip < 0:
-        raise BadRequest("trainer.gradient_clip_val", clip, "a number of 0 or more, or null")
+        raise BadRequest("trainer.gradient_clip_val", clip, "a number >= 0, or null")
     if cfg.trainer.get("limit_train_batches") == 0:
         raise BadRequest("trainer.limit_train_batches", 0, "more than 0", "epochs=0 trains nothing")
     check_strategy_name(cfg)

@@ -83,7 +83,7 @@ class Pruning(Callback):
         **options: Any,
     ) -> None:
         if not isinstance(criterion, Criterion):
-            raise BadRequest("criterion", criterion, "an object of a criterion, as prunelit.Mag()")
+            raise BadRequest("criterion", criterion, "a criterion instance, such as prunelit.Mag()")
         options = for_filters(options) if criterion.unit == "filter" else options
         self.thresholds = listed_thresholds(options)
         chosen = distribute(options)
@@ -134,7 +134,12 @@ class Pruning(Callback):
             self.check(self.network(pl_module))
             check_strategy(trainer.strategy, self.criterion)
             if self.growth.grow and (trainer.max_epochs or 0) < 0:
-                raise BadRequest("trainer.max_epochs", -1, "a number, if pruner.grow is given")
+                raise BadRequest(
+                    "max_epochs",
+                    -1,
+                    "a number",
+                    "grow needs to know when training ends",
+                )
             self.timing.warn_if_late(trainer.max_epochs, len(self.steps))
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -10,7 +10,7 @@ from hydra.utils import get_object, instantiate
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
-from prunelit.request import BadRequest
+from prunelit.request import BadRequest, within
 
 WRONG_VALUE = (TypeError, ValueError, LookupError, ArithmeticError, MisconfigurationException)
 """How the classes of other libraries refuse an argument."""
@@ -32,7 +32,8 @@ def build(node: DictConfig, *without: str, **given: Any) -> Any:
     values.pop("_partial_", None)
     _check_target(node)
     try:
-        return instantiate(values, _partial_=True, _convert_="all")(**given)
+        with within(node._get_full_key(None), {str(key) for key in node} - set(given)):
+            return instantiate(values, _partial_=True, _convert_="all")(**given)
     except TypeError as error:
         unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
         if unknown and unknown[1] in values:

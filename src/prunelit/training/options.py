@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
 from dataclasses import fields
-from typing import Any
+from typing import Annotated, Any
 
+from annotated_types import Ge, Len, Lt
+
+from prunelit.declared import Option, Says
 from prunelit.pruning.allocation import pattern_of
 from prunelit.pruning.growth import Growth
 from prunelit.pruning.parameters import Selection
@@ -28,18 +29,23 @@ def target_density(compression: float | None, sparsity: float | None) -> float:
             "sparsity", sparsity, "compression or sparsity, never both", f"compression={compression}"
         )
     if sparsity is not None:
-        if not _is_number(sparsity) or not 0 <= sparsity < 1:
-            raise BadRequest("sparsity", sparsity, "a number from 0 up to, but not including, 1")
-        return 1 - sparsity
+        return float(1 - SPARSITY.check(sparsity))
     if compression is None:
-        raise BadRequest("compression", compression, "a number of 0 or more (or give sparsity)")
-    if not _is_number(compression) or not 0 <= compression < float("inf"):
-        raise BadRequest("compression", compression, "a number of 0 or more: log10(prunable / kept)")
-    return float(10**-compression)
+        raise BadRequest("compression", compression, COMPRESSION.expected, "sparsity is not given either")
+    return float(10 ** -COMPRESSION.check(compression))
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+COMPRESSION = Option("compression", Annotated[float, Ge(0)], None)
+SPARSITY = Option("sparsity", Annotated[float, Ge(0), Lt(1)], None)
+
+
+THRESHOLDS = Option(
+    "threshold",
+    Annotated[
+        float | Annotated[tuple[float, ...], Len(1)] | None, Says("a number, a list of numbers, or null")
+    ],
+    None,
+)
 
 
 def listed_thresholds(options: dict[str, Any]) -> tuple[float, ...]:
@@ -48,19 +54,13 @@ def listed_thresholds(options: dict[str, Any]) -> tuple[float, ...]:
     Raises:
         BadRequest: not finite numbers; a list where several rounds follow each other.
     """
-    asked = options.get("threshold")
-    if asked is None:
+    asked = THRESHOLDS.check(options.get("threshold"))
+    if not isinstance(asked, tuple):
         return ()
-    several = isinstance(asked, Iterable) and not isinstance(asked, str)
-    listed = list(asked) if several else [asked]
-    if not listed or not all(_is_number(value) and math.isfinite(value) for value in listed):
-        raise BadRequest("pruner.threshold", asked, "a number, or a list of numbers, or null")
-    options["threshold"] = listed[0]
-    if not several:
-        return ()
+    options["threshold"] = asked[0]
     if options.get("when") == "epoch" or options.get("rounds", 1) != 1:
-        raise BadRequest("pruner.threshold", asked, "one number", "a list is for a single pruning")
-    return tuple(listed)
+        raise BadRequest("threshold", list(asked), "one number", "a list is for a single pruning")
+    return asked
 
 
 WHOLE = {"scope": "layer", "bias": True, "norm": True, "grow": None}
@@ -76,9 +76,7 @@ def for_filters(options: dict[str, Any]) -> dict[str, Any]:
     why = "whole filters go with all their parts, a share a layer"
     for key, value in WHOLE.items():
         if options.get(key, value) != value:
-            raise BadRequest(
-                f"pruner.{key}", options[key], "null" if value is None else str(value).lower(), why
-            )
+            raise BadRequest(key, options[key], "null" if value is None else str(value).lower(), why)
     return {**options, **WHOLE}
 
 
@@ -108,9 +106,9 @@ def _check_growth(
     if growth.grow is None:
         return
     if timing.when != "start":
-        raise BadRequest("pruner.when", timing.when, "start", f"pruner.grow is {growth.grow}")
+        raise BadRequest("when", timing.when, "start", f"grow is {growth.grow}")
     if not retraining.masked_gradient:
-        raise BadRequest("pruner.masked_gradient", False, "true", f"pruner.grow is {growth.grow}")
+        raise BadRequest("masked_gradient", False, "true", f"grow is {growth.grow}")
     if pattern_of(plan.scope) is not None:
-        allowed = "a scope that is no pattern"
-        raise BadRequest("pruner.scope", plan.scope, allowed, f"pruner.grow is {growth.grow}")
+        allowed = "global, layer, er or erk (weights cannot move inside an N:M pattern)"
+        raise BadRequest("scope", plan.scope, allowed, f"grow is {growth.grow}")

@@ -10,36 +10,40 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import lightning.pytorch as pl
 import torch
+from annotated_types import Ge
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from typing_extensions import Doc
 
-from prunelit.request import BadRequest
+from prunelit.declared import Says, check_fields
 
 
 @dataclass(frozen=True)
 class Retraining:
-    """How training goes on after a pruning.
+    """How training goes on after a pruning."""
 
-    Attributes:
-        rewind: ``none``; ``init``, kept weights go back to where training began; or a number k, to
-            where they were at the start of epoch k. Biases, normalisation and buffers go along, and
-            the optimizer forgets its state.
-        restart_schedule: the learning rate goes back to its first value, and its schedule to its start.
-        masked_gradient: pruned weights stay 0; false: they may grow back until the next pruning.
-    """
-
-    rewind: str | int = "none"
-    restart_schedule: bool = False
-    masked_gradient: bool = True
+    rewind: Annotated[
+        Literal["none", "init"] | Annotated[int, Ge(0)],
+        Says("none, init, or the number of an epoch"),
+        Doc(
+            "Where kept weights go back to: nowhere; where training began (`init`); or where they were at "
+            "the start of an epoch, given its number. Biases, normalisation and buffers go along, and the "
+            "optimizer forgets its state."
+        ),
+    ] = "none"
+    restart_schedule: Annotated[
+        bool, Doc("The learning rate goes back to its first value, and its schedule to its start.")
+    ] = False
+    masked_gradient: Annotated[
+        bool, Doc("Pruned weights stay 0; false: they may grow back until the next pruning.")
+    ] = True
 
     def __post_init__(self) -> None:
-        whole = isinstance(self.rewind, int) and not isinstance(self.rewind, bool) and self.rewind >= 0
-        if self.rewind not in ("none", "init") and not whole:
-            raise BadRequest("pruner.rewind", self.rewind, "none, init, or the number of an epoch")
+        check_fields(self)
 
     @property
     def epoch(self) -> int | None:

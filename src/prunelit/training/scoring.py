@@ -32,7 +32,7 @@ def build_objective(
         sample = sample if needs == "batches" else Sample(samples_per_class=1, batches=None)
         batches = [trainer.strategy.batch_to_device(b) for b in training_batches(trainer, sample, seed)]
     if not batches:
-        raise BadRequest("pruner.batches", sample.batches, "a training set with at least one batch")
+        raise BadRequest("batches", sample.batches, "a training set with at least one batch")
     device = next(pl_module.parameters()).device
     batches = [pl_module.transfer_batch_to_device(batch, device, 0) for batch in batches]
     loss = training_loss(pl_module)

@@ -3,39 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Annotated, Literal
 
+from annotated_types import Ge
 from lightning.pytorch.utilities import rank_zero_warn
+from typing_extensions import Doc
 
+from prunelit.declared import check_fields
 from prunelit.pruning.rounds import Plan
-from prunelit.request import BadRequest, nearest
-
-MOMENTS = ("start", "epoch", "end")
 
 
 @dataclass(frozen=True)
 class Timing:
-    """The moments of pruning.
+    """The moments of pruning."""
 
-    Attributes:
-        when: ``start``, all rounds at once before training; ``epoch``, a round every ``every`` epochs,
-            at the start of the epoch, so that a logged accuracy belongs to the weights that were
-            saved; ``end``, all rounds at once after training.
-        pre_epochs: epochs of training before the first pruning of ``start`` and ``epoch``.
-        every: epochs from one round to the next.
-    """
-
-    when: str = "start"
-    pre_epochs: int = 0
-    every: int = 1
+    when: Annotated[
+        Literal["start", "epoch", "end"],
+        Doc(
+            "`start`: all rounds at once before training, or after `pre_epochs` of it; `epoch`: a round "
+            "every `every` epochs, at the start of the epoch, so that a logged accuracy belongs to the "
+            "weights that were saved; `end`: all rounds at once after training."
+        ),
+    ] = "start"
+    pre_epochs: Annotated[
+        int, Ge(0), Doc("How many epochs of training come before the first pruning of `start` and `epoch`.")
+    ] = 0
+    every: Annotated[int, Ge(1), Doc("How many epochs lie between two rounds.")] = 1
 
     def __post_init__(self) -> None:
-        if self.when not in MOMENTS:
-            raise BadRequest("pruner.when", self.when, nearest(str(self.when), MOMENTS))
-        for key, least in (("pre_epochs", 0), ("every", 1)):
-            value = getattr(self, key)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                name = key if key == "pre_epochs" else f"pruner.{key}"
-                raise BadRequest(name, value, f"an integer of {least} or more")
+        check_fields(self)
 
     def steps(self, plan: Plan, density: float | None) -> list[tuple[Plan, float | None]]:
         """Return what each pruning does: its plan and the density it ends with."""

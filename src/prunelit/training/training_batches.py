@@ -6,39 +6,43 @@ import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Annotated, Any
 
 import lightning.pytorch as pl
 import torch
+from annotated_types import Ge
 from lightning.pytorch.utilities.combined_loader import CombinedLoader
 from torch.utils.data import DataLoader, DistributedSampler, IterableDataset, RandomSampler, SequentialSampler
+from typing_extensions import Doc
 
+from prunelit.declared import check_fields
 from prunelit.pruning.objective import Batch
-from prunelit.request import BadRequest
 
 DEFAULT_BATCH_SIZE = 256
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Which training data a criterion is scored on.
+    """Which training data a criterion is scored on."""
 
-    Attributes:
-        samples_per_class: images of every class, drawn by seed. Needs a data module with
-            ``scoring_batches`` (prunelit's have it); from others one batch is taken.
-        batches: so many random batches instead; both None: the whole training set.
-        batch_size: of the scoring batches; None: a DataLoader's own, or 256.
-    """
-
-    samples_per_class: int | None = 10
-    batches: int | None = None
-    batch_size: int | None = None
+    samples_per_class: Annotated[
+        Annotated[int, Ge(1)] | None,
+        Doc(
+            "How many images of every class are drawn by seed. Needs a data module with `scoring_batches` "
+            "(prunelit's have it); from others one batch is taken."
+        ),
+    ] = 10
+    batches: Annotated[
+        Annotated[int, Ge(1)] | None,
+        Doc("How many random batches are drawn instead; both null: the whole training set."),
+    ] = None
+    batch_size: Annotated[
+        Annotated[int, Ge(1)] | None,
+        Doc("How many images a scoring batch has; null: as many as the DataLoader's, or 256."),
+    ] = None
 
     def __post_init__(self) -> None:
-        for key in ("samples_per_class", "batches", "batch_size"):
-            value = getattr(self, key)
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise BadRequest(f"pruner.{key}", value, "an integer of 1 or more, or null")
+        check_fields(self)
 
 
 def training_batches(trainer: pl.Trainer, sample: Sample, seed: int) -> list[Batch]:

@@ -141,7 +141,7 @@ def test_no_curvature_scores_zero(linear: Linear, probes: int | None) -> None:
 
 @pytest.mark.parametrize("probes", [0, -1, 1.5, True])
 def test_wrong_options_are_refused(probes: Any) -> None:
-    with pytest.raises(BadRequest, match=r"pruner\.criterion\.probes="):
+    with pytest.raises(BadRequest, match=r"^probes="):
         Hessian(probes)
 
 
@@ -150,7 +150,7 @@ def test_the_exact_diagonal_of_a_large_network_is_refused(
 ) -> None:
     monkeypatch.setattr(hessian, "LARGEST_EXACT", 143)
     objective = Objective.of_classifier(residual, images)
-    with pytest.raises(BadRequest, match=r"pruner\.criterion\.probes=None: there are 144; allowed is .*143"):
+    with pytest.raises(BadRequest, match=r"^probes=null: there are 144; must be .*143"):
         Hessian(None).scores(residual, Selection().of(residual), objective)
     monkeypatch.setattr(hessian, "LARGEST_EXACT", 144)
     Hessian(None).scores(residual, Selection().of(residual), objective)

@@ -55,19 +55,19 @@ def slurm(study: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]
 @pytest.mark.parametrize(
     ("wrong", "line"),
     [
-        ("sweep.wait=false", "sweep.wait=False: allowed is true, but for hydra/launcher=submitit_slurm"),
-        ("sweep.runs_per_job=0", "sweep.runs_per_job=0: allowed is an integer of 1 or more"),
+        ("sweep.wait=false", "sweep.wait=false: must be true, but for hydra/launcher=submitit_slurm"),
+        ("sweep.runs_per_job=0", "sweep.runs_per_job=0: must be an integer >= 1"),
         (
             "hydra.launcher.timeout_min=soon",
-            "hydra.launcher.timeout_min=soon: allowed is a value of the kind Integer",
+            "hydra.launcher.timeout_min=soon: must be a value of the kind Integer",
         ),
         (
             "hydra.launcher.tasks_per_node=2 sweep.runs_per_job=2",
-            "sweep.runs_per_job=2: a job has 2 tasks; allowed is 1",
+            "sweep.runs_per_job=2: a job has 2 tasks; must be 1",
         ),
         (
             "hydra.launcher.nodes=2 sweep.on_failure=retry",
-            "sweep.on_failure=retry: a job has 2 tasks; allowed is continue",
+            "sweep.on_failure=retry: a job has 2 tasks; must be continue",
         ),
     ],
 )

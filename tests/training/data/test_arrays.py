@@ -185,7 +185,7 @@ def test_a_damaged_cifar_file_is_refused(cifar: dict[str, np.ndarray], tmp_path:
 
 @pytest.mark.parametrize("dataset", ["mnist", "fashion_mnist", "cifar10", "cifar100", "tiny_imagenet"])
 def test_without_download_missing_files_are_reported_at_once(dataset: str, tmp_path: Path) -> None:
-    with pytest.raises(BadRequest, match=r"data\.download=false; allowed is a folder with") as wrong:
+    with pytest.raises(BadRequest, match=r"data\.download=false; must be a folder with") as wrong:
         ImageData(dataset, root=tmp_path / "none", download=False).check()
     assert wrong.value.key == "data.root"
     assert not (tmp_path / "none").exists()

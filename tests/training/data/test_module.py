@@ -44,13 +44,13 @@ def test_a_config_gives_the_defaults_and_takes_the_run_s_keys(name: str) -> None
 
 WRONG = [
     ({"dataset": "mnits"}, "data.dataset", "did you mean mnist"),
-    ({"batch_size": 0}, "batch_size", "an integer of 1 or more"),
-    ({"batch_size": "many"}, "batch_size", "an integer of 1 or more"),
-    ({"eval_batch_size": -1}, "data.eval_batch_size", "an integer of 1 or more"),
-    ({"seed": -1}, "seed", "an integer of 0 or more"),
-    ({"size": 0}, "data.size", "an integer of 1 or more or null"),
-    ({"size": 28.5}, "data.size", "an integer of 1 or more or null"),
-    ({"workers": -1}, "data.workers", "an integer of 0 or more or null"),
+    ({"batch_size": 0}, "batch_size", "an integer >= 1"),
+    ({"batch_size": "many"}, "batch_size", "an integer >= 1"),
+    ({"eval_batch_size": -1}, "data.eval_batch_size", "an integer >= 1"),
+    ({"seed": -1}, "seed", "an integer >= 0"),
+    ({"size": 0}, "data.size", "an integer >= 1 or null"),
+    ({"size": 28.5}, "data.size", "an integer >= 1 or null"),
+    ({"workers": -1}, "data.workers", "an integer >= 0 or null"),
     ({"in_memory": "yes"}, "data.in_memory", "one of auto, true, false"),
     ({"in_memory": 1}, "data.in_memory", "one of auto, true, false"),
     ({"augment": "flip"}, "data.augment", "one of null, true, false"),
@@ -73,7 +73,7 @@ def test_a_wrong_option_is_named(options: dict[str, Any], key: str, allowed: str
 
 
 def test_an_unknown_option_is_named_with_the_nearest() -> None:
-    with pytest.raises(BadRequest, match=r"data\.in_memry=True.*did you mean in_memory"):
+    with pytest.raises(BadRequest, match=r"data\.in_memry=true.*did you mean in_memory"):
         ImageData(in_memry=True)
 
 

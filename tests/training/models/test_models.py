@@ -225,7 +225,7 @@ def test_too_small_an_image_names_data_size(name: str, size: int) -> None:
         ("fc", {"init": "kaiming"}, r"^model\.init=kaiming: .*did you mean kaiming_normal"),
         ("fc", {"width": 0}, r"^model\.width=0: "),
         ("fc", {"depth": "six"}, r"^model\.depth=six: "),
-        ("mlp", {"width": True}, r"^model\.width=True: "),
+        ("mlp", {"width": True}, r"^model\.width=true: "),
         ("conv", {"width": 1.5}, r"^model\.width=1\.5: "),
         ("vgg16", {"depth": 15}, r"^model\.depth=15: .*11, 13, 16 or 19"),
         ("vgg16", {"hidden": 300}, r"^model\.hidden=300: "),

@@ -14,9 +14,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated
 
 from torch import nn
+from typing_extensions import Doc
 
+from prunelit.declared import Says, checked
 from prunelit.pruning.ablation import Ablation, traced
 from prunelit.pruning.criteria.criterion import Criterion
 from prunelit.pruning.masks import Scores, count_all
@@ -30,17 +33,24 @@ class Exact(Criterion):
     """The loss without each weight, in float64; one pass a weight, through what follows its layer only.
 
     At a terminal a bar shows how many weights are done.
-
-    Args:
-        cache: folder where what is done lies while it runs: the same request after an interruption
-            goes on from there. None: nothing is saved.
     """
 
     needs = "batches"
 
-    def __init__(self, cache: str | os.PathLike[str] | None = None) -> None:
-        if cache is not None and (not isinstance(cache, (str, os.PathLike)) or Path(cache).is_file()):
-            raise BadRequest("pruner.criterion.cache", cache, "a folder, or null")
+    @checked
+    def __init__(
+        self,
+        cache: Annotated[
+            str | Path | None,
+            Says("a folder, or null"),
+            Doc(
+                "The folder where finished parts lie while scores are computed, so that the same request "
+                "goes on from there after an interruption; null: nothing is saved."
+            ),
+        ] = None,
+    ) -> None:
+        if cache is not None and Path(cache).is_file():
+            raise BadRequest("cache", cache, "a folder, or null", "this is a file")
         self.cache = None if cache is None else Path(cache)
 
     def scores(self, network: nn.Module, parameters: Parameters, objective: Objective | None) -> Scores:

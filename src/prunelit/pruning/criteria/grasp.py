@@ -17,15 +17,19 @@ Published codes differ in three choices, each a parameter here:
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 import torch
+from annotated_types import Ge, Gt
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from typing_extensions import Doc
 
+from prunelit.declared import checked
 from prunelit.pruning.criteria.criterion import Criterion
 from prunelit.pruning.masks import Scores
 from prunelit.pruning.objective import Batch, Objective, split_batch, tempered
 from prunelit.pruning.parameters import Parameters
-from prunelit.request import BadRequest
 
 
 class GraSP(Criterion):
@@ -33,17 +37,17 @@ class GraSP(Criterion):
 
     needs = "batches"
 
+    @checked
     def __init__(
-        self, temperature: float = 200.0, split: int = 1, batch_norm: str = "running", sign: int = 1
+        self,
+        temperature: Annotated[float, Gt(0), Doc("Divides the logits.")] = 200.0,
+        split: Annotated[int, Ge(1), Doc("How many parts each batch is cut into.")] = 1,
+        batch_norm: Annotated[
+            Literal["running", "batch"],
+            Doc("Normalise with the running statistics, or with those of each batch."),
+        ] = "running",
+        sign: Annotated[Literal[1, -1], Doc("1 keeps the highest w (H g), -1 the lowest.")] = 1,
     ) -> None:
-        if not temperature > 0:
-            raise BadRequest("pruner.criterion.temperature", temperature, "a number above 0")
-        if split < 1:
-            raise BadRequest("pruner.criterion.split", split, "an integer of 1 or more")
-        if batch_norm not in ("running", "batch"):
-            raise BadRequest("pruner.criterion.batch_norm", batch_norm, "running or batch")
-        if sign not in (1, -1):
-            raise BadRequest("pruner.criterion.sign", sign, "1 or -1")
         self.temperature, self.split, self.batch_norm, self.sign = temperature, split, batch_norm, sign
 
     def scores(self, network: nn.Module, parameters: Parameters, objective: Objective | None) -> Scores:

@@ -16,9 +16,14 @@ the number of vectors.
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from typing import Annotated
 
+import torch
+from annotated_types import Ge
+from torch import Tensor, nn
+from typing_extensions import Doc
+
+from prunelit.declared import checked
 from prunelit.pruning.criteria.criterion import Criterion
 from prunelit.pruning.masks import Scores
 from prunelit.pruning.objective import Batch, Objective
@@ -33,17 +38,21 @@ CHUNK = 2**21
 
 
 class Hessian(Criterion):
-    """Second-order saliency in float64; per batch one gradient and ``probes`` double-backward passes.
-
-    Args:
-        probes: random vectors; None: the exact diagonal, one double-backward pass a parameter.
-    """
+    """Second-order saliency in float64; per batch one gradient and ``probes`` double-backward passes."""
 
     needs = "batches"
 
-    def __init__(self, probes: int | None = 100) -> None:
-        if probes is not None and (isinstance(probes, bool) or not isinstance(probes, int) or probes < 1):
-            raise BadRequest("pruner.criterion.probes", probes, "an integer of 1 or more, or null")
+    @checked
+    def __init__(
+        self,
+        probes: Annotated[
+            Annotated[int, Ge(1)] | None,
+            Doc(
+                "How many random vectors estimate the diagonal; null: the exact diagonal, by one "
+                "double-backward pass for each parameter."
+            ),
+        ] = 100,
+    ) -> None:
         self.probes = probes
 
     def scores(self, network: nn.Module, parameters: Parameters, objective: Objective | None) -> Scores:
@@ -51,8 +60,8 @@ class Hessian(Criterion):
         assert objective is not None
         count = sum(p.numel() for p in parameters.values())
         if self.probes is None and count > LARGEST_EXACT:
-            allowed = f"an integer of 1 or more; null only up to {LARGEST_EXACT} prunable parameters"
-            raise BadRequest("pruner.criterion.probes", None, allowed, f"there are {count}")
+            allowed = f"an integer >= 1; null only up to {LARGEST_EXACT} prunable parameters"
+            raise BadRequest("probes", None, allowed, f"there are {count}")
         seed = int(torch.randint(2**62, ()))  # one for all batches and ranks: each sees the same vectors
 
         def diagonal(batch: Batch) -> dict[str, Tensor]:

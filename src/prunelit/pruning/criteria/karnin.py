@@ -18,34 +18,34 @@ Where all are equal, as without any training, nothing is known to be less sensit
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Doc
 
+from prunelit.declared import checked
 from prunelit.pruning.criteria.criterion import Criterion
 from prunelit.pruning.masks import Scores
 from prunelit.pruning.objective import Objective
 from prunelit.pruning.parameters import Parameters
-from prunelit.request import BadRequest, nearest
-
-PERIODS = ("step", "epoch")
-RANGES = ("layer", "global")
 
 
 class Karnin(Criterion):
-    """Normalised sensitivity in float64; four numbers a weight are held while training, no data is needed.
+    """Normalised sensitivity in float64; four numbers a weight are held while training, no data is needed."""
 
-    Args:
-        per: what n counts: each ``epoch`` or each optimizer ``step``.
-        normalize: by the least and greatest sensitivity of each ``layer`` or of all (``global``).
-    """
-
-    def __init__(self, per: Literal["step", "epoch"] = "epoch", normalize: str = "layer") -> None:
-        if per not in PERIODS:
-            raise BadRequest("pruner.criterion.per", per, nearest(str(per), PERIODS))
-        if normalize not in RANGES:
-            raise BadRequest("pruner.criterion.normalize", normalize, nearest(str(normalize), RANGES))
+    @checked
+    def __init__(
+        self,
+        per: Annotated[
+            Literal["epoch", "step"],
+            Doc("Whose changes of the weights are squared and summed: each epoch's or each step's."),
+        ] = "epoch",
+        normalize: Annotated[
+            Literal["layer", "global"],
+            Doc("Whose least and greatest sensitivity become 0 and 1: each layer's, or those of all."),
+        ] = "layer",
+    ) -> None:
         self.observes, self.normalize = per, normalize
         self.first: dict[str, Tensor] = {}
         self.last: dict[str, Tensor] = {}

@@ -10,24 +10,34 @@ deviations are removed.
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from typing import Annotated, Literal
 
+import torch
+from annotated_types import Gt
+from torch import Tensor, nn
+from typing_extensions import Doc
+
+from prunelit.declared import checked
 from prunelit.pruning.criteria.criterion import Criterion
 from prunelit.pruning.masks import Scores
 from prunelit.pruning.objective import Objective
 from prunelit.pruning.parameters import Parameters
-from prunelit.request import BadRequest
 
 
 class Std(Criterion):
     """Magnitude over ``factor`` standard deviations, of all weights (``global``) or of each layer's."""
 
-    def __init__(self, factor: float = 0.5, scope: str = "global") -> None:
-        if not factor > 0:
-            raise BadRequest("pruner.criterion.factor", factor, "a number above 0")
-        if scope not in ("global", "layer"):
-            raise BadRequest("pruner.scope", scope, "global or layer")
+    @checked
+    def __init__(
+        self,
+        factor: Annotated[
+            float, Gt(0), Doc("How many standard deviations a weight of score 1 measures.")
+        ] = 0.5,
+        scope: Annotated[
+            Literal["global", "layer"],
+            Doc("Whose standard deviation counts: that of all weights, or that of each layer's."),
+        ] = "global",
+    ) -> None:
         self.factor, self.scope = factor, scope
 
     def scores(self, network: nn.Module, parameters: Parameters, objective: Objective | None) -> Scores:

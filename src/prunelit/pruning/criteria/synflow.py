@@ -19,13 +19,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils._pytree import tree_leaves, tree_map_only
+from typing_extensions import Doc
 
+from prunelit.declared import checked
 from prunelit.pruning.criteria.criterion import Criterion
 from prunelit.pruning.linearize import linearized
 from prunelit.pruning.masks import Scores
@@ -38,7 +40,13 @@ class SynFlow(Criterion):
 
     needs = "example"
 
-    def __init__(self, biases: bool = False) -> None:
+    @checked
+    def __init__(
+        self,
+        biases: Annotated[
+            bool, Doc("Count biases that are not prunable in the flow, as published code does.")
+        ] = False,
+    ) -> None:
         self.biases = biases
 
     def scores(self, network: nn.Module, parameters: Parameters, objective: Objective | None) -> Scores:

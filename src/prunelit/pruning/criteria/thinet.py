@@ -22,35 +22,40 @@ the least sum of (y - sum of w_c x_c over the kept c)^2 over the samples.
 from __future__ import annotations
 
 import logging
+from typing import Annotated
 
 import torch
+from annotated_types import Ge
 from torch import Tensor, nn
+from typing_extensions import Doc
 
+from prunelit.declared import checked
 from prunelit.pruning.contributions import gram_matrices, removal_order, rescaling
 from prunelit.pruning.criteria.criterion import Criterion
 from prunelit.pruning.masks import Masks, Scores
 from prunelit.pruning.objective import Objective
 from prunelit.pruning.parameters import Parameters
 from prunelit.pruning.units import Groups, Units, output_units
-from prunelit.request import BadRequest
 
 log = logging.getLogger(__name__)
 
 
 class ThiNet(Criterion):
-    """Places in the order of greedy removal; one forward pass a batch, and C^2 numbers for C channels.
-
-    Args:
-        positions: outputs of the next layer that are drawn from each sample.
-        rescale: multiply the next layer's weights so that its outputs change least.
-    """
+    """Places in the order of greedy removal; one forward pass a batch, and C^2 numbers for C channels."""
 
     needs = "batches"
     unit = "filter"
 
-    def __init__(self, positions: int = 10, rescale: bool = False) -> None:
-        if not isinstance(positions, int) or isinstance(positions, bool) or positions < 1:
-            raise BadRequest("pruner.criterion.positions", positions, "an integer of 1 or more")
+    @checked
+    def __init__(
+        self,
+        positions: Annotated[
+            int, Ge(1), Doc("How many outputs of the next layer are drawn from each scoring image.")
+        ] = 10,
+        rescale: Annotated[
+            bool, Doc("Multiply the next layer's weights, by channel, so that its outputs change least.")
+        ] = False,
+    ) -> None:
         self.positions, self.rescale = positions, rescale
         self._found: list[tuple[Units, Tensor]] = []
 

@@ -85,7 +85,7 @@ class Options:
 
 def _whole(key: str, value: object, least: int, other: str = "") -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise BadRequest(key, value, f"an integer of {least} or more{other}")
+        raise BadRequest(key, value, f"an integer >= {least}{other}")
 
 
 def _one_of(key: str, value: object, choices: tuple[object, ...]) -> None:

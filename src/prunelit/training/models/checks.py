@@ -11,9 +11,9 @@ Shape = tuple[int, int, int]
 
 
 def check_count(key: str, value: Any) -> int:
-    """``value`` itself if it is an integer of 1 or more; else `BadRequest` on ``key``."""
+    """``value`` itself if it is an integer >= 1; else `BadRequest` on ``key``."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise BadRequest(key, value, "an integer of 1 or more")
+        raise BadRequest(key, value, "an integer >= 1")
     return value
 
 
