@@ -190,6 +190,11 @@ def bit_masks(parameters: Mapping[str, Tensor], masks: Masks) -> Masks:
     }
 
 
+def bits_like(parameter: Tensor, bits: Tensor) -> Tensor:
+    """Return ``bits``, of :func:`bit_masks`, on the device of ``parameter`` and as wide as it is."""
+    return bits.to(parameter.device, _INTEGERS[parameter.element_size()])
+
+
 _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 

@@ -8,16 +8,14 @@ from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from prunelit.pruning.criteria import Criterion
 from prunelit.pruning.growth import exchange
 from prunelit.pruning.masks import Masks, count_all, density_of, detach
 from prunelit.pruning.rounds import Outcome, check_density, prune
 from prunelit.request import BadRequest, nearest
-from prunelit.training.holding import Hold
+from prunelit.training.holding_hooks import HoldingCallback
 from prunelit.training.observation import Observation
 from prunelit.training.options import distribute, for_filters, listed_thresholds, target_density
 from prunelit.training.peers import agreed, check_agreement, forget_best, share_buffers, tell
@@ -29,7 +27,7 @@ from prunelit.training.undisturbed import undisturbed
 COUNTS = ("seconds", "num_rounds", "num_done", "score_moments")
 
 
-class Pruning(Callback):
+class Pruning(HoldingCallback):
     """Prune a LightningModule during ``fit`` and hold its masks.
 
         Trainer(callbacks=[Pruning(SynFlow(), compression=0.5)]).fit(module, loader)
@@ -84,6 +82,7 @@ class Pruning(Callback):
     ) -> None:
         if not isinstance(criterion, Criterion):
             raise BadRequest("criterion", criterion, "a criterion instance, such as prunelit.Mag()")
+        super().__init__()
         options = for_filters(options) if criterion.unit == "filter" else options
         self.thresholds = listed_thresholds(options)
         chosen = distribute(options)
@@ -101,7 +100,6 @@ class Pruning(Callback):
         self.seconds = 0.0
         self.num_rounds = self.num_done = 0
         self.score_moments: dict[str, tuple[float, float]] = {}
-        self._hold = Hold()
         self._rewind_weights: dict[str, Tensor] = {}
         self._schedules: list[dict[str, Any]] = []
         self._observation: Observation | None = None
@@ -160,6 +158,7 @@ class Pruning(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take hold of a resumed network that was split over ranks: its states are restored late."""
+        super().on_train_start(trainer, pl_module)
         if self.masks and not self._hold.parameters:
             self._hold_masks(trainer, pl_module)
 
@@ -176,24 +175,20 @@ class Pruning(Callback):
             self.exchange(trainer, pl_module, self.growth.share_at(since, epochs))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Let the criterion observe the epoch."""
+        """Let the criterion observe the epoch; check the masks."""
+        super().on_train_epoch_end(trainer, pl_module)
         if self._observation:
             self._observation.epoch_ended()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Prune after training, if that is the moment."""
+        """Prune after training, if that is the moment; hold the masks."""
+        super().on_train_end(trainer, pl_module)
         if self.timing.when == "end" and not self.done:
             self.prune(trainer, pl_module)
 
-    def on_before_optimizer_step(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
-    ) -> None:
-        """Zero the gradients of pruned weights; gradient clipping comes after and counts kept ones only."""
-        self._hold.clear_gradients()
-
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Let go of the optimizers."""
-        self._hold.release()
+        """Let go of the network and the optimizers."""
+        super().teardown(trainer, pl_module, stage)
         self._stop_observing()
 
     def state_dict(self) -> dict[str, Any]:
@@ -278,7 +273,7 @@ class Pruning(Callback):
         self.masks = {name: mask.to(devices[name]) for name, mask in self.masks.items()}
         check_agreement(trainer, self.masks)
         if self.retraining.masked_gradient:
-            self._hold.take(root, self.masks, trainer.optimizers)
+            self._hold.take(root, self.masks, pl_module)
         else:
             # The next round chooses among all weights again.
             detach(root)

@@ -1,0 +1,142 @@
+"""The moments of a Trainer at which masks are applied and checked.
+
+Steps of optimizers, forward passes and ``state_dict()`` are looked after by
+:class:`~prunelit.training.holding.Hold` itself. What is left are writes that nothing reports: through
+``parameter.data``, as averages of weights are copied into a module.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import nn
+from torch.optim import Optimizer
+
+from prunelit.training.holding import Hold, MasksLost
+
+TRUSTED = ("torch", "lightning", "pytorch_lightning", "prunelit")
+BETWEEN_BATCHES = ("on_train_batch_start", "on_train_batch_end", "on_before_zero_grad")
+IN_A_STEP = ("optimizer_step", "lr_scheduler_step", "configure_gradient_clipping", "backward")
+
+
+class HoldingCallback(Callback):
+    """Holds the masks of ``self._hold`` through a fit and checks them; it does not make any."""
+
+    def __init__(self) -> None:
+        self._hold = Hold()
+        self._others_write_in_a_step = self._others_write_between_batches = False
+
+    def network(self, pl_module: pl.LightningModule) -> nn.Module:
+        """Return the part of ``pl_module`` whose masks are held."""
+        raise NotImplementedError
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Look where code that is neither torch's nor Lightning's can write to weights unnoticed."""
+        hooks = [getattr(owner, name, None) for owner in _owners(trainer) for name in BETWEEN_BATCHES]
+        self._others_write_between_batches = not all(_is_trusted(hook) for hook in hooks)
+        steps = [getattr(pl_module, name) for name in IN_A_STEP]
+        steps += [type(optimizer) for optimizer in trainer.optimizers]
+        manual = not pl_module.automatic_optimization
+        self._others_write_in_a_step = manual or not all(_is_trusted(step) for step in steps)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Hold before a batch is trained on."""
+        self._hold.apply(everywhere=batch_idx == 0 or self._others_write_between_batches)
+
+    def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Zero the gradients of pruned weights before code that steps by itself reads them."""
+        if not pl_module.automatic_optimization:
+            self._hold.clear_gradients()
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Zero the gradients of pruned weights; gradient clipping comes after and counts kept ones only."""
+        self._hold.clear_gradients()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Hold after an update that no optimizer of torch made."""
+        self._hold.apply(everywhere=self._others_write_in_a_step)
+
+    def on_validation_batch_start(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Hold before the weights are validated, which may be an average of those trained."""
+        self._hold.apply(everywhere=batch_idx == 0)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Hold after a validation, which may have swapped weights."""
+        self._hold.apply()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Hold and check at the end of an epoch."""
+        self._hold_and_check(trainer, f"at the end of epoch {trainer.current_epoch}")
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Hold after the training."""
+        self._hold.apply()
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Hold and check what other callbacks left at the end of the training, such as averages."""
+        self._hold_and_check(trainer, "at the end of the fit")
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Hold and check before a checkpoint is written."""
+        self._hold_and_check(trainer, "before a checkpoint is saved")
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Let go of parameters and optimizers."""
+        self._hold.release()
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Hold a last time; let go of parameters and optimizers."""
+        self._hold.apply()
+        self._hold.release()
+
+    def _hold_and_check(self, trainer: pl.Trainer, when: str) -> None:
+        self._hold.apply()
+        check_zeros(trainer, self._hold, when)
+
+
+def check_zeros(trainer: pl.Trainer, hold: Hold, when: str) -> None:
+    """Compare the weights of ``hold`` with its masks; all ranks do so together.
+
+    Raises:
+        MasksLost: on every rank, if a pruned weight is not exactly 0 on one of them.
+    """
+    counts = hold.count_violations()
+    if not counts:
+        return
+    found = torch.stack([count.to(trainer.strategy.root_device) for count in counts.values()])
+    if trainer.world_size > 1:
+        torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX)
+    for name, count in zip(counts, found.tolist(), strict=True):
+        if count:
+            raise MasksLost(
+                f"{name}: {count} pruned weights are not 0 {when}: "
+                "write to weights in a hook before, or give Pruning(masked_gradient=False) to let them grow"
+            )
+
+
+def _owners(trainer: pl.Trainer) -> list[Any]:
+    return [trainer.lightning_module, *trainer.callbacks]  # type: ignore[attr-defined]
+
+
+def _is_trusted(code: Any) -> bool:
+    return code is None or str(code.__module__).partition(".")[0] in TRUSTED
