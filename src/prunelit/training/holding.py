@@ -7,7 +7,8 @@ of a Trainer at which other code may have written to the weights.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -54,6 +55,7 @@ class Hold:
         self._network: nn.Module | None = None
         self._owners: dict[str, nn.Module] = {}
         self._hooks: list[RemovableHandle] = []
+        self._is_paused = False
 
     def __reduce__(self) -> tuple[Callable[[], Hold], tuple[()]]:
         """Copy and pickle as a new object: parameters and hooks belong to the fit that goes on."""
@@ -93,13 +95,22 @@ class Hold:
         With ``everywhere=False`` only where a write to a parameter was noticed.
         """
         for name in list(self._masks if names is None else names):
-            if name not in self._masks:
+            if self._is_paused or name not in self._masks:
                 continue
             self._follow(name)
             parameter = self.parameters[name]
             if everywhere or self._states.get(name) != _state(parameter):
                 apply_masks({name: parameter}, {name: self._masks[name]})
                 self._states[name] = _state(parameter)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Hold nothing inside the block."""
+        before, self._is_paused = self._is_paused, True
+        try:
+            yield
+        finally:
+            self._is_paused = before
 
     def release(self) -> None:
         """Let go of parameters, modules and optimizers."""

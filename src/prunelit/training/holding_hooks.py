@@ -7,6 +7,7 @@ Steps of optimizers, forward passes and ``state_dict()`` are looked after by
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 import lightning.pytorch as pl
@@ -32,6 +33,10 @@ class HoldingCallback(Callback):
     def network(self, pl_module: pl.LightningModule) -> nn.Module:
         """Return the part of ``pl_module`` whose masks are held."""
         raise NotImplementedError
+
+    def without_masks(self) -> AbstractContextManager[None]:
+        """Let pruned weights have other values inside the block, to measure the network with them."""
+        return self._hold.paused()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Look where code that is neither torch's nor Lightning's can write to weights unnoticed."""

@@ -185,7 +185,8 @@ class Measurements(Callback):
         for threshold in pruning.thresholds:
             plan = replace(pruning.plan, threshold=threshold)
             masks = plan.masks(pruning.outcome.scores, None, self._masks_before)
-            row = evaluate_masks(trainer, pl_module, network, self._values_before, masks)
+            with pruning.without_masks():
+                row = evaluate_masks(trainer, pl_module, network, self._values_before, masks)
             self.thresholds.append({"threshold": threshold, **row})
         self._values_before, self._masks_before = {}, {}
 
