@@ -19,7 +19,6 @@ from omegaconf import DictConfig
 
 from prunelit.durable import DiskFull, is_full, say_of_full_disks_once
 from prunelit.interruption import Interruption, until_done
-from prunelit.notice import warn
 from prunelit.place import is_first
 from prunelit.study import command
 from prunelit.study.checks import check
@@ -35,6 +34,8 @@ from prunelit.study.sweep.state import Sweep
 if TYPE_CHECKING:
     from prunelit.training.assembly import Assembly
     from prunelit.training.outcome import Found
+
+log = logging.getLogger(__name__)
 
 
 def train(cfg: DictConfig) -> dict[str, Any]:
@@ -189,8 +190,11 @@ def _hyperparameters(cfg: DictConfig, asked: dict[str, Any]) -> dict[str, Any]:
 
 def _say(record: Record, result: dict[str, Any], layers: list[dict[str, Any]]) -> None:
     if result["collapsed"]:
-        layers_lost = ", ".join(result["collapsed"])
-        warn(f"nothing is kept in {layers_lost} (pruner.keep_at_least=1 guards against it)")
+        warning = (
+            f"nothing is kept in {', '.join(result['collapsed'])} (pruner.keep_at_least=1 guards against it)"
+        )
+        log.warning(warning)
+        print(f"warning: {warning}", file=sys.stderr)
     if sys.stdout.isatty():
         from prunelit.study.terminal import show_run
 

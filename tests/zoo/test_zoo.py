@@ -1,0 +1,89 @@
+"""Every criterion and every moment on every module of the zoo."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from same_run import assert_equal_runs, plain, record_run
+from zoo.checks import check_counts, check_names, check_zeros
+from zoo.entry import Entry
+from zoo.fitting import CRITERIA, MOMENTS, Saving, Watch, fit, pruning_for
+from zoo.members import ALL, ENTRIES
+
+every_entry = pytest.mark.parametrize("entry", ALL, ids=lambda entry: entry.name)
+
+
+def turn(entry: Entry, place: int) -> str:
+    """Return a moment; entries and criteria meet each of them in turn."""
+    return MOMENTS[(ALL.index(entry) + place) % len(MOMENTS)]
+
+
+def applicable(entry: Entry, start: int) -> str:
+    """Return the first criterion from a place on, round the list, that applies to the entry."""
+    names = list(CRITERIA)
+    start %= len(names)
+    return next(name for name in names[start:] + names[:start] if name not in entry.refuses)
+
+
+def test_the_zoo_is_large_enough() -> None:
+    assert len(ALL) >= 25
+    assert {"GraSP", "Mag", "SNIP", "SynFlow"} <= CRITERIA.keys()
+
+
+@pytest.mark.parametrize("place", range(len(CRITERIA)), ids=list(CRITERIA))
+@every_entry
+def test_names_counts_and_zeros(entry: Entry, place: int, tmp_path: Path) -> None:
+    criterion = list(CRITERIA)[place]
+    pruning = pruning_for(entry, criterion, turn(entry, place))
+    watch = Watch(pruning)
+    if criterion in entry.refuses:
+        with pytest.raises(ValueError, match=entry.refuses[criterion]) as refused:
+            fit(entry, pruning, watch)
+        assert "\n" not in str(refused.value)
+        return
+    module, trainer = fit(entry, pruning, watch)
+    assert watch.looks or pruning.timing.when == "end"
+    trainer.save_checkpoint(tmp_path / "saved.ckpt")
+    saved = torch.load(tmp_path / "saved.ckpt", weights_only=False)
+    check_names(entry, pruning, module)
+    check_counts(entry, pruning, module)
+    for state in (module.state_dict(), saved["state_dict"]):
+        check_zeros(pruning, state)
+    assert saved["state_dict"].keys() == module.state_dict().keys()
+
+
+@cache
+def unpruned_run(name: str) -> dict[str, Any]:
+    """Return everything that the entry's training does without pruning."""
+    entry = ENTRIES[name]
+    return record_run(lambda: (entry.make(), entry.loaders()), **entry.trainer)
+
+
+@every_entry
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_compression_0_changes_nothing(entry: Entry, moment: str) -> None:
+    for criterion in [name for name in ("SNIP", "SynFlow", "Mag") if name not in entry.refuses][:2]:
+        pruning = pruning_for(entry, criterion, moment, compression=0.0)
+        found = record_run(lambda: (entry.make(), entry.loaders()), pruning, **entry.trainer)
+        assert_equal_runs(found, unpruned_run(entry.name))
+
+
+@every_entry
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_resumed_run_equals_an_uninterrupted_one(entry: Entry, moment: str, tmp_path: Path) -> None:
+    if entry.not_resumable:
+        pytest.skip(entry.not_resumable)
+    criterion = applicable(entry, ALL.index(entry) + 5 * MOMENTS.index(moment))
+    whole = pruning_for(entry, criterion, moment)
+    module, trainer = fit(entry, whole, Saving(tmp_path), epochs=3)
+    resumed = pruning_for(entry, criterion, moment)
+    again, other = fit(entry, resumed, epochs=3, ckpt_path=str(tmp_path / "1.ckpt"))
+    assert plain(resumed.masks) == plain(whole.masks)
+    assert plain(again.state_dict()) == plain(module.state_dict())
+    optimizers = [[plain(o.state_dict()) for o in runner.optimizers] for runner in (trainer, other)]
+    assert optimizers[0] == optimizers[1]
