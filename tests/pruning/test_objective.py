@@ -108,15 +108,3 @@ def test_split_batches_are_even_whole_and_never_empty(size: int, parts: int) -> 
     assert torch.cat(pieces).tolist() == list(range(size))
     assert len(pieces) == min(size, parts)
     assert max(lengths) - min(lengths) <= 1
-
-
-def test_example_is_one_sample_of_each_input() -> None:
-    image, scale = torch.zeros(4, 3), torch.tensor(2.0)
-    objective = Objective(
-        lambda batch: image.sum(), [], (image, {"mask": image[:, 0], "scale": scale}, "text")
-    )
-    first, second, third = objective.example()
-    assert first.shape == (1, 3)
-    assert second["mask"].shape == (1,)
-    assert second["scale"] is scale
-    assert third == "text"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves, tree_map_only
 
+from prunelit.pruning.call import Call, cut_batch, num_samples
+from prunelit.pruning.differentiable import differentiable
 from prunelit.pruning.parameters import Parameters
 
 Batch = Any
@@ -37,6 +38,7 @@ class Objective:
         loss: maps a batch to its mean loss, a scalar tensor with a graph to the parameters.
         batches: what the loss is taken on; any structure of tensors with samples along axis 0.
         inputs: positional arguments of the network's forward pass, for their shapes and types.
+        keywords: its keyword arguments.
         sum_over_ranks: adds up a tensor over the processes that share the batches; every process
             calls it equally often. One process alone returns the tensor as it is.
         head: where a batch is a tuple that starts with the network's only input, and the loss is
@@ -53,6 +55,8 @@ class Objective:
     head: Callable[[Tensor, Batch], Tensor] | None = None
     first: Batch | None = None
     places: Sequence[int] | None = None
+    keywords: Mapping[str, Any] = field(default_factory=dict)
+    _example: list[Call] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @classmethod
     def of_classifier(
@@ -108,9 +112,10 @@ class Objective:
         self, batch: Batch, parameters: Parameters, create_graph: bool = False
     ) -> dict[str, Tensor]:
         """Return the gradient of one batch's loss, by parameter; 0 where a parameter is unused."""
-        gradients = torch.autograd.grad(
-            self.loss(batch), list(parameters.values()), create_graph=create_graph, allow_unused=True
-        )
+        with torch.enable_grad(), differentiable():
+            gradients = torch.autograd.grad(
+                self.loss(batch), list(parameters.values()), create_graph=create_graph, allow_unused=True
+            )
         return {
             name: torch.zeros_like(p) if gradient is None else gradient
             for (name, p), gradient in zip(parameters.items(), gradients, strict=True)
@@ -120,36 +125,36 @@ class Objective:
         """Yield each batch with its place among those of all processes: what it draws may depend on that."""
         yield from zip(self.places or range(len(self.batches)), self.batches, strict=True)
 
-    def example(self) -> tuple[Any, ...]:
-        """Return the network's inputs cut to one sample."""
-        return tree_map_only(Tensor, lambda tensor: tensor[:1] if tensor.ndim else tensor, self.inputs)
+    def forward(self, batch: Batch) -> None:
+        """Run the network on ``batch`` as its loss does, so that forward hooks see its activations.
+
+        Attention runs as separate layers, whose hooks would otherwise be passed over in eval mode.
+        """
+        with torch.enable_grad(), differentiable():
+            self.loss(batch)
+
+    @property
+    def has_example(self) -> bool:
+        """Whether there are inputs of the network."""
+        return bool(self.inputs or self.keywords)
+
+    def example(self, network: nn.Module) -> Call:
+        """Return the network's inputs cut to one sample, as :meth:`Call.one_sample` does."""
+        if not self._example:
+            self._example.append(Call(self.inputs, self.keywords).one_sample(network))
+        return self._example[0]
 
     def one_sample(self) -> Batch:
         """Return the first batch cut to its first sample."""
         batch = self.batches[0] if self.first is None else self.first
-        return _cut(batch, num_samples(batch), slice(0, 1))
-
-
-def num_samples(batch: Batch) -> int:
-    """Return the length of axis 0 of the first tensor in ``batch``, 1 if there is none."""
-    for leaf in tree_leaves(batch):
-        if isinstance(leaf, Tensor) and leaf.ndim:
-            return len(leaf)
-    return 1
+        return cut_batch(batch, num_samples(batch), slice(0, 1))
 
 
 def split_batch(batch: Batch, parts: int) -> list[Batch]:
     """Cut every tensor of ``batch`` into ``parts`` along axis 0; no part is empty."""
     size = num_samples(batch)
     edges = [size * i // parts for i in range(parts + 1)]
-    return [_cut(batch, size, slice(a, b)) for a, b in pairwise(edges) if b > a]
-
-
-def _cut(batch: Batch, size: int, rows: slice) -> Batch:
-    def cut(tensor: Tensor) -> Tensor:
-        return tensor[rows] if tensor.ndim and len(tensor) == size else tensor
-
-    return tree_map_only(Tensor, cut, batch)
+    return [cut_batch(batch, size, slice(a, b)) for a, b in pairwise(edges) if b > a]
 
 
 class _Tempered(TorchFunctionMode):

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
 import lightning.pytorch as pl
 from torch import Tensor, nn
 
+from prunelit.pruning.call import Call
 from prunelit.pruning.objective import Batch
 from prunelit.pruning.preserve import preserved
 
 
-def network_inputs(
+def network_call(
     pl_module: pl.LightningModule, root: nn.Module, loss: Callable[[Batch], Tensor], batch: Batch
-) -> tuple[Any, ...]:
-    """Return the inputs of the call, within one training step, that runs all of ``root``.
+) -> Call:
+    """Return the call, within one training step, that runs all of ``root``.
 
     That is the first call of ``root``, or of a module in it that holds all its parameters; the
     ``forward`` of ``root`` is then pointed at that one, and :func:`undisturbed` undoes this.
@@ -25,11 +25,11 @@ def network_inputs(
         ValueError: no single call covers all parameters.
     """
     needed = {id(p) for p in root.parameters()}
-    calls: list[tuple[nn.Module, tuple[Any, ...]]] = []
+    calls: list[tuple[nn.Module, Call]] = []
 
     def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if not calls and needed <= {id(p) for p in module.parameters()}:
-            calls.append((module, inspect.signature(module.forward).bind(*args, **kwargs).args))
+            calls.append((module, Call(args, kwargs).map(lambda tensor: tensor.detach().clone())))
 
     handles = [m.register_forward_pre_hook(note, with_kwargs=True) for m in root.modules()]
     try:
@@ -43,7 +43,7 @@ def network_inputs(
             f"no single call in {type(pl_module).__name__}.training_step runs all of its parameters: "
             "name the part to prune with Pruning(..., network='name_of_submodule')"
         )
-    entry, inputs = calls[0]
+    entry, call = calls[0]
     if entry is not root:
         root.__dict__["forward"] = entry.forward
-    return inputs
+    return call

@@ -10,7 +10,7 @@ from torch import nn
 from prunelit.pruning.objective import Objective
 from prunelit.pruning.preserve import random_state
 from prunelit.request import BadRequest
-from prunelit.training.network_call import network_inputs
+from prunelit.training.network_call import network_call
 from prunelit.training.training_batches import Sample, training_batches
 from prunelit.training.training_loss import training_loss
 
@@ -43,4 +43,5 @@ def build_objective(
         head = getattr(pl_module, "pruning_head", None)
         add_up = partial(trainer.strategy.reduce, reduce_op="sum")
         return Objective(loss, own, (), add_up, head, batches[0], places)
-    return Objective(loss, batches, network_inputs(pl_module, root, loss, batches[0]))
+    call = network_call(pl_module, root, loss, batches[0])
+    return Objective(loss, batches, call.inputs, keywords=call.keywords)

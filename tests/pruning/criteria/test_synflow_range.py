@@ -88,12 +88,13 @@ def test_a_network_that_is_not_homogeneous_is_not_rescaled(example: Example) -> 
         def __init__(self) -> None:
             super().__init__()
             self.fc = nn.Linear(2, 2, bias=False, dtype=torch.float64)
+            self.out = nn.Linear(2, 1, bias=False, dtype=torch.float64)
 
         def forward(self, x: Tensor) -> Tensor:
-            return 2.0**700 * self.fc(x).tanh()
+            return 2.0**700 * self.out(self.fc(x).tanh())
 
     network = Saturated()
-    w = network.fc.weight.detach().abs()
+    w, out = network.fc.weight.detach().abs(), network.out.weight.detach().abs()
     slope = 1 - w.sum(1, keepdim=True).tanh() ** 2
     scores = scores_of(network, example(1, 2))
-    torch.testing.assert_close(scores["fc.weight"], 2.0**700 * w * slope)
+    torch.testing.assert_close(scores["fc.weight"], 2.0**700 * w * slope * out.T)

@@ -45,7 +45,7 @@ class Criterion(ABC):
     def check(self, objective: Objective | None) -> None:
         """Raise ValueError if what the criterion needs is missing."""
         name = type(self).__name__
-        if self.needs == "example" and (objective is None or not objective.inputs):
+        if self.needs == "example" and (objective is None or not objective.has_example):
             raise ValueError(
                 f"{name} needs inputs of the network: pass objective=Objective(inputs=(images,))"
             )

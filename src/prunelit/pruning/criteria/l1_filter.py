@@ -43,8 +43,8 @@ class L1Filter(Criterion):
 
     def _filters(self, network: nn.Module, objective: Objective | None) -> list[Units]:
         assert objective is not None
-        inputs = objective.example()
-        found = output_units(network, lambda: network(*inputs)).values()
+        example = objective.example(network)
+        found = output_units(network, lambda: example.run(network)).values()
         return [units for units in found if not isinstance(network.get_submodule(units.layer), nn.Linear)]
 
 

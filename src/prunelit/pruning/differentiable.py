@@ -1,0 +1,45 @@
+"""Let networks run so that gradients, and gradients of gradients, can be taken of what they compute."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+import torch.utils.checkpoint
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+
+@contextmanager
+def differentiable() -> Iterator[None]:
+    """Run everything inside the block by operations that have first and second derivatives.
+
+    * Attention runs as matrix products and a softmax. The fused operations have no second derivative,
+      and in eval mode ``nn.TransformerEncoderLayer`` runs as one operation without any gradient.
+    * Activation checkpoints with ``use_reentrant=True``, which only ``backward`` can go through, keep
+      their activations instead.
+    * Modules and functions compiled by ``torch.compile`` run uncompiled.
+    """
+    fused = torch.backends.mha.get_fastpath_enabled()
+    reentrant = torch.utils.checkpoint.CheckpointFunction
+    with ExitStack() as stack:
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        if "torch._dynamo" in sys.modules:  # nothing is compiled before it is imported
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        torch.backends.mha.set_fastpath_enabled(False)
+        torch.utils.checkpoint.CheckpointFunction = _KeepingActivations  # type: ignore[misc, assignment]
+        try:
+            yield
+        finally:
+            torch.utils.checkpoint.CheckpointFunction = reentrant  # type: ignore[misc]
+            torch.backends.mha.set_fastpath_enabled(fused)
+
+
+class _KeepingActivations:
+    """Stands in for ``torch.utils.checkpoint.CheckpointFunction`` and saves no memory."""
+
+    @staticmethod
+    def apply(run: Callable[..., Any], preserve_rng_state: bool, *args: Any) -> Any:
+        return run(*args)
