@@ -44,6 +44,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     Raises:
         BadRequest: a wrong request, before any work.
         Busy: another process works on this run.
+        DamagedRun: the run is complete, but one of its files is not what it wrote.
         Interrupted: by a signal; the same request goes on from what is saved.
     """
     check(cfg)
@@ -57,7 +58,9 @@ def train(cfg: DictConfig) -> dict[str, Any]:
                     _put_aside(record)
                 _use(threads)
                 return _recorded(cfg, record)
+            record.check()
             record.settle()
+    record.check()
     print(f"complete already: {record.folder} (rerun=true repeats it)")
     return record.result
 
@@ -144,7 +147,7 @@ def _train(cfg: DictConfig, record: Record, interruption: Interruption) -> dict[
     if record.writable:
         _write(record, run, found)
         outcome.log_to_loggers(run.trainer, _hyperparameters(cfg, asked), result)
-        record.finish(result)
+        record.finish(result, cfg.sweep.keep_checkpoints)
         if not cfg.sweep.keep_checkpoints:
             rmtree(record.folder / "checkpoints", ignore_errors=True)
         _say(record, result, found.layers)

@@ -34,7 +34,8 @@ def test_a_run_killed_just_after_its_result_is_settled_later(tmp_path: Path) -> 
     (tmp_path / ".status.json.7-1.partial").write_text('{"sta')
     record.settle()
     assert json.loads((tmp_path / "status.json").read_text()) == {"status": "complete"}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["result.json", "status.json"]
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["files.json", "result.json", "status.json"]
 
 
 def test_an_interrupted_run_says_so(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from prunelit.durable import DiskFull, is_full
 from prunelit.interruption import Interrupted
 from prunelit.request import BadRequest, nearest
+from prunelit.study.integrity import DamagedRun
 from prunelit.study.sweep.failures import SweepFailed, failures
 from prunelit.study.sweep.identity import register_resolvers
 from prunelit.study.sweep.lock import Busy
@@ -69,7 +70,7 @@ def _report(error: Exception) -> int:
     """Print one failure and return its exit status."""
     if isinstance(error, SweepFailed):
         return error.status
-    if isinstance(error, Busy):
+    if isinstance(error, (Busy, DamagedRun)):
         print(error, file=sys.stderr)
         return 1
     if isinstance(error, DiskFull) or is_full(error):

@@ -17,6 +17,15 @@ from typing import Any
 import numpy as np
 
 from prunelit.durable import remove_partial_files, write_atomically
+from prunelit.study import bounded
+from prunelit.study.integrity import (
+    CHECKPOINTS,
+    DamagedRun,
+    damaged_files,
+    describe,
+    describe_bytes,
+    write_manifest,
+)
 from prunelit.study.unwritable import refused_if_unwritable
 
 Row = Mapping[str, Any]
@@ -39,10 +48,18 @@ RESULT_FIELDS = (
 """Keys of ``result.json``, all always there; unknown numbers are null."""
 
 
+WRITTEN = (
+    *("metrics.csv", "rounds.csv", "thresholds.csv", "layers.csv", "details.npz"),
+    *("masks.safetensors", "weights.safetensors"),
+)
+"""Files of a complete run, beside its checkpoints, that are compared with what the run wrote."""
+
+
 class Record:
     """The files of one run in ``folder``.
 
-    ``result.json`` is written last: its presence means that the run is complete.
+    ``result.json`` is written last: its presence means that the run is complete. ``files.json``, written
+    just before it, holds the size and SHA-256 of each file, so that later damage is noticed.
 
     Of several processes that do one run, only the first writes; the others' records are not
     ``writable`` and change no file.
@@ -54,14 +71,49 @@ class Record:
 
     @property
     def complete(self) -> bool:
-        """Whether the run is complete."""
-        return (self.folder / "result.json").is_file()
+        """Whether the run was completed; :meth:`check` says whether its files are whole."""
+        return os.path.lexists(self.folder / "result.json") or self._state().get("status") == "complete"
+
+    def check(self, digests: bool = False) -> None:
+        """Compare the files of a complete run with what it wrote: sizes, and with ``digests`` SHA-256.
+
+        Raises:
+            DamagedRun: a file is missing, has another size or other contents, or ``result.json`` or
+                ``status.json`` is not what a run writes; names the first such file.
+        """
+        self._read_result()
+        for problem in damaged_files(self.folder, digests):
+            raise DamagedRun(self.folder, problem)
+        path = self.folder / "status.json"
+        if os.path.lexists(path) and not path.is_file():
+            raise DamagedRun(self.folder, "status.json is not a file")
 
     @property
     def result(self) -> dict[str, Any]:
-        """The contents of ``result.json`` of a complete run."""
-        result: dict[str, Any] = json.loads((self.folder / "result.json").read_text())
+        """The contents of ``result.json`` of a complete run.
+
+        Raises:
+            DamagedRun: they are not what a run writes.
+        """
+        return self._read_result()
+
+    def _read_result(self) -> dict[str, Any]:
+        try:
+            result = bounded.read_object(self.folder / "result.json")
+        except FileNotFoundError:
+            raise DamagedRun(self.folder, "result.json is missing") from None
+        except (OSError, ValueError) as error:
+            raise DamagedRun(self.folder, f"result.json cannot be used: {error}") from error
+        if missing := [key for key in RESULT_FIELDS if key not in result]:
+            raise DamagedRun(self.folder, f"result.json has no key {missing[0]!r}")
         return result
+
+    def _state(self) -> dict[str, Any]:
+        """Return the contents of ``status.json``, empty if there is none that can be used."""
+        try:
+            return bounded.read_object(self.folder / "status.json")
+        except (OSError, ValueError):
+            return {}
 
     def start(self) -> None:
         """Make the folder and say that the run is under way.
@@ -74,7 +126,7 @@ class Record:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 remove_partial_files(self.folder)
                 path = self.folder / "status.json"
-                self._before = path.read_bytes() if path.is_file() else None
+                self._before = bounded.read_bytes(path) if path.is_file() else None
                 self._status("running", **_process())
 
     def under_way(self, epochs: int, device: str) -> None:
@@ -128,21 +180,28 @@ class Record:
         np.savez_compressed(buffer, **contents)
         self._write("details.npz", buffer.getvalue())
 
-    def finish(self, result: Row) -> None:
-        """Write ``result.json``, the last file of a run.
+    def finish(self, result: Row, keep_checkpoints: bool = True) -> None:
+        """Write ``files.json`` and then ``result.json``, the last file of a run.
 
-        NaN and infinity, which JSON does not have, become null.
+        NaN and infinity, which JSON does not have, become null. Checkpoints that the run is about to remove
+        (``keep_checkpoints=False``) are not listed among its files.
         """
         assert set(result) == set(RESULT_FIELDS), set(result) ^ set(RESULT_FIELDS)
         flat = {key: _json_number(result[key]) for key in RESULT_FIELDS}
-        self._write("result.json", json.dumps(flat, indent=1, allow_nan=False) + "\n")
+        content = (json.dumps(flat, indent=1, allow_nan=False) + "\n").encode()
+        if self.writable:
+            written = [path for name in WRITTEN if (path := self.folder / name).is_file()]
+            if keep_checkpoints:
+                written += sorted(p for p in (self.folder / CHECKPOINTS).rglob("*") if p.is_file())
+            files = {**describe(written, self.folder), "result.json": describe_bytes(content)}
+            write_manifest(self.folder, files)
+        self._write("result.json", content)
         self.settle()
 
     @property
     def settled(self) -> bool:
         """Whether the run is complete, and its status says so."""
-        status = self.folder / "status.json"
-        return self.complete and status.is_file() and json.loads(status.read_text())["status"] == "complete"
+        return self.complete and self._state().get("status") == "complete"
 
     def settle(self) -> None:
         """Do what is left to do once the result is written, also for a run that was killed just then."""

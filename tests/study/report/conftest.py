@@ -79,6 +79,8 @@ def recording_in(root: Path, composed: Callable[..., DictConfig]) -> MakeRun:
             record.write_layers([layer("fc1.weight", "100", 100, 10), layer("fc2.weight", "10x10", 100, 5)])
             record.write_details({"class_names": np.array(["a", "b"])})
             record.finish(outcome(config, **result))
+            # Tests go on to fill the record: it is then one of a version that listed no files.
+            (record.folder / "files.json").unlink()
         return record
 
     return make

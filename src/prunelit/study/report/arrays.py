@@ -9,8 +9,18 @@ from pathlib import Path
 
 import numpy as np
 
+from prunelit.study.bounded import LIMITS, NotPlain, check_plain
+
 BROKEN = (OSError, ValueError, EOFError, MemoryError, zlib.error, zipfile.BadZipFile)
 """What NumPy raises for a file that is truncated, foreign or not what it says."""
+
+
+def check_unpacked(path: Path) -> None:
+    """Raise NotPlain where the members of a zip archive would take more memory than a file may have bytes."""
+    with zipfile.ZipFile(path) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+    if size > LIMITS[".npz"]:
+        raise NotPlain(f"its arrays take {size:,} bytes")
 
 
 class Arrays(Mapping[str, np.ndarray]):
@@ -19,6 +29,8 @@ class Arrays(Mapping[str, np.ndarray]):
     def __init__(self, path: Path) -> None:
         self._read: dict[str, np.ndarray] = {}
         try:
+            check_plain(path)
+            check_unpacked(path)
             self._file: Mapping[str, np.ndarray] = np.load(path, allow_pickle=False)
             self._names = list(self._file)
         except (*BROKEN, TypeError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from prunelit.study.bounded import LONGEST_NAME
 from prunelit.study.report.grid import plain
 from prunelit.study.sweep.identity import NO_RESULT
 
@@ -96,7 +97,7 @@ def value_text(value: Any) -> str:
     """Return a value as it stands in a config, in one line; equal numbers give the same text."""
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
-    return f"{value:.15g}" if isinstance(value, (int, float)) else plain(value)
+    return f"{value:.15g}" if isinstance(value, (int, float)) else plain(str(value)[:LONGEST_NAME])
 
 
 def _value(value: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 import os
 import socket
 from collections.abc import Iterator, Mapping
@@ -13,6 +13,9 @@ from typing import Any
 
 import yaml
 
+from prunelit.study import bounded
+from prunelit.study.bounded import LONGEST_NAME
+from prunelit.study.integrity import damaged_files
 from prunelit.study.record import RESULT_FIELDS
 from prunelit.study.report.grid import plain
 
@@ -21,6 +24,15 @@ OTHER_FIELDS = ("collapsed", "versions")
 NUMBER_FIELDS = tuple(key for key in RESULT_FIELDS if key not in (*TEXT_FIELDS, *OTHER_FIELDS))
 NEEDED_FIELDS = ("pruner", "model", "data", "seed", "compression", "sparsity", "density", "top1")
 STATUSES = ("running", "failed", "complete", "interrupted")
+MOST_NAMES = 10_000
+RANGES = {
+    **dict.fromkeys(("density", "effective_density", "sparsity"), (0.0, 1.0)),
+    **dict.fromkeys(("top1", "top5", "best_top1", "top1_before", "top1_after"), (0.0, 100.0)),
+    **dict.fromkeys(("seed", "prunable", "kept", "epochs", "rounds", "compression"), (0.0, math.inf)),
+    **dict.fromkeys(("flops_dense", "flops_sparse", "peak_memory_bytes"), (0.0, math.inf)),
+    **dict.fromkeys(("prune_seconds", "train_seconds", "test_seconds"), (0.0, math.inf)),
+}
+"""The least and the greatest value that a number of a result can have; rounding may pass them by 1e-6."""
 
 
 class Unreadable(ValueError):
@@ -74,11 +86,14 @@ def read_run(folder: Path) -> Files:
     """Read the small files of a run.
 
     Raises:
-        Unreadable: ``result.json`` or ``status.json`` is truncated, foreign or of a newer version.
+        Unreadable: ``result.json`` or ``status.json`` is truncated, foreign or of a newer version, or the
+            result is not the one that the run wrote.
     """
     result = read_json(folder / "result.json")
     if result is not None:
         check_result(result)
+        if problems := damaged_files(folder, digests=True, only=("result.json",)):
+            raise Unreadable(problems[0])
     state = read_json(folder / "status.json")
     if state is not None and state.get("status") not in STATUSES:
         raise Unreadable(f"{folder / 'status.json'}: not a run's status: {str(state.get('status'))[:40]!r}")
@@ -88,14 +103,11 @@ def read_run(folder: Path) -> Files:
 def read_json(path: Path) -> dict[str, Any] | None:
     """Return the object in a JSON file, None if there is no such file."""
     try:
-        value = json.loads(path.read_bytes())
+        return bounded.read_object(path)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, RecursionError) as error:
-        raise Unreadable(f"{path}: not a whole JSON file ({first_line(error)})") from error
-    if not isinstance(value, dict):
-        raise Unreadable(f"{path}: holds no JSON object")
-    return value
+    except (OSError, ValueError) as error:
+        raise Unreadable(f"{path}: {first_line(error)}") from error
 
 
 def check_result(result: Mapping[str, Any]) -> None:
@@ -115,18 +127,21 @@ def _fits(key: str, value: Any) -> bool:
     if value is None:
         return key not in ("pruner", "model", "data", "seed")
     if key == "collapsed":
-        return isinstance(value, list) and all(_is_text(name) for name in value)
+        return isinstance(value, list) and len(value) <= MOST_NAMES and all(_is_text(name) for name in value)
     if key == "versions":
         return isinstance(value, dict)
     if key in TEXT_FIELDS:
         return _is_text(value)
     kinds = int if key == "seed" else (int, float)
-    return isinstance(value, kinds) and not isinstance(value, bool) and abs(value) < 2**63
+    if not isinstance(value, kinds) or isinstance(value, bool) or not abs(value) < 2**63:
+        return False
+    least, greatest = RANGES.get(key, (-math.inf, math.inf))
+    return least - 1e-6 <= value <= greatest + 1e-6
 
 
 def _is_text(value: Any) -> bool:
-    """Whether ``value`` is text that files can hold: JSON also has halves of characters."""
-    return isinstance(value, str) and plain(value) == value
+    """Whether ``value`` is a name that files can hold: JSON also has halves of characters."""
+    return isinstance(value, str) and len(value) <= LONGEST_NAME and plain(value) == value
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -139,8 +154,14 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def load_yaml(path: Path) -> Any:
-    """Return what a yaml file holds, by the C parser where there is one: ten times as fast."""
-    return yaml.load(path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    """Return what a yaml file holds, by the C parser where there is one: ten times as fast.
+
+    Raises:
+        ValueError: it is no regular file, too large, or its aliases stand for too many values.
+    """
+    value = yaml.load(bounded.read_bytes(path), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    bounded.check_nodes(value)
+    return value
 
 
 def is_gone(state: Mapping[str, Any]) -> bool:

@@ -15,6 +15,7 @@ import pandas as pd
 import yaml
 
 from prunelit.request import BadRequest
+from prunelit.study.bounded import LONGEST_NAME, check_plain, read_text
 from prunelit.study.record import RESULT_FIELDS
 from prunelit.study.report.arrays import Arrays
 from prunelit.study.report.grid import plain
@@ -95,7 +96,7 @@ class Study:
         hydra = self.folder(run) / ".hydra"
         try:
             overrides = load_yaml(hydra / "overrides.yaml")
-            added = _config_dirs((hydra / "hydra.yaml").read_text())
+            added = _config_dirs(read_text(hydra / "hydra.yaml"))
         except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
             return ""
         arguments = [f"--config-dir={path}" for path in added] + [str(item) for item in overrides or []]
@@ -122,9 +123,11 @@ class Study:
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
+        path = self.folder(run) / "weights.safetensors"
         try:
-            arrays: dict[str, np.ndarray] = load_file(self.folder(run) / "weights.safetensors")
-        except (OSError, TypeError, SafetensorError):
+            check_plain(path)
+            arrays: dict[str, np.ndarray] = load_file(path)
+        except (OSError, ValueError, TypeError, SafetensorError):
             return {}
         return arrays
 
@@ -217,7 +220,7 @@ def _row(files: Files) -> dict[str, Any]:
     asked, density = _asked(config)
     named = {group: _at(config, group, "name") for group in ("pruner", "model", "data")}
     return {
-        **{key: UNKNOWN if name is None else plain(name) for key, name in named.items()},
+        **{key: UNKNOWN if name is None else plain(str(name)[:LONGEST_NAME]) for key, name in named.items()},
         "seed": _number(config.get("seed")),
         **(files.result or {}),
         "collapsed": (files.result or {}).get("collapsed") or [],

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from prunelit.study import bounded
+from prunelit.study.integrity import damaged_files
 from prunelit.study.report.reading import first_line
 
 NEEDED = {
@@ -20,6 +22,9 @@ NEEDED = {
 """By file, the columns that each has, without gaps."""
 TEXT = ("layer", "shape", "phase")
 """Columns that hold text whatever it looks like: the shape ``100`` is no number."""
+
+LONGEST_CELL = 1000
+"""Characters up to which a cell, such as the name of a layer, is believed."""
 
 Body = tuple[str, Path, str]
 
@@ -33,8 +38,10 @@ def read_rows(runs: Mapping[str, Path], name: str, skipped: list[str]) -> pd.Dat
     bodies: dict[str, list[Body]] = {}
     for run, folder in runs.items():
         try:
-            text = (folder / name).read_text()
+            text = bounded.read_text(folder / name)
             check(text, NEEDED[name])
+            if problems := damaged_files(folder, digests=True, only=(name,)):
+                raise ValueError(problems[0].removeprefix(f"{name} "))
         except FileNotFoundError:
             continue
         except (OSError, ValueError, csv.Error) as error:
@@ -60,6 +67,8 @@ def check(text: str, needed: Sequence[str]) -> None:
         return
     if missing := [column for column in needed if column not in rows[0]]:
         raise ValueError(f"no column {missing[0]}")
+    if any(len(cell) > LONGEST_CELL for row in rows for cell in row):
+        raise ValueError(f"a cell of more than {LONGEST_CELL} characters")
     if len({len(row) for row in rows}) > 1 or "run" in rows[0] or len(set(rows[0])) < len(rows[0]):
         raise ValueError("not the rows of a run")
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from prunelit.study.bounded import read_bytes
 from prunelit.study.report.labels import flatten, value_text
 from prunelit.study.report.records import STATES, Study
 from prunelit.study.report.tables import Tables
@@ -90,8 +91,8 @@ def problems(study: Study, tables: Tables) -> list[Problem]:
 
 def _traceback(folder: Path) -> str:
     try:
-        text = (folder / "traceback.txt").read_text(errors="replace")
-    except OSError:
+        text = read_bytes(folder / "traceback.txt").decode(errors="replace")
+    except (OSError, ValueError):
         return ""
     return text if len(text) <= LONGEST else f"…{text[-LONGEST:]}"
 

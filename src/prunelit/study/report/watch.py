@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from prunelit.request import BadRequest
+from prunelit.study.bounded import read_object, read_text
 from prunelit.study.report.grid import plain
 from prunelit.study.report.reading import Files, Unreadable, find_runs, is_gone, read_run, why_stopped
 from prunelit.study.report.show import console
@@ -175,7 +175,7 @@ def _waiting(folders: Sequence[Path], runs: Mapping[Path, Files]) -> list[Path]:
     for study in studies:
         for path in study.glob(".sweep/*/runs.json"):
             try:
-                listed = [_place(folder, study) for folder in json.loads(path.read_text())]
+                listed = [_place(folder, study) for folder in read_object(path)]
             except (OSError, ValueError, TypeError):
                 continue
             waiting |= {place for place in listed if not (place / "status.json").exists()}
@@ -190,7 +190,7 @@ def _place(folder: str, study: Path) -> Path:
 
 def _epochs(path: Path) -> list[dict[str, str]]:
     try:
-        return list(csv.DictReader(io.StringIO(path.read_text())))
+        return list(csv.DictReader(io.StringIO(read_text(path))))
     except (OSError, ValueError, csv.Error):
         return []
 

@@ -26,6 +26,7 @@ from omegaconf import DictConfig
 
 from prunelit.durable import write_atomically
 from prunelit.study import checks, record
+from prunelit.study.integrity import DamagedRun
 from prunelit.study.sweep import identity
 
 Request = tuple[str, ...]
@@ -47,8 +48,15 @@ class Run:
 
     @property
     def complete(self) -> bool:
-        """Whether the run's record is whole."""
-        return record.Record(self.folder).complete
+        """Whether the run is complete and each of its files has the size that it was written with."""
+        written = record.Record(self.folder)
+        try:
+            if written.complete:
+                written.check()
+                return True
+        except DamagedRun:
+            pass  # the run is given to the launcher, and says what is wrong
+        return False
 
 
 class Composer:

@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 from prunelit.interruption import SIGNALS, Interrupted
 from prunelit.request import BadRequest
 from prunelit.study.command import as_request
+from prunelit.study.integrity import DamagedRun
 from prunelit.study.record import Record
 from prunelit.study.sweep import identity
 from prunelit.study.sweep.failures import NotStarted, RunFailed, SweepStopped
@@ -103,7 +104,7 @@ def _outcome(cfg: DictConfig, folder: Path, work: Work) -> float | Exception:
     """Return what a run came to, as something that can be sent from one process to another."""
     try:
         return work(cfg)
-    except (BadRequest, Busy) as error:
+    except (BadRequest, Busy, DamagedRun) as error:
         return error
     except Exception as error:
         return as_request(error) or RunFailed.of(folder, error)

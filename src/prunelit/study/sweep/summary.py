@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from prunelit.request import BadRequest
+from prunelit.study.integrity import DamagedRun
 from prunelit.study.record import Record
 from prunelit.study.sweep.composed import Run
 from prunelit.study.sweep.failures import NotStarted, RunFailed, Submitted
@@ -43,6 +44,8 @@ def row_of(run: Run, began: float, returned: Any = None) -> Row:
     if isinstance(returned, NotStarted):
         state = "interrupted" if returned.why == "interrupted" else "not started"
         return Row(run.folder, state)
+    if isinstance(returned, DamagedRun):
+        return Row(run.folder, "failed", returned.why + " (rerun=true repeats the run)")
     if isinstance(returned, (RunFailed, BadRequest)):
         return Row(run.folder, "failed", _with_traceback(run.folder, str(returned)))
     status = _status(run.folder)

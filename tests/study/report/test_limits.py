@@ -1,0 +1,134 @@
+"""Records from anywhere are read with limits: no file of a record hangs a report or fills its memory."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from prunelit.study.bounded import LIMITS
+from prunelit.study.record import Record
+from prunelit.study.report.metrics import METRICS
+from prunelit.study.report.output import write_report
+from prunelit.study.report.page import write_page
+from prunelit.study.report.records import read_study
+from prunelit.study.report.tables import make_tables
+from prunelit.study.report.vega import bundling
+
+MakeRun = Callable[..., Record]
+
+SPECIAL = ("result.json", "status.json", "metrics.csv", "layers.csv", "details.npz", "weights.safetensors")
+CONFIGS = (".hydra/config.yaml", ".hydra/overrides.yaml", ".hydra/hydra.yaml")
+
+
+def report(folder: Path, out: Path) -> tuple[list[str], int]:
+    """Make every file of a report; return the lines on skipped files and the size of the page in bytes."""
+    study = read_study([folder])
+    for run in study.runs.index:
+        study.command(run)
+        study.config(run)
+        study.weights(run)
+        study.details(run)
+    tables = make_tables(study, METRICS["top1"])
+    with bundling() as script:
+        write_report(study, tables, out)
+        (page,) = (path for path in write_page(study, tables, out, script) if path.suffix == ".html")
+    return study.skipped, page.stat().st_size
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+@pytest.mark.parametrize("name", [*SPECIAL, *CONFIGS])
+def test_what_is_no_regular_file_is_not_waited_for(
+    make_run: MakeRun, tmp_path: Path, name: str, kind: str
+) -> None:
+    make_run("pruner=snip", "compression=1")
+    path = make_run("pruner=mag", "compression=1").folder / name
+    path.unlink(missing_ok=True)
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.mkdir()
+    study = read_study([tmp_path / "study"])
+    for run in study.runs.index:
+        study.command(run)
+        study.config(run)
+        assert dict(study.weights(run)) == {}
+        assert set(study.details(run)) <= {"class_names"}
+    assert name in CONFIGS or name in ("details.npz", "weights.safetensors") or name in study.skipped[0]
+    assert "snip" in set(study.runs["pruner"])
+
+
+def test_aliases_that_stand_for_a_billion_values_are_left_out(make_run: MakeRun, tmp_path: Path) -> None:
+    record = make_run("pruner=snip", "compression=1")
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
+    (record.folder / ".hydra" / "config.yaml").write_text("\n".join(lines))
+    study = read_study([tmp_path / "study"])
+    assert study.configs["run0001"] == {}
+    assert study.complete["top1"].tolist() == [90.0]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("density", 5), ("sparsity", -0.5), ("top1", -1e300), ("top1", 101), ("seed", -1), ("kept", -3)),
+        *(("epochs", -1), ("flops_dense", -1), ("train_seconds", -0.1), ("compression", -1)),
+        *(("model", "m" * 10**6), ("collapsed", ["layer" * 10**5]), ("collapsed", ["a"] * 10**5)),
+    ],
+)
+def test_numbers_and_names_that_cannot_be_are_not_believed(
+    make_run: MakeRun, tmp_path: Path, key: str, value: object
+) -> None:
+    make_run("pruner=snip", "compression=1")
+    record = make_run("pruner=mag", "compression=1")
+    (record.folder / "result.json").write_text(json.dumps({**record.result, key: value}))
+    study = read_study([tmp_path / "study"])
+    assert study.runs["pruner"].tolist() == ["snip"]
+    (line,) = study.skipped
+    assert key in line
+    assert len(line) < 400
+
+
+def test_names_of_a_million_characters_do_not_swell_the_page(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("pruner=snip", "compression=1")
+    _, usual = report(tmp_path / "study", tmp_path / "out")
+    record = make_run("pruner=mag", "compression=1", state="running")
+    config = record.folder / ".hydra" / "config.yaml"
+    config.write_text(config.read_text().replace("name: fc", f"name: {'f' * 10**6}"))
+    layers = record.folder / "layers.csv"
+    layers.write_text(f"layer,shape,total,kept,density\n{'fc' * 10**6},1,1,1,1.0\n")
+    skipped, size = report(tmp_path / "study", tmp_path / "out")
+    assert len(skipped) == 1
+    assert size < usual + 200_000
+
+
+def test_arrays_that_unpack_to_more_than_the_limit_are_left_out(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = make_run("pruner=snip", "compression=1")
+    record.write_details({"zeros": np.zeros(10**6)})
+    monkeypatch.setitem(LIMITS, ".npz", 10**6)
+    assert (record.folder / "details.npz").stat().st_size < 10**6
+    assert not read_study([tmp_path / "study"]).details("run0001")
+
+
+def test_a_result_that_was_changed_afterwards_is_not_believed(tmp_path: Path, make_run: MakeRun) -> None:
+    record = make_run("pruner=snip", "compression=1")
+    record.finish(record.result)
+    path = record.folder / "result.json"
+    path.write_text(path.read_text().replace('"top1": 90.0', '"top1": 99.0'))
+    study = read_study([tmp_path / "study"])
+    assert study.runs.empty
+    assert "SHA-256" in study.skipped[0]
+
+
+def test_arrays_that_are_whole_are_read(make_run: MakeRun, tmp_path: Path) -> None:
+    record = make_run("pruner=snip", "compression=1")
+    record.write_details({"class_names": np.array(["a"]), "confusion/test": np.eye(2)})
+    assert np.array_equal(read_study([tmp_path / "study"]).details("run0001")["confusion/test"], np.eye(2))
