@@ -210,6 +210,7 @@ class Pruning(HoldingCallback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Note how many epochs the run has behind it: the trainer learns that only after ``on_fit_start``."""
+        super().on_load_checkpoint(trainer, pl_module, checkpoint)
         if "loops" in checkpoint:
             progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]
             self._epochs_before = progress["current"]["processed"]
@@ -274,6 +275,7 @@ class Pruning(HoldingCallback):
         check_agreement(trainer, self.masks)
         if self.retraining.masked_gradient:
             self._hold.take(root, self.masks, pl_module)
+            self.hold_everywhere(trainer, pl_module)
         else:
             # The next round chooses among all weights again.
             detach(root)

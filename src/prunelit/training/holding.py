@@ -54,6 +54,7 @@ class Hold:
         self._states: dict[str, State] = {}
         self._network: nn.Module | None = None
         self._owners: dict[str, nn.Module] = {}
+        self._edges: list[tuple[nn.Module, str, nn.Module]] = []  # from the network to the owners
         self._hooks: list[RemovableHandle] = []
         self._is_paused = False
 
@@ -85,6 +86,11 @@ class Hold:
         self._network = network
         self.parameters = dict(network.named_parameters(remove_duplicate=False))
 
+    @property
+    def holds_any(self) -> bool:
+        """Whether there are pruned weights to hold."""
+        return bool(self._masks)
+
     def clear_gradients(self) -> None:
         """Set the gradients of pruned weights to 0."""
         apply_masks_to_gradients(self.parameters, self._masks)
@@ -103,6 +109,12 @@ class Hold:
                 apply_masks({name: parameter}, {name: self._masks[name]})
                 self._states[name] = _state(parameter)
 
+    def apply_to_copy(self, parameters: Parameters) -> None:
+        """Set pruned weights to 0 in ``parameters`` of a copy of the network, by the network's names."""
+        for name, bits in self._masks.items():
+            if not self._is_paused and name in parameters:
+                apply_masks(parameters, {name: bits_like(parameters[name], bits)})
+
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Hold nothing inside the block."""
@@ -117,7 +129,7 @@ class Hold:
         for hook in self._hooks:
             hook.remove()
         self._hooks, self.parameters, self._masks = [], {}, {}
-        self._states, self._owners, self._network = {}, {}, None
+        self._states, self._owners, self._edges, self._network = {}, {}, [], None
 
     @torch.no_grad()
     def count_violations(self) -> dict[str, Tensor]:
@@ -151,12 +163,22 @@ class Hold:
         if any(isinstance(part, FSDPModule) for part in self._network.modules()):
             self._owners = {}
             return
-        parts = dict(self._network.named_modules(remove_duplicate=False))
+        edges: dict[str, tuple[nn.Module, str, nn.Module]] = {}
         for name in self._masks:
-            owner = parts.get(name.rpartition(".")[0])
-            if owner is None:
-                raise MasksLost(f"{name}: the pruned network has no such parameter any more")
+            owner = self._network
+            for end in [place for place, letter in enumerate(name) if letter == "."]:
+                parent, key = owner, name[:end].rpartition(".")[2]
+                if key not in parent._modules:
+                    raise MasksLost(f"{name}: the pruned network has no such parameter any more")
+                owner = parent._modules[key]  # type: ignore[assignment]
+                edges[name[:end]] = (parent, key, owner)
             self._owners[name] = owner
+        self._edges = list(edges.values())
+
+    def follow_layers(self) -> None:
+        """Hold layers that were put in the place of those held."""
+        if not all(parent._modules.get(key) is child for parent, key, child in self._edges):
+            self._find_owners()
 
     def _follow(self, name: str) -> None:
         """Hold the parameter that is now in the place of the one held, on its device and in its precision."""
@@ -185,6 +207,16 @@ class Hold:
                 read = BeforeRead(self, names)
                 self._hooks.append(reader.register_forward_pre_hook(read.forward, prepend=True))
                 self._hooks.append(reader.register_state_dict_pre_hook(read.state_dict))
+
+
+@torch.no_grad()
+def count_nonzero_pruned(network: nn.Module) -> dict[str, int]:
+    """Return, by parameter, how many weights are not 0 that masks noted on ``network`` prune; no zeros."""
+    parameters = dict(network.named_parameters(remove_duplicate=False))
+    masks = {name: mask for name, mask in (attached(network) or {}).items() if name in parameters}
+    masks = {name: shard_like(mask, parameters[name]) for name, mask in masks.items()}
+    counts = {n: int((_local(parameters[n]).ne(0) & ~_local(mask)).sum()) for n, mask in masks.items()}
+    return {name: count for name, count in counts.items() if count}
 
 
 class BeforeRead:
