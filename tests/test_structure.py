@@ -18,11 +18,13 @@ COMMON = (
     "prunelit.durable",
     "prunelit.interruption",
     "prunelit.place",
+    "prunelit.notice",
 )
 # What a place may import of prunelit; the longest prefix that fits a module counts.
 ALLOWED = {
     "prunelit": ("prunelit",),
     **dict.fromkeys(COMMON, ("prunelit.request",)),
+    "prunelit.notice": ("prunelit.place",),
     "prunelit.pruning": ("prunelit.request", "prunelit.declared", "prunelit.durable", "prunelit.pruning"),
     "prunelit.training": (*COMMON, "prunelit.pruning", "prunelit.training"),
     "prunelit.study": (*COMMON, "prunelit.study"),

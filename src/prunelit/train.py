@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 
 from prunelit.durable import DiskFull, is_full, say_of_full_disks_once
 from prunelit.interruption import Interruption, until_done
+from prunelit.notice import warn
 from prunelit.place import is_first
 from prunelit.study import command
 from prunelit.study.checks import check
@@ -34,8 +35,6 @@ from prunelit.study.sweep.state import Sweep
 if TYPE_CHECKING:
     from prunelit.training.assembly import Assembly
     from prunelit.training.outcome import Found
-
-log = logging.getLogger(__name__)
 
 
 def train(cfg: DictConfig) -> dict[str, Any]:
@@ -193,11 +192,8 @@ def _hyperparameters(cfg: DictConfig, asked: dict[str, Any]) -> dict[str, Any]:
 
 def _say(record: Record, result: dict[str, Any], layers: list[dict[str, Any]]) -> None:
     if result["collapsed"]:
-        warning = (
-            f"nothing is kept in {', '.join(result['collapsed'])} (pruner.keep_at_least=1 guards against it)"
-        )
-        log.warning(warning)
-        print(f"warning: {warning}", file=sys.stderr)
+        layers_lost = ", ".join(result["collapsed"])
+        warn(f"nothing is kept in {layers_lost} (pruner.keep_at_least=1 guards against it)")
     if sys.stdout.isatty():
         from prunelit.study.terminal import show_run
 

@@ -20,6 +20,7 @@ from prunelit.training.data import ImageData
 from prunelit.training.measure import Measurements
 from prunelit.training.module import Classifier
 from prunelit.training.resuming import checkpoint_to_resume
+from prunelit.training.schedule_length import ScheduleLength, first_length, warn_of_late_milestones
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,12 @@ def assemble(
     network, num_classes = _network(cfg, data, pruning)
     measured = Measurements(pruning, epochs_changed)
     callbacks: list[Any] = [measured] if pruning is None else [measured, pruning]
+    callbacks.append(ScheduleLength(cfg.scheduler))
     epochs = build.num_epochs(cfg, pruning)
+    length = first_length(pruning, epochs)
+    warn_of_late_milestones(cfg.scheduler, length)
     trainer = build.build_trainer(cfg, epochs, folder, callbacks, sys.stdout.isatty(), interruption)
-    module = build.build_module(cfg, network, num_classes)
+    module = build.build_module(cfg, network, num_classes, length)
     return Assembly(pruning, data, network, module, measured, trainer, epochs)
 
 

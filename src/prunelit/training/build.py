@@ -24,6 +24,7 @@ from prunelit.pruning import criteria
 from prunelit.pruning.criteria import Criterion
 from prunelit.pruning.masks import layer_densities
 from prunelit.request import BadRequest, nearest, within
+from prunelit.training import schedule_length
 from prunelit.training.callback import Pruning
 from prunelit.training.checkpoints import WholeFiles, read_masks
 from prunelit.training.data import ImageData
@@ -56,11 +57,11 @@ def build_network(cfg: DictConfig, data: ImageData) -> tuple[nn.Module, int]:
     return network, num_classes
 
 
-def build_module(cfg: DictConfig, network: nn.Module, num_classes: int) -> Classifier:
-    """Return the LightningModule with optimizer, schedule and loss options."""
+def build_module(cfg: DictConfig, network: nn.Module, num_classes: int, length: int) -> Classifier:
+    """Return the LightningModule with optimizer, loss options and a schedule that lasts ``length`` epochs."""
 
     def scheduler(optimizer: Any) -> Any:
-        return build(cfg.scheduler, optimizer=optimizer)
+        return build(cfg.scheduler, optimizer=optimizer, **schedule_length.arguments(cfg.scheduler, length))
 
     optimizer = partial(build_optimizer, cfg)
     has_schedule = "_target_" in cfg.scheduler

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import random
-import sys
 import time
 import zipfile
 import zlib
@@ -17,8 +15,7 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint
 
 from prunelit.interruption import BATCHES, ELSEWHERE, EVALUATION, Interrupted, Interruption
-
-log = logging.getLogger(__name__)
+from prunelit.notice import warn
 
 STEPS_OF_GPUS = 10
 """How often ranks on GPUs ask each other whether to save: the host waits for the GPU to hear the answer."""
@@ -159,9 +156,7 @@ def checkpoint_to_resume(folder: Path) -> Path | None:
         if path.is_dir() or is_whole(path):  # a folder: the sharded checkpoint of a data-parallel run
             return path
         if path.exists():
-            warning = f"{path} is damaged and is not used"
-            log.warning(warning)
-            print(f"warning: {warning}", file=sys.stderr)
+            warn(f"{path} is damaged and is not used")
     return None
 
 

@@ -44,6 +44,12 @@ class Timing:
         """Whether the next pruning, after ``done`` of them, comes at the start of ``epoch``."""
         return self.when != "end" and epoch >= self.pre_epochs + done * self.every
 
+    def next_pruning(self, done: int, steps: int, epochs: int) -> int:
+        """Return the epoch that the next of ``steps`` prunings begins; ``epochs``, the end, without one."""
+        if self.when == "end" or done >= steps:
+            return epochs
+        return min(epochs, self.pre_epochs + done * self.every)
+
     def since_pruning(self, epoch: int) -> int:
         """Return the epochs from the first pruning of ``start`` to ``epoch``."""
         return epoch - self.pre_epochs

@@ -1,0 +1,18 @@
+"""Warnings that a person at the terminal should see, and that the log of the run keeps."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from prunelit.place import is_first
+
+log = logging.getLogger(__name__)
+
+
+def warn(message: str) -> None:
+    """Log a warning, and print it in one line on standard error; of several ranks the first does it."""
+    if is_first():
+        line = " ".join(message.split())
+        log.warning(line)
+        print(f"warning: {line}", file=sys.stderr)
