@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 @contextmanager
@@ -46,6 +46,33 @@ def modes(network: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
+def tensor_undo(tensor: Tensor) -> Callable[[], None]:
+    """Take the gradient from ``tensor``; return what puts everything back.
+
+    That is its values, its gradient and whether it requires one. Holds a copy of the values.
+    """
+    value, needs, leaf = tensor.detach().clone(), tensor.requires_grad, tensor.is_leaf
+    gradient = tensor.grad if leaf else None
+    if leaf:
+        tensor.grad = None
+
+    @torch.no_grad()
+    def undo() -> None:
+        if tensor.shape != value.shape or tensor.dtype != value.dtype:
+            tensor.data = value
+        elif not _same_values(tensor, value):  # one that is expanded cannot be written to
+            tensor.copy_(value)
+        if leaf and tensor.is_leaf:
+            tensor.requires_grad_(needs)
+            tensor.grad = gradient
+
+    return undo
+
+
+def _same_values(tensor: Tensor, other: Tensor) -> bool:
+    return torch.equal(tensor, other) or bool(((tensor == other) | (tensor.isnan() & other.isnan())).all())
+
+
 @contextmanager
 def preserved(network: nn.Module) -> Iterator[None]:
     """Give ``network`` back its weights, gradients, buffers and modes after the block.
@@ -54,26 +81,17 @@ def preserved(network: nn.Module) -> Iterator[None]:
     weights and buffers. The tensors after the block are those from before it, also where a module
     put another in their place.
     """
-    parameters = list(network.parameters())
-    before = [(p, p.detach().clone(), p.grad, p.requires_grad) for p in parameters]
-    buffers = [(b, b.detach().clone()) for b in network.buffers()]
+    undo = [tensor_undo(tensor) for tensor in (*network.parameters(), *network.buffers())]
     places: list[dict[str, Any]] = [p for m in network.modules() for p in (m._parameters, m._buffers)]
     held = [dict(place) for place in places]
     with modes(network), torch.enable_grad():
         try:
-            for parameter in parameters:
-                parameter.grad = None
+            for parameter in network.parameters():
                 parameter.requires_grad_(parameter.is_floating_point())
             yield
         finally:
-            with torch.no_grad():
-                for parameter, value, gradient, requires_grad in before:
-                    parameter.copy_(value)
-                    parameter.requires_grad_(requires_grad)
-                    parameter.grad = gradient
-                for buffer, value in buffers:
-                    if not torch.equal(buffer, value):  # an expanded buffer can't be written to
-                        buffer.copy_(value)
+            for put_back in undo:
+                put_back()
             for place, tensors in zip(places, held, strict=True):
                 place.clear()
                 place.update(tensors)

@@ -258,7 +258,7 @@ class Pruning(HoldingCallback):
         start = time.perf_counter()
         root = self.network(pl_module)
         share_buffers(trainer, pl_module)
-        with self.without_masks(), undisturbed(pl_module, root):
+        with self.without_masks(), undisturbed(trainer, pl_module, root):
             objective = None
             if needs != "nothing":
                 objective = build_objective(trainer, pl_module, root, needs, self.sample, self.seed)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from prunelit.pruning.masks import Masks, apply_masks, count_all, count_kept
 from prunelit.pruning.preserve import modes
+from prunelit.training.batch_transfer import transferred
 from prunelit.training.metrics import Totals
 from prunelit.training.peers import share_buffers
 from prunelit.training.sharding import gathered
@@ -42,7 +43,7 @@ def evaluate(trainer: pl.Trainer, pl_module: pl.LightningModule, batches: Iterab
     with gathered(pl_module), modes(pl_module), torch.no_grad():
         pl_module.eval()
         for batch in batches:
-            images, labels = trainer.strategy.batch_to_device(batch, pl_module.device)
+            images, labels = transferred(trainer, pl_module, batch)
             logits = pl_module(images)
             totals.update(logits.new_zeros(()), logits, labels)
             classes = logits.shape[1]

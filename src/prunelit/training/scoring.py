@@ -10,9 +10,10 @@ from torch import nn
 from prunelit.pruning.objective import Objective
 from prunelit.pruning.preserve import random_state
 from prunelit.request import BadRequest
+from prunelit.training.batch_transfer import transferred
 from prunelit.training.network_call import network_call
 from prunelit.training.training_batches import Sample, training_batches
-from prunelit.training.training_loss import training_loss
+from prunelit.training.training_loss import reads_iterator, training_loss
 
 
 def build_objective(
@@ -30,12 +31,12 @@ def build_objective(
     """
     with random_state(seed):
         sample = sample if needs == "batches" else Sample(samples_per_class=1, batches=None)
-        batches = [trainer.strategy.batch_to_device(b) for b in training_batches(trainer, sample, seed)]
+        batches = training_batches(trainer, sample, seed)
+        if not reads_iterator(pl_module):
+            batches = [transferred(trainer, pl_module, batch) for batch in batches]
     if not batches:
         raise BadRequest("batches", sample.batches, "a training set with at least one batch")
-    device = next(pl_module.parameters()).device
-    batches = [pl_module.transfer_batch_to_device(batch, device, 0) for batch in batches]
-    loss = training_loss(pl_module)
+    loss = training_loss(trainer, pl_module)
     if needs == "batches":
         # Ranks share the batches; gradients are summed over ranks before anything is made of them.
         places = range(trainer.global_rank, len(batches), trainer.world_size)

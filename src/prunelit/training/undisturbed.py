@@ -2,72 +2,86 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import MethodType
 from typing import Any
 
 import lightning.pytorch as pl
-from torch import nn
-from torchmetrics import Metric
+from torch import Tensor, nn
 
-from prunelit.pruning.preserve import modes, random_state
+from prunelit.pruning.preserve import random_state
+from prunelit.training.object_state import ObjectState
 
 
 @contextmanager
-def undisturbed(pl_module: pl.LightningModule, root: nn.Module) -> Iterator[None]:
-    """Let training steps run for scores alone: nothing is logged, counted or kept.
+def undisturbed(trainer: pl.Trainer, pl_module: pl.LightningModule, root: nn.Module) -> Iterator[None]:
+    """Let training steps run for scores alone: nothing is logged, counted, updated or kept.
 
-    Restores torchmetrics states, the random state, and modes and buffers outside ``root``, the
-    part that is pruned; ``prune`` itself looks after ``root``.
+    Inside the block optimizers and schedulers do nothing. After it the random state, the module and all
+    that it refers to, its training data and its optimizers are as before. Parameters and buffers of
+    ``root``, the part that is pruned, are left to ``prune``, which looks after them itself.
     """
-    metrics = [module for module in pl_module.modules() if isinstance(module, Metric)]
-    states: list[tuple[Metric, dict[str, Any], int, Any]] = [
-        (m, copy.deepcopy(dict(m.metric_state)), m._update_count, m._computed) for m in metrics
-    ]
-    inside = {id(buffer) for buffer in root.buffers()}
-    buffers = [(b, b.clone()) for b in pl_module.buffers() if id(b) not in inside]
-    with (
-        _batch_norm_alone(pl_module),
-        _shadowed(pl_module, "log", "log_dict", "forward"),
-        _shadowed(root, "forward"),
-        modes(pl_module),
-    ):
-        pl_module.__dict__.update(log=_nothing, log_dict=_nothing)
-        try:
-            with random_state(0):
-                yield
-        finally:
-            for buffer, value in buffers:
-                buffer.copy_(value)
-            for metric, state, count, computed in states:
-                for key, value in state.items():
-                    setattr(metric, key, value)
-                metric._update_count, metric._computed = count, computed
-
-
-@contextmanager
-def _batch_norm_alone(module: nn.Module) -> Iterator[None]:
-    """Let SyncBatchNorm normalise each batch by itself: other ranks may have none at the same time."""
-    with ExitStack() as stack:
-        for part in module.modules():
-            if isinstance(part, nn.SyncBatchNorm):
-                stack.enter_context(_shadowed(part, "forward"))
-                part.__dict__["forward"] = MethodType(nn.BatchNorm2d.forward, part)
-        yield
-
-
-@contextmanager
-def _shadowed(module: nn.Module, *names: str) -> Iterator[None]:
-    """Let instance attributes stand before methods inside the block; take them away after it."""
-    before = {name: module.__dict__[name] for name in names if name in module.__dict__}
+    loader = trainer.fit_loop._combined_loader
+    schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
+    roots = [pl_module, getattr(trainer, "datamodule", None), loader, *trainer.optimizers, *schedulers]
+    state = ObjectState(roots, [*root.parameters(), *root.buffers()])
+    loggers, stops = trainer.loggers, trainer.should_stop
     try:
-        yield
+        _silence(pl_module)
+        for each in (*trainer.optimizers, *schedulers):
+            each.__dict__["step"] = _closure_alone
+        trainer.strategy.__dict__["optimizer_step"] = lambda optimizer, closure, **_: _closure_alone(closure)
+        trainer.loggers = [Silent(logger) for logger in loggers]  # type: ignore[misc]
+        with random_state(0):
+            yield
     finally:
-        for name in names:
-            module.__dict__.pop(name, None)
-        module.__dict__.update(before)
+        trainer.loggers, trainer.should_stop = loggers, stops
+        trainer.strategy.__dict__.pop("optimizer_step", None)
+        state.put_back()
+
+
+def _silence(pl_module: pl.LightningModule) -> None:
+    """Give the module methods that do nothing outside it; they vanish when its state is put back."""
+    for part in pl_module.modules():
+        if hasattr(part, "log_dict") and hasattr(part, "training_step"):
+            part.__dict__.update(log=_nothing, log_dict=_nothing, print=_nothing, manual_backward=_backward)
+        if isinstance(part, nn.SyncBatchNorm):
+            # Other ranks may have no batch at the same time: each batch is normalised by itself.
+            part.__dict__["forward"] = MethodType(nn.BatchNorm2d.forward, part)
+
+
+class Silent:
+    """Stands in for a logger, or for what it writes to, and writes nothing."""
+
+    def __init__(self, logger: Any) -> None:
+        self._logger = logger
+
+    # A step may ask what kind of logger it has.
+    __class__ = property(lambda self: type(self._logger))
+    experiment = property(lambda self: _Nothing())
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._logger, name)
+        return _nothing if callable(found) else found
+
+
+class _Nothing:
+    """Has every attribute, takes every call and does nothing."""
+
+    def __getattr__(self, name: str) -> Any:
+        return self
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self
+
+
+def _closure_alone(closure: Callable[[], Any] | None = None, *args: Any, **kwargs: Any) -> Any:
+    return closure() if callable(closure) else None
+
+
+def _backward(loss: Tensor, *args: Any, **kwargs: Any) -> None:
+    loss.backward(*args, **kwargs)
 
 
 def _nothing(*args: Any, **kwargs: Any) -> None:
