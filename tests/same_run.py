@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from prunelit import SNIP, Pruning
 from prunelit.pruning.criteria import Criterion
+from prunelit.training.replayed import Replayed
 
 LEFT_OUT = ("_trainer", "_fabric", "_prunelit", "_jit_override", "_version", "_compiled_call")
 """Attributes that refer to the trainer, or that pruning itself writes."""
@@ -103,6 +104,7 @@ def plain(value: Any, seen: dict[int, tuple[int, Any]] | None = None) -> Any:
     seen = {} if seen is None else seen
     if value is None or isinstance(value, (str, bytes, bool, int, float, complex, torch.dtype, torch.device)):
         return value if value == value else "nan"
+    value = value.source if isinstance(value, Replayed) else value
     if id(value) in seen:
         return f"the object number {seen[id(value)][0]}"
     if isinstance(value, Tensor):

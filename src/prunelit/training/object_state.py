@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader
 
 from prunelit.pruning.preserve import tensor_undo
 from prunelit.training.object_kinds import has_state, is_atom, is_data, is_library, slots_of
-from prunelit.training.replayed import Replayed, is_opaque
+from prunelit.training.replayed import Replayed, begun_again, is_opaque
 
 LARGEST_STATE = 64
 """Tensors and arrays of data sets with more elements than this are data, not state, and are not copied."""
@@ -39,13 +39,14 @@ class ObjectState:
     Holds one copy of each tensor that is found, apart from ``left_alone`` and from large ones of data sets.
     Parameters have no gradient until :meth:`put_back`.
 
-    Iterators whose place cannot be set, such as generators, are replaced in what holds them by
-    :class:`~prunelit.training.replayed.Replayed`: what is read from them is given once more later.
+    Iterators whose place cannot be set, such as generators, are replaced in what holds them: by another one
+    that does the same, or by a :class:`~prunelit.training.replayed.Replayed`, which gives items once more.
     """
 
     def __init__(self, roots: Iterable[Any], left_alone: Iterable[Any] = ()) -> None:
         self._undo: list[Callable[[], object]] = []
-        self._replayed: dict[int, Replayed] = {}
+        self._stand_ins: dict[int, Any] = {}
+        self._originals: dict[int, Any] = {}
         self._alive: list[Any] = [*left_alone]  # an id is that of one object while the object is alive
         seen = {id(value) for value in self._alive}
         pending = [(root, False) for root in roots]
@@ -76,6 +77,8 @@ class ObjectState:
             return value
         if isinstance(value, types.MethodType):
             return value.__self__, value.__func__
+        if isinstance(value, types.GeneratorType) and value.gi_frame:  # one that was begun again for scores
+            return value.gi_frame.f_locals.values()
         if isinstance(value, types.FunctionType):
             return self._note_function(value)
         if isinstance(value, (classmethod, staticmethod)):
@@ -94,7 +97,7 @@ class ObjectState:
         if isinstance(value, list):
             items = [self._stand_in(item) for item in value]
             list.__setitem__(value, slice(None), items)
-            self._undo.append(lambda: list.__setitem__(value, slice(None), map(_rewound, items)))
+            self._undo.append(lambda: list.__setitem__(value, slice(None), map(self._given_back, items)))
             return items
         if isinstance(value, deque):
             items = list(value)
@@ -122,7 +125,7 @@ class ObjectState:
 
         def undo() -> None:
             own = {k: v for k, v in dict.items(value) if isinstance(k, str) and k.startswith(KEPT)}
-            after = {**{key: _rewound(item) for key, item in before.items()}, **own}
+            after = {**{key: self._given_back(item) for key, item in before.items()}, **own}
             if not _same_items(value, after):
                 kind.clear(value)
                 for key, item in after.items():
@@ -143,7 +146,7 @@ class ObjectState:
         attributes = getattr(value, "__dict__", None)
         if isinstance(attributes, dict):
             found += self._note_dict(attributes)
-            if isinstance(value, DataLoader) and is_opaque(attributes.get("_iterator")):
+            if isinstance(value, DataLoader) and isinstance(attributes.get("_iterator"), Replayed):
                 attributes["_iterator"] = None  # who reads it starts workers of its own
         return found
 
@@ -188,7 +191,7 @@ class ObjectState:
             except ValueError:  # a variable that has no value yet
                 continue
             cell.cell_contents = item
-            self._undo.append(lambda c=cell, i=item: setattr(c, "cell_contents", _rewound(i)))  # type: ignore[misc]
+            self._undo.append(lambda c=cell, i=item: setattr(c, "cell_contents", self._given_back(i)))  # type: ignore[misc]
             found.append(item)
         scope = function.__globals__
         for name in function.__code__.co_names:
@@ -208,19 +211,22 @@ class ObjectState:
         return [*kind.__bases__, *attributes.values()]
 
     def _stand_in(self, value: Any) -> Any:
+        """Return what is read for scores in the place of ``value``, if that is an iterator."""
         if not is_opaque(value):
             return value
-        self._alive.append(value)
-        return self._replayed.setdefault(id(value), Replayed(value))
+        if id(value) not in self._stand_ins:
+            stand_in = begun_again(value) or Replayed(value)
+            self._stand_ins[id(value)], self._originals[id(stand_in)] = stand_in, value
+        return self._stand_ins[id(value)]
+
+    def _given_back(self, value: Any) -> Any:
+        """Return what is to be read in the place of ``value`` from now on."""
+        return value.rewind() if isinstance(value, Replayed) else self._originals.get(id(value), value)
 
 
 def _same_items(found: dict[Any, Any], wanted: dict[Any, Any]) -> bool:
     pairs = zip(dict.items(found), wanted.items(), strict=False)
     return len(found) == len(wanted) and all(a is c and b is d for (a, b), (c, d) in pairs)
-
-
-def _rewound(item: Any) -> Any:
-    return item.rewind() if isinstance(item, Replayed) else item
 
 
 def _set_again(kind: type, name: str, value: Any) -> None:

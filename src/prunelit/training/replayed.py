@@ -1,7 +1,9 @@
-"""An iterator that gives the items that were read from it once more."""
+"""Read from iterators whose place cannot be set, such as generators, without taking items from anybody."""
 
 from __future__ import annotations
 
+import copy
+import inspect
 import types
 from collections import deque
 from collections.abc import Iterator
@@ -47,3 +49,34 @@ def is_opaque(value: Any) -> bool:
         return True
     kind = type(value)
     return kind.__module__ in ("builtins", "itertools") and hasattr(kind, "__next__")
+
+
+def begun_again(generator: Any) -> types.GeneratorType[Any, Any, Any] | None:
+    """Return another generator that does the same, if this one has not begun yet.
+
+    What a generator does beside yielding, such as drawing the seed of an order, is then not done before
+    its time. None: it has begun, or one of the iterators that it reads cannot be copied.
+    """
+    if (
+        not isinstance(generator, types.GeneratorType)
+        or inspect.getgeneratorstate(generator) != "GEN_CREATED"
+    ):
+        return None
+    code, frame = generator.gi_code, generator.gi_frame
+    assert frame is not None  # it has not ended
+    variables = dict(frame.f_locals)
+    try:
+        for name, value in variables.items():
+            if is_opaque(value):
+                variables[name] = begun_again(value) or copy.copy(value)
+    except TypeError:
+        return None
+    cells = tuple(types.CellType(variables[name]) for name in code.co_freevars)
+    function = types.FunctionType(code, frame.f_globals, code.co_name, None, cells)
+    named = code.co_varnames[: code.co_argcount]
+    rest = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
+    extra = list(code.co_varnames[code.co_argcount + code.co_kwonlyargcount :])
+    more = variables[extra.pop(0)] if code.co_flags & inspect.CO_VARARGS else ()
+    options = variables[extra.pop(0)] if code.co_flags & inspect.CO_VARKEYWORDS else {}
+    arguments = [variables[name] for name in named]
+    return function(*arguments, *more, **{name: variables[name] for name in rest}, **options)
