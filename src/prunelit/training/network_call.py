@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import lightning.pytorch as pl
-from torch import Tensor, nn
+from torch import nn
 
 from prunelit.pruning.call import Call
 from prunelit.pruning.objective import Batch
@@ -14,9 +14,9 @@ from prunelit.pruning.preserve import preserved
 
 
 def network_call(
-    pl_module: pl.LightningModule, root: nn.Module, loss: Callable[[Batch], Tensor], batch: Batch
+    pl_module: pl.LightningModule, root: nn.Module, step: Callable[[Batch], Any], batch: Batch
 ) -> Call:
-    """Return the call, within one training step, that runs all of ``root``.
+    """Return the call, within one training step, that runs all of ``root``: ``step(batch)`` does the step.
 
     That is the first call of ``root``, or of a module in it that holds all its parameters; the
     ``forward`` of ``root`` is then pointed at that one, and :func:`undisturbed` undoes this.
@@ -33,8 +33,8 @@ def network_call(
 
     handles = [m.register_forward_pre_hook(note, with_kwargs=True) for m in root.modules()]
     try:
-        with preserved(pl_module):
-            loss(batch)
+        with preserved(root):
+            step(batch)
     finally:
         for handle in handles:
             handle.remove()

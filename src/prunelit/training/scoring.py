@@ -13,7 +13,7 @@ from prunelit.request import BadRequest
 from prunelit.training.batch_transfer import transferred
 from prunelit.training.network_call import network_call
 from prunelit.training.training_batches import Sample, training_batches
-from prunelit.training.training_loss import reads_iterator, training_loss
+from prunelit.training.training_loss import reads_iterator, training_loss, training_step
 
 
 def build_objective(
@@ -36,6 +36,12 @@ def build_objective(
             batches = [transferred(trainer, pl_module, batch) for batch in batches]
     if not batches:
         raise BadRequest("batches", sample.batches, "a training set with at least one batch")
+    if needs == "example":
+        # A module that optimises by hand gives no loss, and none is needed to see its network called.
+        own = hasattr(pl_module, "pruning_loss")
+        step = training_loss(trainer, pl_module) if own else training_step(trainer, pl_module)
+        call = network_call(pl_module, root, step, batches[0])
+        return Objective(batches=batches, inputs=call.inputs, keywords=call.keywords)
     loss = training_loss(trainer, pl_module)
     if needs == "batches":
         # Ranks share the batches; gradients are summed over ranks before anything is made of them.
