@@ -38,8 +38,8 @@ def build_objective(
         raise BadRequest("batches", sample.batches, "a training set with at least one batch")
     if needs == "example":
         # A module that optimises by hand gives no loss, and none is needed to see its network called.
-        own = hasattr(pl_module, "pruning_loss")
-        step = training_loss(trainer, pl_module) if own else training_step(trainer, pl_module)
+        gives_loss = hasattr(pl_module, "pruning_loss")
+        step = training_loss(trainer, pl_module) if gives_loss else training_step(trainer, pl_module)
         call = network_call(pl_module, root, step, batches[0])
         return Objective(batches=batches, inputs=call.inputs, keywords=call.keywords)
     loss = training_loss(trainer, pl_module)
