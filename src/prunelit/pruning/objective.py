@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -11,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
 from prunelit.pruning.call import Call, cut_batch, num_samples
 from prunelit.pruning.differentiable import differentiable
@@ -155,57 +153,3 @@ def split_batch(batch: Batch, parts: int) -> list[Batch]:
     size = num_samples(batch)
     edges = [size * i // parts for i in range(parts + 1)]
     return [cut_batch(batch, size, slice(a, b)) for a, b in pairwise(edges) if b > a]
-
-
-class _Tempered(TorchFunctionMode):
-    """Divides what enters a softmax by a temperature, wherever the loss computes one."""
-
-    ENTRIES = {
-        F.cross_entropy,
-        F.log_softmax,
-        F.softmax,
-        torch.log_softmax,
-        torch.softmax,
-        torch.special.log_softmax,
-        torch.special.softmax,
-        Tensor.log_softmax,
-        Tensor.softmax,
-    }
-
-    def __init__(self, temperature: float) -> None:
-        super().__init__()
-        self.temperature = temperature
-        self.count = 0
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        kwargs = dict(kwargs or {})
-        if func in self.ENTRIES:
-            self.count += 1
-            if "input" in kwargs:
-                kwargs["input"] = kwargs["input"] / self.temperature
-            else:
-                args = (args[0] / self.temperature, *args[1:])
-        return func(*args, **kwargs)
-
-
-@contextmanager
-def tempered(temperature: float) -> Iterator[None]:
-    """Compute losses inside the block with logits divided by ``temperature``.
-
-    Works on any loss that ends in ``cross_entropy`` or a (log-)softmax. Every softmax is taken for
-    the end: one written out inside the network (attention by hand, say) is divided too.
-
-    Raises:
-        ValueError: nothing in the block computed a softmax, so there were no logits to divide.
-    """
-    if temperature == 1:
-        yield
-        return
-    with _Tempered(temperature) as mode:
-        yield
-    if not mode.count:
-        raise ValueError(
-            f"temperature={temperature} has nothing to divide: the loss computes no cross_entropy or softmax"
-        )

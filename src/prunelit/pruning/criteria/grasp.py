@@ -17,6 +17,8 @@ Published codes differ in three choices, each a parameter here:
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import Annotated, Literal
 
 import torch
@@ -27,8 +29,9 @@ from typing_extensions import Doc
 
 from prunelit.declared import checked
 from prunelit.pruning.criteria.criterion import Criterion
+from prunelit.pruning.logits import tempered
 from prunelit.pruning.masks import Scores
-from prunelit.pruning.objective import Batch, Objective, split_batch, tempered
+from prunelit.pruning.objective import Batch, Objective, split_batch
 from prunelit.pruning.parameters import Parameters
 
 
@@ -51,34 +54,30 @@ class GraSP(Criterion):
         self.temperature, self.split, self.batch_norm, self.sign = temperature, split, batch_norm, sign
 
     def scores(self, network: nn.Module, parameters: Parameters, objective: Objective | None) -> Scores:
-        """Return ``sign * w * (H g)``."""
+        """Return ``sign * w * (H g)``.
+
+        Raises:
+            BadRequest: the temperature is not 1, and the loss has no logits that it could divide.
+        """
         assert objective is not None
+        objective = replace(objective, loss=partial(tempered, objective.loss, temperature=self.temperature))
         for module in network.modules():
             if isinstance(module, _BatchNorm):
                 module.train(self.batch_norm == "batch")
         parts = [part for batch in objective.batches for part in split_batch(batch, self.split)]
-        gradient = objective.mean(
-            lambda part: self._gradients(objective, part, parameters), parameters, parts
-        )
+        gradient = objective.mean(lambda part: objective.batch_gradients(part, parameters), parameters, parts)
         product = objective.mean(
-            lambda part: self._hessian_times(gradient, objective, part, parameters), parameters, parts
+            lambda part: _hessian_times(gradient, objective, part, parameters), parameters, parts
         )
         return {name: self.sign * p.detach() * product[name] for name, p in parameters.items()}
 
-    def _gradients(
-        self, objective: Objective, part: Batch, parameters: Parameters, create_graph: bool = False
-    ) -> Scores:
-        with tempered(self.temperature):
-            return objective.batch_gradients(part, parameters, create_graph)
 
-    def _hessian_times(
-        self, vector: Scores, objective: Objective, part: Batch, parameters: Parameters
-    ) -> Scores:
-        """Return one part's Hessian times ``vector``, by differentiating <vector, gradient>."""
-        gradients = self._gradients(objective, part, parameters, create_graph=True)
-        inner = torch.stack([(vector[name] * g).sum() for name, g in gradients.items()]).sum()
-        if not inner.requires_grad:  # the loss is linear: its Hessian is 0
-            return {}
-        products = torch.autograd.grad(inner, list(parameters.values()), allow_unused=True)
-        named = zip(parameters, products, strict=True)
-        return {name: product for name, product in named if product is not None}
+def _hessian_times(vector: Scores, objective: Objective, part: Batch, parameters: Parameters) -> Scores:
+    """Return one part's Hessian times ``vector``, by differentiating <vector, gradient>."""
+    gradients = objective.batch_gradients(part, parameters, create_graph=True)
+    inner = torch.stack([(vector[name] * g).sum() for name, g in gradients.items()]).sum()
+    if not inner.requires_grad:  # the loss is linear: its Hessian is 0
+        return {}
+    products = torch.autograd.grad(inner, list(parameters.values()), allow_unused=True)
+    named = zip(parameters, products, strict=True)
+    return {name: product for name, product in named if product is not None}

@@ -8,15 +8,22 @@ terms. The highest are kept: where a diagonal entry is negative the score is neg
 weight is removed before one without curvature. With piecewise linear activations (ReLU, max
 pooling) and cross-entropy no entry is. The factor 1/2 changes no order.
 
-The diagonal is exact, by one Hessian-vector product a parameter, or estimated as in Bekas,
-Kokiopoulou and Saad, An estimator for the diagonal of a matrix (2007): the mean of z * (H z) over
-random vectors z of signs. Its variance for entry j is the sum of H_jk^2 over k != j, divided by
-the number of vectors.
+There are three ways to the diagonal:
+
+* ``gauss_newton``: that of the Gauss-Newton matrix, exactly, by one backward pass per class and sample.
+  For networks with piecewise linear activations it is the Hessian's; for others it leaves out the
+  second derivatives of the network, and no entry is negative. Where the loss is not of a kind that
+  ``gauss_newton.py`` knows, it falls back to ``hutchinson`` with a warning.
+* ``exact``: by one Hessian-vector product per parameter.
+* ``hutchinson``: estimated as in Bekas, Kokiopoulou and Saad, An estimator for the diagonal of a
+  matrix (2007): the mean of z * (H z) over random vectors z of signs. Its variance for entry j is the
+  sum of H_jk^2 over k != j, divided by the number of vectors.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+import logging
+from typing import Annotated, Literal
 
 import torch
 from annotated_types import Ge
@@ -25,20 +32,30 @@ from typing_extensions import Doc
 
 from prunelit.declared import checked
 from prunelit.pruning.criteria.criterion import Criterion
+from prunelit.pruning.gauss_newton import gauss_newton_diagonal
+from prunelit.pruning.hessian_diagonal import estimated_diagonal, exact_diagonal
 from prunelit.pruning.masks import Scores
 from prunelit.pruning.objective import Batch, Objective
 from prunelit.pruning.parameters import Parameters
 from prunelit.request import BadRequest
 
+log = logging.getLogger(__name__)
+
 LARGEST_EXACT = 100_000
 """Parameters up to which the exact diagonal is computed."""
 
-CHUNK = 2**21
-"""Elements of Hessian rows that are held at once."""
+DEFAULT_PROBES = 100
+"""Random vectors of an estimate."""
+
+FALLBACK = (
+    f"Hessian estimates the diagonal from {DEFAULT_PROBES} random vectors: the loss is not one "
+    "cross-entropy, softmax, squared error or binary cross-entropy of the network's outputs, sample by "
+    "sample, as method=gauss_newton needs; probes=N takes more vectors, probes=null the exact diagonal"
+)
 
 
 class Hessian(Criterion):
-    """Second-order saliency in float64; per batch one gradient and ``probes`` double-backward passes."""
+    """Second-order saliency in float64."""
 
     needs = "batches"
 
@@ -46,63 +63,51 @@ class Hessian(Criterion):
     def __init__(
         self,
         probes: Annotated[
-            Annotated[int, Ge(1)] | None,
+            Annotated[int, Ge(1)] | Literal["auto"] | None,
             Doc(
-                "How many random vectors estimate the diagonal; null: the exact diagonal, by one "
-                "double-backward pass for each parameter."
+                "How many random vectors estimate the diagonal; auto: 100 for method=hutchinson, else "
+                "none; null: none, which is method=exact."
             ),
-        ] = 100,
+        ] = "auto",
+        method: Annotated[
+            Literal["auto", "gauss_newton", "exact", "hutchinson"],
+            Doc(
+                "How the diagonal is found: the exact one of the Gauss-Newton matrix, or of the Hessian, or "
+                "an estimate of that; auto: as probes says, gauss_newton for probes=auto."
+            ),
+        ] = "auto",
     ) -> None:
-        self.probes = probes
+        implied = "exact" if probes is None else "gauss_newton" if probes == "auto" else "hutchinson"
+        self.method = implied if method == "auto" else method
+        self._by_probes = method == "auto"
+        if probes is None and self.method != "exact":
+            raise BadRequest("probes", None, f"an integer >= 1, or auto, with method={method}")
+        if isinstance(probes, int) and self.method != "hutchinson":
+            raise BadRequest("probes", probes, f"auto with method={method}, which takes no random vectors")
+        self.probes = probes if isinstance(probes, int) else DEFAULT_PROBES
 
     def scores(self, network: nn.Module, parameters: Parameters, objective: Objective | None) -> Scores:
         """Return ``w^2 / 2`` times the diagonal of the mean loss's Hessian."""
         assert objective is not None
         count = sum(p.numel() for p in parameters.values())
-        if self.probes is None and count > LARGEST_EXACT:
-            allowed = f"an integer >= 1; null only up to {LARGEST_EXACT} prunable parameters"
-            raise BadRequest("probes", None, allowed, f"there are {count}")
+        if self.method == "exact" and count > LARGEST_EXACT:
+            allowed = f"another with more than {LARGEST_EXACT} prunable parameters"
+            key, value = ("probes", None) if self._by_probes else ("method", "exact")
+            raise BadRequest(key, value, allowed, f"there are {count}")
         seed = int(torch.randint(2**62, ()))  # one for all batches and ranks: each sees the same vectors
 
         def diagonal(batch: Batch) -> dict[str, Tensor]:
+            if self.method == "gauss_newton":
+                found = gauss_newton_diagonal(objective, batch, parameters)
+                if found is not None:
+                    return found
+                if batch is objective.batches[0]:
+                    log.warning(FALLBACK)
             gradients = objective.batch_gradients(batch, parameters, create_graph=True)
             curved = {name: g for name, g in gradients.items() if g.requires_grad}  # not where L is linear
-            if self.probes is None:
-                return {name: _exact(g, parameters[name]) for name, g in curved.items()}
-            return _estimate(curved, parameters, self.probes, seed) if curved else {}
+            if self.method == "exact":
+                return {name: exact_diagonal(g, parameters[name]) for name, g in curved.items()}
+            return estimated_diagonal(curved, parameters, self.probes, seed) if curved else {}
 
         found = objective.mean(diagonal, parameters, objective.batches, torch.float64)
         return {name: p.detach().double().square() * found[name] / 2 for name, p in parameters.items()}
-
-
-def _exact(gradient: Tensor, parameter: nn.Parameter) -> Tensor:
-    """Return the derivative of each element of ``gradient`` by its own parameter."""
-    size = parameter.numel()
-    diagonal = parameter.new_zeros(size)
-    for rows in torch.arange(size, device=parameter.device).split(max(1, min(64, CHUNK // size))):
-        units = torch.zeros(len(rows), size, dtype=gradient.dtype, device=gradient.device)
-        units[torch.arange(len(rows)), rows] = 1
-        units = units.view(-1, *parameter.shape)
-        options = {"retain_graph": True, "is_grads_batched": True, "allow_unused": True}
-        (products,) = torch.autograd.grad(gradient, parameter, units, **options)
-        if products is not None:
-            diagonal[rows] = products.flatten(1)[torch.arange(len(rows)), rows]
-    return diagonal.view(parameter.shape)
-
-
-def _estimate(gradients: Scores, parameters: Parameters, probes: int, seed: int) -> Scores:
-    """Return the mean of ``z * (H z)`` over ``probes`` vectors of signs drawn on the CPU."""
-    generator = torch.Generator().manual_seed(seed)
-    chosen = list(parameters.values())
-    total = {name: torch.zeros_like(p, dtype=torch.float64) for name, p in parameters.items()}
-    for _ in range(probes):
-        signs = {
-            name: (torch.randint(2, p.shape, generator=generator) * 2 - 1).to(p)
-            for name, p in parameters.items()
-        }
-        inner = torch.stack([(signs[name] * g).sum() for name, g in gradients.items()]).sum()
-        products = torch.autograd.grad(inner, chosen, retain_graph=True, allow_unused=True)
-        for name, product in zip(parameters, products, strict=True):
-            if product is not None:
-                total[name].add_(signs[name] * product, alpha=1 / probes)
-    return total
