@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from prunelit.pruning.objective import Objective
     from prunelit.pruning.parameters import Selection
     from prunelit.pruning.rounds import Plan, prune
-    from prunelit.request import BadRequest
+    from prunelit.request import BadRequest, PruningWarning
     from prunelit.training.callback import Pruning
 
 _HOMES = {
@@ -54,6 +54,7 @@ _HOMES = {
     "prune": "prunelit.pruning.rounds",
     "Selection": "prunelit.pruning.parameters",
     "BadRequest": "prunelit.request",
+    "PruningWarning": "prunelit.request",
     "Pruning": "prunelit.training.callback",
 }
 
@@ -72,6 +73,7 @@ __all__ = [
     "Objective",
     "Plan",
     "Pruning",
+    "PruningWarning",
     "Rand",
     "Selection",
     "Std",

@@ -37,6 +37,13 @@ def nearest_of(name: str, choices: Iterable[str]) -> str | None:
     return next(iter(difflib.get_close_matches(name, list(choices), n=1, cutoff=0.6)), None)
 
 
+class PruningWarning(UserWarning):
+    """What was pruned is not what one may expect: layers left dense or empty, ties, a density not reached.
+
+    Each is given once for each pruning, through :mod:`warnings`.
+    """
+
+
 def nearest(name: str, choices: Iterable[str]) -> str:
     """``"one of a, b, c"``, led by the choice nearest to ``name`` if one is near."""
     choices = sorted(choices)

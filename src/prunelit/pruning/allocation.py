@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from prunelit.pruning.masks import Masks, NonFiniteScores, Scores, make_masks
+from prunelit.pruning.ties import Ties
 from prunelit.request import BadRequest
 
 PATTERN = re.compile(r"([1-9]\d*):([1-9]\d*)")
@@ -64,12 +65,15 @@ def pattern_of(scope: str) -> tuple[int, int] | None:
     return n, m
 
 
-def pattern_mask(score: Tensor, n: int, m: int, previous: Tensor) -> Tensor:
+def pattern_mask(
+    score: Tensor, n: int, m: int, previous: Tensor, name: str = "", ties: Ties | None = None
+) -> Tensor:
     """Keep the ``n`` highest scores of each ``m`` consecutive inputs of an output unit.
 
     Groups run along axis 1, the input units, at each kernel position, as sparse matrix units read
     them; the last group may be smaller. Of equal scores the first are kept. Tensors of one dimension
-    are left as ``previous`` has them. Source: Zhou et al., https://arxiv.org/abs/2102.04010.
+    are left as ``previous`` has them. ``ties`` notes under ``name`` where order decided.
+    Source: Zhou et al., https://arxiv.org/abs/2102.04010.
     """
     if score.ndim < 2:
         return previous.clone()
@@ -78,21 +82,27 @@ def pattern_mask(score: Tensor, n: int, m: int, previous: Tensor) -> Tensor:
     padded = torch.nn.functional.pad(rows, (0, -inputs % m), value=-math.inf)
     groups = padded.reshape(*padded.shape[:-1], -1, m)
     order = groups.argsort(dim=-1, descending=True, stable=True)
+    if ties is not None:
+        ties.note_groups(name, groups.gather(-1, order), n)
     kept = torch.zeros_like(groups, dtype=torch.bool).scatter_(-1, order[..., :n], True)
     mask = kept.reshape(padded.shape)[..., :inputs].movedim(-1, 1)
     return mask & previous
 
 
-def pattern_masks(scores: Scores, n: int, m: int, previous: Masks) -> Masks:
+def pattern_masks(scores: Scores, n: int, m: int, previous: Masks, ties: Ties | None = None) -> Masks:
     """Return :func:`pattern_mask` of every tensor."""
     for name, score in scores.items():
         if not torch.isfinite(score).all():
             raise NonFiniteScores(f"the scores of layer {name} are not finite")
-    return {name: pattern_mask(score, n, m, previous[name]) for name, score in scores.items()}
+    return {name: pattern_mask(score, n, m, previous[name], name, ties) for name, score in scores.items()}
 
 
 def layer_masks(
-    scores: Scores, densities: Mapping[str, float], previous: Masks, keep_at_least: int = 0
+    scores: Scores,
+    densities: Mapping[str, float],
+    previous: Masks,
+    keep_at_least: int = 0,
+    ties: Ties | None = None,
 ) -> Masks:
     """Keep the highest scores of each tensor at its own density; in all ``round(sum of density * size)``.
 
@@ -109,5 +119,5 @@ def layer_masks(
     masks: Masks = {}
     for name, score in scores.items():
         density = counts[name] / sizes[name]
-        masks |= make_masks({name: score}, density, "layer", {name: previous[name]}, keep_at_least)
+        masks |= make_masks({name: score}, density, "layer", {name: previous[name]}, keep_at_least, ties)
     return masks

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 from prunelit.pruning.masks import attached
 from prunelit.pruning.parameters import layer_of
 from prunelit.pruning.preserve import modes
-from prunelit.pruning.units import Units, output_units
+from prunelit.pruning.units import Units, obstacle_to_cut, output_units
 
 Kept = dict[str, Tensor]
 """Which units stay, of shape (count,), by the layer's name."""
@@ -43,9 +43,9 @@ def compact(network: nn.Module, example: Tensor | tuple[Any, ...]) -> nn.Module:
             ``forward``; one line.
     """
     inputs = example if isinstance(example, tuple) else (example,)
-    small = copy.deepcopy(network)
+    small = _copied(network)
     found = output_units(small, lambda: small(*inputs)).values()
-    chain = [units for units in found if _may_lose_units(small, units)]
+    chain = [units for units in found if not obstacle_to_cut(small, units)]
     kept = _kept_units(small, chain)
     for units in chain:
         _cut_outputs(small, units, kept[units.layer])
@@ -54,11 +54,14 @@ def compact(network: nn.Module, example: Tensor | tuple[Any, ...]) -> nn.Module:
     return small
 
 
-def _may_lose_units(network: nn.Module, units: Units) -> bool:
-    """Whether one layer alone takes the units, and nothing between mixes them."""
-    norms = [network.get_submodule(layer_of(n)) for n in units.members if layer_of(n) != units.layer]
-    alone = getattr(network.get_submodule(units.layer), "groups", 1) == 1
-    return bool(units.next) and not units.fault and alone and all(isinstance(n, _NormBase) for n in norms)
+def _copied(network: nn.Module) -> nn.Module:
+    """Return a deep copy, also where modules keep tensors that they computed, as old-style weight norm."""
+    computed = [v for m in network.modules() for v in vars(m).values() if isinstance(v, Tensor) and v.grad_fn]
+    try:
+        return copy.deepcopy(network, {id(tensor): tensor.detach().clone() for tensor in computed})
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{type(network).__name__} cannot be copied to be made smaller: {reason}") from error
 
 
 @torch.no_grad()

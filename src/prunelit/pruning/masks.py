@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from prunelit.pruning.parameters import Parameters
+from prunelit.pruning.ties import Ties
 from prunelit.request import BadRequest
 
 Masks = dict[str, Tensor]
@@ -44,6 +46,7 @@ def make_masks(
     scope: str = "global",
     previous: Masks | None = None,
     keep_at_least: int = 0,
+    ties: Ties | None = None,
 ) -> Masks:
     """Keep the ``round(density * n)`` parameters of highest score, among those that ``previous`` keeps.
 
@@ -52,6 +55,7 @@ def make_masks(
     the parameters that come first are kept: tensors in their order, elements in row-major order.
 
     ``keep_at_least`` parameters of each tensor, its highest, are kept before the others compete.
+    ``ties`` notes where the order of parameters, and not their scores, decides.
 
     Raises:
         NonFiniteScores: a score is NaN or infinite.
@@ -61,10 +65,12 @@ def make_masks(
         best = _best_of_each(scores, keep_at_least, previous)
         above = 1 + max(abs(float(score.max())) for score in scores.values())
         scores = {name: score.double().masked_fill(best[name], above) for name, score in scores.items()}
+        if ties is not None:
+            ties.spared |= {name: int(mask.sum()) for name, mask in best.items()}
     if scope == "global":
-        return _keep_highest(scores, density, previous)
+        return _keep_highest(scores, density, previous, ties)
     if scope == "layer":
-        masks = {n: _keep_highest({n: s}, density, {n: previous[n]})[n] for n, s in scores.items()}
+        masks = {n: _keep_highest({n: s}, density, {n: previous[n]}, ties)[n] for n, s in scores.items()}
         return {n: mask | best[n] for n, mask in masks.items()} if keep_at_least else masks
     raise BadRequest("scope", scope, "one of " + ", ".join(SCOPES))
 
@@ -90,23 +96,28 @@ def _check_finite(scores: Scores) -> None:
             raise NonFiniteScores(f"the scores of layer {name} are not finite")
 
 
-def _keep_highest(scores: Scores, density: float, previous: Masks) -> Masks:
+def _keep_highest(scores: Scores, density: float, previous: Masks, ties: Ties | None = None) -> Masks:
     """Keep exactly ``round(density * n)`` of all elements; fewer only if ``previous`` keeps fewer."""
     dtype = torch.float32 if all(s.dtype == torch.float32 for s in scores.values()) else torch.float64
     values = _in_a_row(scores.values(), dtype)
     if not math.isfinite(values.min()) or not math.isfinite(values.max()):
         _check_finite(scores)
-    kept = _highest(values, _in_a_row((previous[name] for name in scores), torch.bool), density)
+    note = None if ties is None else partial(ties.note, {n: s.numel() for n, s in scores.items()})
+    kept = _highest(values, _in_a_row((previous[name] for name in scores), torch.bool), density, note)
     parts = torch.as_tensor(kept).split([score.numel() for score in scores.values()])
     # On a CPU NumPy copies them, for the reasons of _in_a_row.
     copies = [part.clone() if part.is_cuda else torch.from_numpy(part.numpy().copy()) for part in parts]
     return {n: c.view(s.shape).to(s.device) for (n, s), c in zip(scores.items(), copies, strict=True)}
 
 
-def _highest(values: Any, candidates: Any, density: float) -> Any:
+def _highest(
+    values: Any, candidates: Any, density: float, note: Callable[[Any, int, int, Any, int], None] | None
+) -> Any:
     """Mark the ``round(density * len(values))`` highest of ``values`` among the marked ``candidates``.
 
-    All are 1-d and either NumPy arrays or tensors. Of equal values the first are marked.
+    All are 1-d and either NumPy arrays or tensors. Of equal values the first are marked. ``note`` is
+    called with the least value marked, the number marked, that of the candidates, marks of those
+    that have the least value (None if all of them are marked), and how many of them are not marked.
     """
     k = num_kept(density, len(values))
     # By places: many times faster than NumPy's selection by marks that follow no pattern.
@@ -118,10 +129,13 @@ def _highest(values: Any, candidates: Any, density: float) -> Any:
     threshold = _kth_highest(alive, k)
     marked = (values >= threshold) & candidates
     excess = int(marked.sum()) - k
+    tied = None
     if excess:
-        ties = (values == threshold) & candidates
-        marked = marked & ~(ties & (ties.cumsum(0) > int(ties.sum()) - excess))
+        tied = (values == threshold) & candidates
+        marked = marked & ~(tied & (tied.cumsum(0) > int(tied.sum()) - excess))
         assert int(marked.sum()) == k
+    if note is not None:
+        note(threshold, k, len(alive), tied, excess)
     return marked
 
 

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Annotated
 
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.conv import _ConvNd
 from torch.nn.parameter import UninitializedParameter
 from typing_extensions import Doc
 
 from prunelit.declared import Says, check_fields
+from prunelit.pruning.layers import FROZEN, NORMS, NOT_FLOATING, is_bias, is_matrix, is_weight, why_dense
 from prunelit.request import BadRequest
 
 Parameters = dict[str, nn.Parameter]
 """Parameters by their full names, in the network's own order."""
 
-LAYERS = (nn.Linear, _ConvNd)
-NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 Patterns = Says("a pattern, or a list of patterns")
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The prunable parameters: weights of every ``Conv*d`` and ``Linear``, and what is added or left out."""
+    """The prunable parameters: weights of layers that train, and what is added or left out.
+
+    These are the weights of every ``Conv*d`` and ``Linear``, and of ``MultiheadAttention`` those that make
+    queries, keys and values. Patterns need not name the wrappers of ``torch.compile`` and
+    ``DistributedDataParallel``.
+    """
 
     bias: Annotated[bool, Doc("The biases of `Conv*d` and `Linear` layers are prunable too.")] = False
     norm: Annotated[
@@ -45,6 +48,13 @@ class Selection:
         Patterns,
         Doc("Leaves each parameter dense that matches none of these patterns; empty: prunes all."),
     ] = ()
+    frozen: Annotated[
+        bool,
+        Doc(
+            "Parameters that need no gradient (those of teachers, averaged copies and frozen backbones) are "
+            "prunable too."
+        ),
+    ] = False
 
     def __post_init__(self) -> None:
         for key in ("exclude", "only"):
@@ -55,34 +65,60 @@ class Selection:
     def of(self, network: nn.Module) -> Parameters:
         """Return the prunable parameters of ``network`` by name; a shared one stands once.
 
+        A parameter counts as trainable if it needs a gradient now or did at the last call of
+        :func:`note_trainable`.
+
         Raises:
             BadRequest: a pattern that matches nothing, or nothing left to prune.
         """
-        chosen: Parameters = {}
-        seen: set[int] = set()
-        for module_name, module in network.named_modules():
-            for leaf, parameter in module.named_parameters(recurse=False):
-                if isinstance(parameter, UninitializedParameter):
-                    raise BadRequest("model", module_name, "a network whose lazy layers have seen a batch")
-                if self._wants(module, leaf) and id(parameter) not in seen:
-                    seen.add(id(parameter))
-                    chosen[f"{module_name}.{leaf}" if module_name else leaf] = parameter
-        kept = {name: p for name, p in chosen.items() if not self._excluded(name)}
-        self._check_patterns(chosen)
+        candidates = self._candidates(network)
+        self._check_patterns(candidates)
+        wanted = {name: p for name, p in candidates.items() if not self._excluded(name)}
+        trained = network.__dict__.get(_TRAINED, frozenset())
+        kept = {n: p for n, p in wanted.items() if self.frozen or p.requires_grad or n in trained}
         if not kept:
-            raise BadRequest(
-                "exclude" if self.exclude else "only",
-                list(self.exclude or self.only),
-                "a choice that leaves a Conv*d or Linear weight to prune",
-            )
+            raise self._nothing_left(network, frozen=list(wanted))
         return kept
 
-    def _wants(self, module: nn.Module, leaf: str) -> bool:
-        if isinstance(module, LAYERS):
-            return leaf == "weight" or (self.bias and leaf == "bias")
+    def left_dense(self, network: nn.Module) -> dict[str, str]:
+        """Return the weights of ``network`` that are not prunable, by name, with the reason in a few words.
+
+        Weights are parameters that extend along two axes or more. What ``exclude`` and ``only`` leave
+        out is not among them.
+        """
+        candidates = self._candidates(network)
+        trained = network.__dict__.get(_TRAINED, frozenset())
+        seen = {id(parameter) for parameter in candidates.values()}
+        reasons = {
+            name: FROZEN
+            for name, p in candidates.items()
+            if not (self.frozen or p.requires_grad or name in trained) and p.ndim > 1
+        }
+        for name, module, leaf, parameter in _named(network):
+            if id(parameter) not in seen and is_matrix(parameter) and not isinstance(module, NORMS):
+                seen.add(id(parameter))
+                reasons[name] = NOT_FLOATING if is_weight(module, leaf) else why_dense(module, leaf)
+        return {name: reason for name, reason in reasons.items() if not self._excluded(name)}
+
+    def _candidates(self, network: nn.Module) -> Parameters:
+        """Return what is prunable but for patterns and gradients."""
+        chosen: Parameters = {}
+        seen: set[int] = set()
+        for name, module, leaf, parameter in _named(network):
+            if isinstance(parameter, UninitializedParameter):
+                layer = layer_of(name)
+                raise BadRequest("model", layer, "a network whose lazy layers have seen a batch")
+            if id(parameter) not in seen and self._wants(module, leaf, parameter):
+                seen.add(id(parameter))
+                chosen[name] = parameter
+        return chosen
+
+    def _wants(self, module: nn.Module, leaf: str, parameter: nn.Parameter) -> bool:
+        if not (parameter.is_floating_point() or parameter.is_complex()):
+            return False
         if isinstance(module, NORMS):
             return self.norm and (leaf == "weight" or (self.bias and leaf == "bias"))
-        return False
+        return is_weight(module, leaf) or (self.bias and is_bias(module, leaf))
 
     def _excluded(self, name: str) -> bool:
         wanted = not self.only or any(_matches(name, pattern) for pattern in self.only)
@@ -95,11 +131,70 @@ class Selection:
                     allowed = "a pattern that matches one of " + ", ".join(chosen)
                     raise BadRequest(key, pattern, allowed)
 
+    def _nothing_left(self, network: nn.Module, frozen: list[str]) -> BadRequest:
+        """Return the error that says why there is nothing to prune, and what to change."""
+        if frozen:
+            why = f"{abridged(frozen)} of {type(network).__name__} need no gradient"
+            return BadRequest("frozen", False, "true, which prunes weights that are frozen", why)
+        if self.exclude or self.only:
+            key = "exclude" if self.exclude else "only"
+            allowed = "a choice that leaves a Conv*d or Linear weight to prune"
+            return BadRequest(key, list(getattr(self, key)), allowed)
+        dense = in_groups(self.left_dense(network))
+        why = f"these stay dense: {dense}" if dense else ""
+        allowed = "a network with the weight of a Conv*d, Linear or MultiheadAttention to prune"
+        return BadRequest("network", type(network).__name__, allowed, why)
+
+
+_TRAINED = "_prunelit_trained"
+
+
+def note_trainable(network: nn.Module) -> None:
+    """Note on the network, outside its state dict, which parameters need a gradient now or did before.
+
+    Call it while a fit goes on: then a parameter that a step of another optimizer holds still at the
+    moment, as those of a GAN take turns, stays prunable.
+    """
+    now = {name for name, p in network.named_parameters(remove_duplicate=False) if p.requires_grad}
+    network.__dict__[_TRAINED] = frozenset(now) | network.__dict__.get(_TRAINED, frozenset())
+
+
+def forget_trainable(network: nn.Module) -> None:
+    """Forget what :func:`note_trainable` noted, as at the start of another fit."""
+    network.__dict__.pop(_TRAINED, None)
+
+
+def in_groups(reasons: dict[str, str]) -> str:
+    """Return in one line which weights stay dense, those of one reason together."""
+    groups: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        groups.setdefault(reason, []).append(name)
+    return "; ".join(f"{abridged(names)} ({reason})" for reason, names in groups.items())
+
+
+def abridged(names: list[str], most: int = 8) -> str:
+    """Return names in a row, the first ``most`` of them and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _named(network: nn.Module) -> Iterator[tuple[str, nn.Module, str, nn.Parameter]]:
+    """Yield full name, module, name within the module and the parameter, a shared one again and again."""
+    for module_name, module in network.named_modules():
+        for leaf, parameter in module.named_parameters(recurse=False):
+            yield f"{module_name}.{leaf}" if module_name else leaf, module, leaf, parameter
+
 
 def _matches(name: str, pattern: str) -> bool:
     """Tell whether ``pattern`` names the parameter or one of the modules that hold it."""
-    parts = name.split(".")
-    return any(fnmatchcase(".".join(parts[:end]), pattern) for end in range(1, len(parts) + 1))
+    whole = name.split(".")
+    bare = [part for part in whole if part != "_orig_mod"]
+    unwrapped = bare[1:] if bare[0] == "module" else bare
+    return any(
+        fnmatchcase(".".join(parts[:end]), pattern)
+        for parts in (whole, bare, unwrapped)
+        for end in range(1, len(parts) + 1)
+    )
 
 
 def layer_of(name: str) -> str:

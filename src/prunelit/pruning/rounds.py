@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
-import torch
 from annotated_types import Ge, Gt, Lt
 from torch import nn
 from typing_extensions import Doc
@@ -14,6 +13,7 @@ from typing_extensions import Doc
 from prunelit.declared import check_fields
 from prunelit.pruning.allocation import erdos_renyi_densities, layer_masks, pattern_masks, pattern_of
 from prunelit.pruning.criteria.criterion import Criterion
+from prunelit.pruning.doubts import Doubts, warn_of_dense
 from prunelit.pruning.masks import (
     SCOPES,
     Masks,
@@ -32,7 +32,9 @@ from prunelit.pruning.masks import (
 from prunelit.pruning.objective import Objective
 from prunelit.pruning.parameters import Parameters, Selection
 from prunelit.pruning.preserve import preserved, random_state
+from prunelit.pruning.reset import reset_parameters
 from prunelit.pruning.schedules import SCHEDULES, constant, rounds_to_reach
+from prunelit.pruning.ties import Ties
 from prunelit.pruning.units import Groups
 from prunelit.request import BadRequest, nearest
 
@@ -110,20 +112,22 @@ class Plan:
         schedule = SCHEDULES[self.schedule]
         return [schedule(r, self.rounds, density, start) for r in range(1, self.rounds + 1)]
 
-    def masks(self, scores: Scores, density: float | None, previous: Masks) -> Masks:
-        """Return the masks of one round."""
+    def masks(
+        self, scores: Scores, density: float | None, previous: Masks, ties: Ties | None = None
+    ) -> Masks:
+        """Return the masks of one round; ``ties`` notes where scores do not decide."""
         if self.invert:
             scores = {name: -score for name, score in scores.items()}
         if density is not None:
             if self.scope not in ("er", "erk"):
-                return make_masks(scores, density, self.scope, previous, self.keep_at_least)
+                return make_masks(scores, density, self.scope, previous, self.keep_at_least, ties)
             shapes = {name: score.shape for name, score in scores.items()}
             densities = erdos_renyi_densities(shapes, density, kernel=self.scope == "erk")
-            return layer_masks(scores, densities, previous, self.keep_at_least)
+            return layer_masks(scores, densities, previous, self.keep_at_least, ties)
         if self.layer_densities is not None:
-            return layer_masks(scores, self.layer_densities, previous, self.keep_at_least)
+            return layer_masks(scores, self.layer_densities, previous, self.keep_at_least, ties)
         if (pattern := pattern_of(self.scope)) is not None:
-            return pattern_masks(scores, *pattern, previous)
+            return pattern_masks(scores, *pattern, previous, ties)
         assert self.threshold is not None
         return threshold_masks(scores, self.threshold, previous, self.keep_at_least)
 
@@ -165,6 +169,7 @@ def prune(
     objective: Objective | None = None,
     seed: int = 0,
     agree: Callable[[Masks], Masks] | None = None,
+    report_dense: bool = True,
 ) -> Outcome:
     """Prune ``network`` in place to exactly ``round(density * n)`` of its ``n`` prunable parameters.
 
@@ -185,11 +190,16 @@ def prune(
         objective: batches, loss and example input; some criteria need none.
         seed: of the random state in which scores are computed.
         agree: makes the final masks the same on several processes.
+        report_dense: warn of weights that are not prunable.
 
     Raises:
         BadRequest: a density that is out of range or keeps less than one parameter.
         ValueError: the criterion needs an objective and there is none.
         NonFiniteScores: the criterion gave NaN or infinity.
+        UndecidedScores: all scores are equal.
+
+    Warns:
+        PruningWarning: weights stay dense, ties decide, layers end empty, or filters cannot be cut out.
     """
     if criterion.unit == "filter":
         selection = replace(selection, bias=True, norm=True)
@@ -199,16 +209,22 @@ def prune(
         check_density(density, count_all(parameters))
     criterion.check(objective)
     start = starting_masks(network, parameters)
-    masks, scores, densities = start, Scores(), []
+    if report_dense:
+        warn_of_dense(network, selection)
     with random_state(seed):
         with preserved(network):
             groups = criterion.groups(network, parameters, objective)
+            doubts = Doubts(network, criterion, plan.scope, plan.train_mode, plan.shuffle, groups)
             network.train(plan.train_mode)
+            masks, scores, densities = start, Scores(), []
             for target in plan.targets(density, density_of(start)):
                 apply_masks(parameters, masks)
                 scores = criterion.scores(network, parameters, objective)
                 _check_scores(criterion, scores, parameters)
-                masks = _choose(plan, scores, target, masks, groups)
+                ties = Ties()
+                chosen = _choose(plan, scores, target, masks, groups, ties)
+                doubts.add(ties, masks)
+                masks = chosen
                 densities.append(density_of(masks))
         if plan.shuffle:
             masks = _shuffled(masks, start, groups)
@@ -221,17 +237,23 @@ def prune(
     apply_masks(*_all_masked(network))
     if not plan.reinitialize:
         criterion.adjust(network, masks)
+    doubts.warn(scores, density, start, masks)
     return Outcome(masks, scores, densities)
 
 
 def _choose(
-    plan: Plan, scores: Scores, density: float | None, previous: Masks, groups: Groups | None
+    plan: Plan,
+    scores: Scores,
+    density: float | None,
+    previous: Masks,
+    groups: Groups | None,
+    ties: Ties,
 ) -> Masks:
     """Return the masks of one round, by single weights or by groups."""
     if groups is None:
-        return plan.masks(scores, density, previous)
+        return plan.masks(scores, density, previous, ties)
     competing = groups.gather(scores)
-    kept = plan.masks(competing, density, groups.alive(previous)) if competing else {}
+    kept = plan.masks(competing, density, groups.alive(previous), ties) if competing else {}
     return groups.spread(kept, previous)
 
 
@@ -271,22 +293,3 @@ def check_density(density: float, n: int, asked: tuple[str, float] | None = None
         raise BadRequest(key, value, "a density from 0 to 1")
     if num_kept(density, n) < 1:
         raise BadRequest(key, value, f"one that keeps at least 1 of the {n} prunable parameters")
-
-
-@torch.no_grad()
-def reset_parameters(network: nn.Module) -> None:
-    """Draw all parameters anew by the network's own ``reset_parameters``, or else by its modules'.
-
-    Inner modules come first, so that what an outer one does to them lasts.
-
-    Raises:
-        ValueError: no module of the network knows how.
-    """
-    modules = [network] if hasattr(network, "reset_parameters") else reversed(list(network.modules()))
-    resets: list[Callable[[], None]] = [
-        getattr(module, "reset_parameters") for module in modules if hasattr(module, "reset_parameters")
-    ]
-    if not resets:
-        raise ValueError("reinitialize: no module of the network has a reset_parameters() method")
-    for reset in resets:
-        reset()

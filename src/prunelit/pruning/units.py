@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.utils._pytree import tree_leaves
 
+from prunelit.pruning.layers import LAYERS, NORMS
 from prunelit.pruning.masks import Masks, Scores
-from prunelit.pruning.parameters import LAYERS, NORMS, Parameters
+from prunelit.pruning.parameters import Parameters, layer_of
 from prunelit.pruning.preserve import preserved
 
 Node = Any
@@ -238,6 +240,16 @@ class _Graph:
         else:
             fits = isinstance(layer, _ConvNd) and taker.in_channels == count
         return "" if fits else f"the inputs of {following} are not its units in a row"
+
+
+def obstacle_to_cut(network: nn.Module, units: Units) -> str:
+    """Return why units cannot be cut out of the tensors though they emit 0; empty: they can be."""
+    norms = [network.get_submodule(layer_of(n)) for n in units.members if layer_of(n) != units.layer]
+    if units.fault or not units.next:
+        return units.fault or units.end
+    if getattr(network.get_submodule(units.layer), "groups", 1) > 1:
+        return "it is a convolution in groups"
+    return "" if all(isinstance(n, _NormBase) for n in norms) else "the normalisation behind mixes its units"
 
 
 def _num_units(layer: nn.Module) -> int:
