@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 import shutil
 import sys
+import warnings
 from functools import partial
 from importlib import import_module
 from shutil import rmtree
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import hydra
 from omegaconf import DictConfig
@@ -21,6 +22,7 @@ from prunelit.durable import DiskFull, is_full, say_of_full_disks_once
 from prunelit.interruption import Interruption, until_done
 from prunelit.notice import warn
 from prunelit.place import is_first
+from prunelit.request import PruningWarning
 from prunelit.study import command
 from prunelit.study.checks import check
 from prunelit.study.record import Record
@@ -191,9 +193,6 @@ def _hyperparameters(cfg: DictConfig, asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def _say(record: Record, result: dict[str, Any], layers: list[dict[str, Any]]) -> None:
-    if result["collapsed"]:
-        layers_lost = ", ".join(result["collapsed"])
-        warn(f"nothing is kept in {layers_lost} (pruner.keep_at_least=1 guards against it)")
     if sys.stdout.isatty():
         from prunelit.study.terminal import show_run
 
@@ -202,10 +201,28 @@ def _say(record: Record, result: dict[str, Any], layers: list[dict[str, Any]]) -
         print(f"complete: {record.folder} top1={result['top1']:.2f} density={result['density']:.4f}")
 
 
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Write a warning to the log, and one of pruning in a line to standard error too."""
+    if issubclass(category, PruningWarning):
+        warn(str(message))
+    else:
+        logging.getLogger("py.warnings").warning(
+            warnings.formatwarning(message, category, filename, lineno, line)
+        )
+
+
 @hydra.main(version_base="1.3", config_path=str(command.CONFIGS), config_name="config")
 def run(cfg: DictConfig) -> float | Exception:
     """Do the run that Hydra composed; returns the test accuracy, for sweepers that optimise it."""
-    logging.captureWarnings(True)
+    warnings.showwarning = _show_warning
+    warnings.simplefilter("always", PruningWarning)
     say_of_full_disks_once()
     sweep = Sweep.current()
     if sweep is not None and is_first():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 
 import pytest
 import torch
@@ -11,9 +12,13 @@ from torch.nn import functional as F
 
 import prunelit
 from prunelit.pruning.compact import compact
+from prunelit.pruning.criteria import Mag
 from prunelit.pruning.flops import count_flops
 from prunelit.pruning.masks import attached
 from prunelit.pruning.objective import Objective
+from prunelit.pruning.parameters import Selection
+from prunelit.pruning.rounds import prune
+from prunelit.request import PruningWarning
 from prunelit.training.models import VGG, CifarResNet, ConvNet, LeNet5
 
 
@@ -154,3 +159,39 @@ def test_a_network_that_cannot_be_made_smaller_says_so_and_stays() -> None:
     with pytest.raises(ValueError, match=r"^Written cannot be made smaller: "):
         compact(network, torch.randn(3, 1, 4, 4))
     assert all(torch.equal(network.state_dict()[name], tensor) for name, tensor in before.items())
+
+
+def test_layers_under_weight_norm_keep_their_width_in_a_smaller_copy() -> None:
+    """Old-style weight norm holds a weight that it computed, which deepcopy alone refuses."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        normed = nn.utils.weight_norm(nn.Linear(6, 5))
+    network = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), normed, nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 2))
+    with pytest.warns(PruningWarning, match=r"2\.weight_v \(torch\.nn\.utils\.weight_norm computes"):
+        prune(network, Mag(), 0.9)
+    network[3].weight.data[:4] = network[3].bias.data[:4] = 0
+    network(torch.randn(2, 4))
+    small = compact(network, torch.randn(2, 4))
+    assert [tuple(small[i].weight.shape) for i in (0, 2, 3, 5)] == [(6, 4), (5, 6), (4, 5), (2, 4)]
+    x = torch.randn(3, 4)
+    assert torch.allclose(small(x), network(x), atol=1e-6)
+
+
+def test_masks_on_attention_do_not_stand_in_the_way() -> None:
+    class Attends(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+            self.first, self.last = nn.Linear(8, 6), nn.Linear(6, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.first(self.attention(x, x, x, need_weights=False)[0]).relu())
+
+    network = Attends()
+    masks = prune(network, Mag(), 0.5, selection=Selection(only=("attention",))).masks
+    network.first.weight.data[0] = network.first.bias.data[0] = 0
+    x = torch.randn(2, 5, 8)
+    small = compact(network, x)
+    assert small.first.out_features == 5
+    assert torch.equal(attached(small)["attention.in_proj_weight"], masks["attention.in_proj_weight"])
+    assert torch.allclose(small(x), network(x), atol=1e-6)

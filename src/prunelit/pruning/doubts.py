@@ -46,6 +46,7 @@ class Doubts:
         train_mode: whether scores are taken in train mode.
         shuffled: whether masks are moved to random places in their layers.
         groups: what is kept or removed together.
+        ties: of the last round in which they decided a considerable number.
     """
 
     network: nn.Module
@@ -70,7 +71,7 @@ class Doubts:
                 f"all scores of {self._name} that compete are equal ({values}), so that they decide "
                 f"nothing; {self._remedy()}"
             )
-        if ties.considerable and ties.num_by_order > self.ties.num_by_order:
+        if ties.considerable:
             self.ties = ties
 
     def warn(self, scores: Scores, density: float | None, start: Masks, masks: Masks) -> None:
@@ -83,7 +84,8 @@ class Doubts:
             why = f": all scores of {self._name} are 0 there; {self._remedy()}" if idle else ""
             _warn(f"nothing is kept in {abridged(empty)} (keep_at_least=1 guards against it){why}")
         if self.groups is not None:
-            self._warn_of_density(self.groups, density, masks)
+            if density is not None:
+                self._warn_of_density(self.groups, min(density, density_of(start)), masks)
             self._warn_of_filters(self.groups, start, masks)
 
     def _warn_of_ties(self) -> None:
@@ -94,13 +96,13 @@ class Doubts:
             f"the same score of {self._name} ({values}) in {abridged(ties.layers)}; {self._remedy()}"
         )
 
-    def _warn_of_density(self, groups: Groups, density: float | None, masks: Masks) -> None:
-        """Warn if the density asked for is missed by more than the rounding to whole units."""
+    def _warn_of_density(self, groups: Groups, density: float, masks: Masks) -> None:
+        """Warn if more is kept than asked for, by more than the rounding to whole units."""
         sizes = {name: mask.numel() for name, mask in masks.items()}
         by_unit = [sum(sizes[name] for name in units.members) / units.count for units in groups.units]
         rounding = (sum(by_unit) + len(groups.alone)) / 2 / count_all(masks)
         reached = density_of(masks)
-        if density is None or abs(reached - density) <= rounding + ROUNDING:
+        if reached - density <= rounding + ROUNDING:
             return
         known = {units.weight for units in groups.units} | set(groups.alone)
         rest = [name for name, mask in masks.items() if mask.ndim > 1 and name not in known]

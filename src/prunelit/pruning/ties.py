@@ -64,7 +64,7 @@ class Ties:
         tied: Any,
         num_lost: int,
     ) -> None:
-        """Note one competition among tensors of ``sizes``, in their order.
+        """Note one competition among tensors of ``sizes``, in their order; not that of a bias alone.
 
         Args:
             sizes: number of elements by name.
@@ -74,6 +74,8 @@ class Ties:
             tied: marks, in a row, of those that have the least score; None if all of them are kept.
             num_lost: how many of them are removed.
         """
+        if all(name.endswith("bias") for name in sizes):
+            return
         self.num_competitions += 1
         self.num_kept += num_kept
         if tied is None:

@@ -90,8 +90,9 @@ def test_of_equal_filters_the_first_are_kept_and_one_at_least_if_asked() -> None
     network = nn.Sequential(nn.Conv2d(1, 4, 2), nn.Conv2d(4, 3, 1))
     for parameter in network.parameters():
         parameter.data.fill_(-1)
+    network[0].weight.data[3] = -2
     masks = prune(network, L1Filter(), 0.5, objective=images(network, 1, 1, 4, 4)).masks
-    assert bits(masks)["0.bias"] == [1, 1, 0, 0]
+    assert bits(masks)["0.bias"] == [1, 0, 0, 1]
     assert bits(masks)["1.bias"] == [1, 1, 0]
     masks = prune(network, L1Filter(), 0.1, objective=images(network, 1, 1, 4, 4)).masks
     assert density_of(masks) == 0

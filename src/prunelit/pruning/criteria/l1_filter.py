@@ -5,9 +5,9 @@ https://arxiv.org/abs/1608.08710
 
 Each convolution keeps the filters of highest norm, ``round(density * filters)`` of them. A filter
 goes with its bias and with the scale and shift that BatchNorm gives it: a shift alone would still
-be emitted. The weights and biases of linear layers are pruned one by one by magnitude, the same
-share of each tensor (Evani, 10-605 Mini Project Pruning, algorithm 2). Normalisation that belongs
-to no filter stays whole.
+be emitted. The weights and biases of linear layers, and those that attention holds itself, are pruned
+one by one by magnitude, the same share of each tensor (Evani, 10-605 Mini Project Pruning, algorithm 2).
+Normalisation that belongs to no filter stays whole.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from prunelit.pruning.objective import Objective
 from prunelit.pruning.parameters import Parameters, layer_of
 from prunelit.pruning.units import Groups, Units, output_units
 
+LINEAR = (nn.Linear, nn.MultiheadAttention)
+
 
 class L1Filter(Criterion):
     """The L1 norm of each filter, in float64; one forward pass of one input, whatever the data."""
@@ -29,7 +31,7 @@ class L1Filter(Criterion):
 
     def groups(self, network: nn.Module, parameters: Parameters, objective: Objective | None) -> Groups:
         """Return the filters of all convolutions; parameters of linear layers compete one by one."""
-        linear = [name for name in parameters if isinstance(_module(network, name), nn.Linear)]
+        linear = [name for name in parameters if isinstance(_module(network, name), LINEAR)]
         return Groups.of(self._filters(network, objective), parameters, alone=linear)
 
     def scores(self, network: nn.Module, parameters: Parameters, objective: Objective | None) -> Scores:

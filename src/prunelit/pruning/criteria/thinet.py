@@ -67,8 +67,6 @@ class ThiNet(Criterion):
             if units.layer not in pruned and units.weight in parameters:
                 reason = units.end or units.fault or "a part of its units is not prunable"
                 log.info("%s keeps all its units: %s", units.layer, reason)
-        if not pruned:
-            log.warning("no layer leads to one other layer alone: nothing is pruned")
         return groups
 
     def scores(self, network: nn.Module, parameters: Parameters, objective: Objective | None) -> Scores:
