@@ -46,6 +46,9 @@ class Reader(Stranger):
 
     test_step = validation_step
 
+    def predict_step(self, batch: Any, batch_idx: int = 0) -> torch.Tensor:
+        return self.network_call(batch[0])
+
     def configure_optimizers(self) -> Any:
         return self.make(self.parameters(), lr=0.05)
 

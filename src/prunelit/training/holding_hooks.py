@@ -20,6 +20,7 @@ from prunelit.pruning.masks import Masks, attach, attached, detach
 from prunelit.pruning.rounds import Outcome
 from prunelit.training.averages import averages_of
 from prunelit.training.holding import Hold, MasksLost, count_nonzero_pruned
+from prunelit.training.masked_checkpoints import mask_checkpoints
 from prunelit.training.retraining import Retraining
 from prunelit.training.worker_state import bring_back_states
 
@@ -58,6 +59,7 @@ class HoldingCallback(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Look where code that is neither torch's nor Lightning's can write to weights unnoticed."""
+        mask_checkpoints(trainer, self.network_name)
         hooks = [getattr(owner, name, None) for owner in _owners(trainer) for name in BETWEEN_BATCHES]
         self._others_write_between_batches = not all(_is_trusted(hook) for hook in hooks)
         steps = [getattr(pl_module, name) for name in IN_A_STEP]
