@@ -32,7 +32,9 @@ class Observation:
     def epoch_ended(self) -> None:
         """Show the weights at the end of an epoch."""
         if self.criterion.observes == "epoch":
-            self.criterion.observe(self.parameters, self._rates)
+            # No step was seen where an optimizer changes weights outside its ``step``.
+            rates = self._rates or learning_rates(self.parameters, self.optimizers)
+            self.criterion.observe(self.parameters, rates)
 
     def begin_again(self) -> None:
         """Begin with the weights as they are."""
