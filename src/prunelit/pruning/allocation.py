@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from prunelit.pruning.masks import Masks, NonFiniteScores, Scores, make_masks
+from prunelit.pruning.masks import Masks, NonFiniteScores, Scores, count_all, make_masks, num_kept
 from prunelit.pruning.ties import Ties
 from prunelit.request import BadRequest
 
@@ -121,3 +121,20 @@ def layer_masks(
         density = counts[name] / sizes[name]
         masks |= make_masks({name: score}, density, "layer", {name: previous[name]}, keep_at_least, ties)
     return masks
+
+
+def rounded_up_masks(
+    scores: Scores,
+    density: float,
+    scope: str,
+    previous: Masks,
+    keep_at_least: int = 0,
+    ties: Ties | None = None,
+) -> Masks:
+    """Keep the highest scores, as :func:`make_masks`, with counts rounded up (see :func:`num_kept`)."""
+    if scope == "global":
+        n = count_all(scores)
+        return make_masks(scores, num_kept(density, n, "up") / n, scope, previous, keep_at_least, ties)
+    sizes = {name: score.numel() for name, score in scores.items()}
+    densities = {name: num_kept(density, n, "up") / n for name, n in sizes.items()}
+    return layer_masks(scores, densities, previous, keep_at_least, ties)

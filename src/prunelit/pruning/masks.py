@@ -35,9 +35,12 @@ def full_masks(parameters: Mapping[str, Tensor]) -> Masks:
     return {name: torch.ones(p.shape, dtype=torch.bool, device=p.device) for name, p in parameters.items()}
 
 
-def num_kept(density: float, n: int) -> int:
-    """Return how many of ``n`` parameters a density keeps: ``round(density * n)``."""
-    return round(density * n)
+def num_kept(density: float, n: int, rounding: str = "nearest") -> int:
+    """Return how many of ``n`` parameters a density keeps: ``round(density * n)``.
+
+    With rounding ``up``, ``n`` less the rounded-down count of those that are removed.
+    """
+    return n - int((1 - density) * n) if rounding == "up" else round(density * n)
 
 
 def make_masks(

@@ -82,7 +82,8 @@ def preserved(network: nn.Module) -> Iterator[None]:
     put another in their place.
     """
     undo = [tensor_undo(tensor) for tensor in (*network.parameters(), *network.buffers())]
-    places: list[dict[str, Any]] = [p for m in network.modules() for p in (m._parameters, m._buffers)]
+    plain = [m for m in network.modules() if not isinstance(m, torch.jit.ScriptModule)]  # those can't change
+    places: list[dict[str, Any]] = [p for m in plain for p in (m._parameters, m._buffers)]
     held = [dict(place) for place in places]
     with modes(network), torch.enable_grad():
         try:

@@ -11,8 +11,14 @@ from torch import nn
 from typing_extensions import Doc
 
 from prunelit.declared import check_fields
-from prunelit.pruning.allocation import erdos_renyi_densities, layer_masks, pattern_masks, pattern_of
-from prunelit.pruning.criteria.criterion import Criterion
+from prunelit.pruning.allocation import (
+    erdos_renyi_densities,
+    layer_masks,
+    pattern_masks,
+    pattern_of,
+    rounded_up_masks,
+)
+from prunelit.pruning.criteria.criterion import Criterion, check_scores
 from prunelit.pruning.doubts import Doubts, warn_of_dense
 from prunelit.pruning.masks import (
     SCOPES,
@@ -84,6 +90,13 @@ class Plan:
     layer_densities: Annotated[
         Mapping[str, float] | None, Doc("A density for each tensor, for scope `like`.")
     ] = None
+    rounding: Annotated[
+        Literal["nearest", "up"],
+        Doc(
+            "How the number that a density keeps of n is rounded, in each round: `nearest`, to the nearest "
+            "integer; `up`, to n - int((1 - density) * n), as SynFlow's published code counts."
+        ),
+    ] = "nearest"
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -93,6 +106,8 @@ class Plan:
         if (self.scope == "like") != (self.layer_densities is not None):
             allowed = "the folder of a complete run, together with pruner.scope=like"
             raise BadRequest("mask_from", "" if self.layer_densities is None else "given", allowed)
+        if self.rounding == "up" and self.scope not in SCOPES:
+            raise BadRequest("rounding", "up", f"nearest with scope={self.scope}")
 
     @property
     def decides_density(self) -> bool:
@@ -119,6 +134,8 @@ class Plan:
         if self.invert:
             scores = {name: -score for name, score in scores.items()}
         if density is not None:
+            if self.rounding == "up":
+                return rounded_up_masks(scores, density, self.scope, previous, self.keep_at_least, ties)
             if self.scope not in ("er", "erk"):
                 return make_masks(scores, density, self.scope, previous, self.keep_at_least, ties)
             shapes = {name: score.shape for name, score in scores.items()}
@@ -145,18 +162,6 @@ class Outcome:
         """Mean and variance (of a population) of each parameter's scores in the last round."""
         doubles = {name: score.double() for name, score in self.scores.items()}
         return {name: (float(s.mean()), float(s.var(correction=0))) for name, s in doubles.items()}
-
-
-def _check_scores(criterion: Criterion, scores: Scores, parameters: Parameters) -> None:
-    """Raise ValueError unless there is a score of each weight."""
-    said = f"{type(criterion).__name__}.scores must return a tensor of each parameter's shape by name"
-    if not isinstance(scores, Mapping) or scores.keys() != parameters.keys():
-        found = sorted(scores) if isinstance(scores, Mapping) else type(scores).__name__
-        raise ValueError(f"{said}: {found} is not {sorted(parameters)}")
-    for name, parameter in parameters.items():
-        shape = getattr(scores[name], "shape", None)
-        if shape != parameter.shape:
-            raise ValueError(f"{said}: {name} has {shape}, not {parameter.shape}")
 
 
 def prune(
@@ -220,7 +225,7 @@ def prune(
             for target in plan.targets(density, density_of(start)):
                 apply_masks(parameters, masks)
                 scores = criterion.scores(network, parameters, objective)
-                _check_scores(criterion, scores, parameters)
+                check_scores(criterion, scores, parameters)
                 ties = Ties()
                 chosen = _choose(plan, scores, target, masks, groups, ties)
                 doubts.add(ties, masks)
