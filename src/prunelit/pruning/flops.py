@@ -7,6 +7,7 @@ that skips every removed weight at every position it is used.
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from prunelit.pruning.compiled import original_parts
 from prunelit.pruning.preserve import modes, random_state
 
 # Where an operation of the traced graph takes its weight: the operand's possible places.
@@ -32,6 +34,13 @@ _WEIGHT_PLACES = {
 # What may stand between a parameter and its use as a weight, element for element.
 _ELEMENTWISE = {"alias", "contiguous", "detach", "mul", "t", "to", "transpose", "type_as", "_weight_norm"}
 
+# Operations that multiply and add like a layer, which fvcore does not know.
+_HEAVY = re.compile(
+    r"(aten::((quantized_)?(lstm|gru|rnn_tanh|rnn_relu)(_cell)?|scaled_dot_product_attention|_?fft_\w+|cdist"
+    r"|bilinear|_trilinear|addbmm|baddbmm|addmv|mv|dot|vdot|outer|tensordot|linalg_\w+)"
+    r"|prim::PythonOp|(?!aten::|prim::|prims::)\w+::\w+)"
+)
+
 
 @dataclass(frozen=True)
 class Flops:
@@ -45,12 +54,14 @@ class Flops:
             parameter that serves as one, such as attention's ``in_proj_weight``.
         outputs: output elements that each of these weights makes.
         biased: the weights to whose outputs a bias is added.
+        uncounted: operations of the network that multiply and that ``total`` leaves out, such as ``lstm``.
     """
 
     total: int
     by_parameter: dict[str, int]
     outputs: dict[str, int]
     biased: frozenset[str]
+    uncounted: tuple[str, ...] = ()
 
     def sparse(self, densities: Mapping[str, float]) -> float:
         """``total``, each weight's count times its kept share in ``densities``; absent: dense."""
@@ -70,7 +81,8 @@ def count_flops(network: nn.Module, example: Tensor | tuple[Any, ...]) -> Flops:
 
     fvcore looks at shapes only. It leaves out activations, sums, max and fixed average pooling,
     softmax, recurrent layers and fused attention (``scaled_dot_product_attention``); the linear layers
-    around an attention are counted. Convolutions with ``padding="same"``, which it does not know,
+    around an attention are counted. Modules that ``torch.compile`` compiled are counted as they were
+    written. Convolutions with ``padding="same"``, which it does not know,
     are counted like all others.
 
     Args:
@@ -84,7 +96,13 @@ def count_flops(network: nn.Module, example: Tensor | tuple[Any, ...]) -> Flops:
     inputs = example if isinstance(example, tuple) else (example,)
     if isinstance(inputs[0], Tensor) and inputs[0].shape[:1] != (1,):
         raise ValueError(f"FLOPs are of one input: want a batch of one, got shape {tuple(inputs[0].shape)}")
-    with undisturbed(network), torch.no_grad(), _unfused_attention(), warnings.catch_warnings():
+    with (
+        undisturbed(network),
+        original_parts(network),
+        torch.no_grad(),
+        _unfused_attention(),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore")  # torch.jit's farewell and the tracer's doubts: shapes are enough
         try:
             return _counted(network, inputs)
@@ -134,15 +152,26 @@ def _unfused_attention() -> Iterator[None]:
 
 
 class _FlatOutput(nn.Module):
-    """The network with its outputs as a plain tuple: the tracer knows few kinds of containers."""
+    """The network with its outputs as a plain tuple: the tracer knows few kinds of containers.
+
+    The network is no submodule, and the state is its tensors alone: fvcore hangs hooks on submodules,
+    which scripted ones refuse, and the tracer takes no other state, such as that of quantised layers.
+    """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.network = network
+        self.network = (network,)
 
     def forward(self, *inputs: Any) -> tuple[Tensor, ...]:
-        leaves = torch.utils._pytree.tree_leaves(self.network(*inputs))
+        leaves = torch.utils._pytree.tree_leaves(self.network[0](*inputs))
         return tuple(leaf for leaf in leaves if isinstance(leaf, Tensor))
+
+    def state_dict(self, *, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> Any:
+        tensors = {} if destination is None else destination
+        (network,) = self.network
+        for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+            tensors[prefix + name] = tensor if keep_vars else tensor.detach()
+        return tensors
 
 
 def _counted(network: nn.Module, inputs: tuple[Any, ...]) -> Flops:
@@ -161,21 +190,26 @@ def _counted(network: nn.Module, inputs: tuple[Any, ...]) -> Flops:
     handles = {**_DEFAULT_SUPPORTED_OPS, "aten::_convolution_mode": same_padding}
     analysis.set_op_handle(**{kind: layers.noting(kind, handles[kind]) for kind in handles})
     total = round(analysis.total())
-    return Flops(total, dict(layers.counts), dict(layers.outputs), frozenset(layers.biased))
+    left_out = sorted({name.split("::")[-1] for name in analysis.unsupported_ops() if _HEAVY.fullmatch(name)})
+    return Flops(total, dict(layers.counts), dict(layers.outputs), frozenset(layers.biased), tuple(left_out))
 
 
 class _Layers:
     """What each weight has a part in, noted while fvcore goes through the graph's operations."""
 
     def __init__(self, traced: nn.Module, network: nn.Module) -> None:
+        layers = [
+            (f"{name}.weight".lstrip("."), module._parameters.get("weight"))
+            for name, module in network.named_modules()
+            if isinstance(module, _ConvNd | nn.Linear)
+        ]
         names = {id(parameter): name for name, parameter in network.named_parameters()}
+        # A weight shared with another kind of module, as an embedding, goes by the name it is pruned under.
+        names |= {id(weight): name for name, weight in reversed(layers)}
         # The tracer gives the graph one input a state tensor, tied ones once, in this order.
         state = {id(tensor): None for tensor in traced.state_dict(keep_vars=True).values()}
         self._state = [names.get(key) for key in state]
-        weights = [
-            m._parameters.get("weight") for m in network.modules() if isinstance(m, _ConvNd | nn.Linear)
-        ]
-        known = [names[id(weight)] for weight in weights if weight is not None]
+        known = [names[id(weight)] for _, weight in layers if weight is not None]
         self.counts = Counter(dict.fromkeys(known, 0))
         self.outputs = Counter(dict.fromkeys(known, 0))
         self.biased: set[str] = set()

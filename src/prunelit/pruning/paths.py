@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from prunelit.pruning.compiled import original_parts
 from prunelit.pruning.flops import undisturbed
 from prunelit.pruning.reachability import Reachability, binary, is_path
 
@@ -40,14 +41,14 @@ def effective_masks(
     Raises:
         ValueError: a mask that fits no parameter, or a network that can't be followed; one line.
     """
-    parameters = dict(network.named_parameters())
+    parameters = dict(network.named_parameters(remove_duplicate=False))
     for name, mask in masks.items():
         if name not in parameters or parameters[name].shape != mask.shape:
             raise ValueError(f"a mask named {name} of shape {tuple(mask.shape)} fits no parameter")
     if not masks:
         return {}
-    with undisturbed(network), torch.inference_mode(False), torch.enable_grad():
-        marks = {name: _mark(parameter, masks.get(name)) for name, parameter in parameters.items()}
+    with undisturbed(network), original_parts(network), torch.inference_mode(False), torch.enable_grad():
+        marks = _marks(parameters, masks)
         try:
             reached = _reached(network, marks, example)
             gradients = torch.autograd.grad(
@@ -76,6 +77,17 @@ def effective_density(
         return 1.0
     num_effective = sum(int(mask.sum()) for mask in effective.values())
     return num_effective / sum(mask.numel() for mask in effective.values())
+
+
+def _marks(parameters: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return what stands for each parameter; a shared one stands once, under its mask's name if it has one."""
+    seen = {id(parameters[name]) for name in masks}
+    marks = {name: _mark(parameters[name], mask) for name, mask in masks.items()}
+    for name, parameter in parameters.items():
+        if id(parameter) not in seen:
+            seen.add(id(parameter))
+            marks[name] = _mark(parameter, None)
+    return marks
 
 
 def _mark(parameter: Tensor, mask: Tensor | None) -> Tensor:
