@@ -147,7 +147,7 @@ def _train(cfg: DictConfig, record: Record, interruption: Interruption) -> dict[
     result = {**asked, **found.result, "config_hash": config_hash(cfg)}
     if record.writable:
         _write(record, run, found)
-        outcome.log_to_loggers(run.trainer, _hyperparameters(cfg, asked), result)
+        run.measured.attempt("the result in a logger", partial(_log, cfg, run, asked, result))
         record.finish(result, cfg.sweep.keep_checkpoints)
         if not cfg.sweep.keep_checkpoints:
             rmtree(record.folder / "checkpoints", ignore_errors=True)
@@ -172,6 +172,12 @@ def _write(record: Record, run: Assembly, found: Found) -> None:
     record.write_details(found.details)
     save_tensors(record.folder / "masks.safetensors", found.masks)
     save_tensors(record.folder / "weights.safetensors", run.network.state_dict())
+
+
+def _log(cfg: DictConfig, run: Assembly, asked: dict[str, Any], result: dict[str, Any]) -> None:
+    from prunelit.training.loggers import log_result
+
+    log_result(run.trainer, _hyperparameters(cfg, asked), result)
 
 
 def _hyperparameters(cfg: DictConfig, asked: dict[str, Any]) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def effective_density(
 
 
 def _marks(parameters: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return what stands for each parameter; a shared one stands once, under its mask's name if it has one."""
+    """Return what stands for each parameter; a shared one stands once, under its mask's name if any."""
     seen = {id(parameters[name]) for name in masks}
     marks = {name: _mark(parameters[name], mask) for name, mask in masks.items()}
     for name, parameter in parameters.items():

@@ -17,12 +17,14 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.profilers import PassThroughProfiler
 from omegaconf import DictConfig
 from torch import nn
+from torch.nn.parameter import UninitializedParameter
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from prunelit.interruption import Interruption
 from prunelit.pruning import criteria
 from prunelit.pruning.criteria import Criterion
 from prunelit.pruning.masks import layer_densities
+from prunelit.pruning.preserve import modes
 from prunelit.request import BadRequest, nearest, within
 from prunelit.training import schedule_length
 from prunelit.training.callback import Pruning
@@ -54,6 +56,9 @@ def build_network(cfg: DictConfig, data: ImageData) -> tuple[nn.Module, int]:
     num_classes, input_shape = known
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     network: nn.Module = build(cfg.model, num_classes=num_classes, input_shape=input_shape)
+    if any(isinstance(parameter, UninitializedParameter) for parameter in network.parameters()):
+        with modes(network), torch.no_grad():  # lazy layers take their sizes from a first image
+            network.eval()(torch.zeros(1, *input_shape))
     return network, num_classes
 
 
@@ -71,12 +76,13 @@ def build_module(cfg: DictConfig, network: nn.Module, num_classes: int, length: 
 
 
 def build_optimizer(cfg: DictConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """Return the optimizer; ``fused: auto`` is settled by what Lightning allows."""
+    """Return the optimizer; ``fused: auto`` is settled by what Lightning and the kernel allow."""
     given: dict[str, Any] = {}
+    trained = list(parameters)
     if cfg.optimizer.get("fused") == "auto":
-        mixed = str(cfg.trainer.precision).endswith("mixed")
-        given["fused"] = not (mixed and cfg.trainer.gradient_clip_val)
-    optimizer: torch.optim.Optimizer = build_foreign(cfg.optimizer, params=list(parameters), **given)
+        clips_mixed = str(cfg.trainer.precision).endswith("mixed") and cfg.trainer.gradient_clip_val
+        given["fused"] = not clips_mixed and all(p.is_floating_point() for p in trained)
+    optimizer: torch.optim.Optimizer = build_foreign(cfg.optimizer, params=trained, **given)
     return optimizer
 
 

@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 
 from prunelit.durable import replacing, write_atomically
+from prunelit.notice import warn
 from prunelit.pruning.masks import Masks, apply_masks, attach
 from prunelit.request import BadRequest
 from prunelit.training.callback import Pruning
@@ -91,10 +92,21 @@ def start_from(network: nn.Module, path: str | Path) -> None:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write a ``.safetensors`` file atomically; shared tensors are written once a name."""
+    """Write a ``.safetensors`` file atomically; shared tensors are written once a name.
+
+    The format takes plain tensors alone: anything else in a state dict, such as quantised or sparse tensors
+    and objects, is left out with one warning. Checkpoints hold all of it.
+    """
     from safetensors.torch import save
 
-    write_atomically(path, save({name: t.detach().cpu().clone().contiguous() for name, t in tensors.items()}))
+    plain = {name: tensor for name, tensor in tensors.items() if _is_plain(tensor)}
+    if left_out := [name for name in tensors if name not in plain]:
+        warn(f"{path.name} leaves out {', '.join(left_out)}, which are no plain tensors")
+    write_atomically(path, save({name: t.detach().cpu().clone().contiguous() for name, t in plain.items()}))
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.layout == torch.strided and not value.is_quantized
 
 
 class WholeFiles(TorchCheckpointIO):

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
-import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from prunelit.pruning.masks import Masks
 from prunelit.pruning.rounds import starting_masks
+from prunelit.training.best_effort import BestEffort
 from prunelit.training.callback import Pruning
+from prunelit.training.epoch_clock import EpochClock
 from prunelit.training.evaluation import Values, evaluate_masks, evaluate_test, evaluate_train, tensors_of
-from prunelit.training.images import kernel_image, mask_image
+from prunelit.training.histograms import histogram
+from prunelit.training.loggers import log_epoch, log_images, log_weights
 from prunelit.training.module import Classifier
 
 Row = dict[str, Any]
-BINS = 64
 MEASURED = ("epochs", "rounds", "top1_before", "top1_after", "histograms", "confusions", "thresholds")
 """What checkpoints hold."""
 
@@ -42,6 +43,7 @@ class Measurements(Callback):
         thresholds: rows of ``thresholds.csv``: what each threshold of a list would leave.
         histograms: by ``before/<parameter>``, ``after/<parameter>`` (kept weights only) and
             ``edges/<parameter>``: counts and bin edges of the prunable parameters.
+        attempt: calls what may be missing from the record.
     """
 
     state_key = "prunelit.Measurements"
@@ -57,14 +59,13 @@ class Measurements(Callback):
         self.thresholds: list[Row] = []
         self._values_before: Values = {}
         self._masks_before: Masks = {}
-        self._started = self._paused = 0.0
-        self._resumed_at: float | None = None
+        self._clock, self.attempt = EpochClock(), BestEffort()
         self._learning_rate = float("nan")
         self._density_evaluated: float | None = None
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything measured so far, and what the clock of the epoch shows."""
-        clock = {"seconds": self._seconds(), "learning_rate": self._learning_rate}
+        clock = {"seconds": self._clock.seconds, "learning_rate": self._learning_rate}
         measured = {name: getattr(self, name) for name in MEASURED}
         return {**measured, "clock": clock, "density_evaluated": self._density_evaluated}
 
@@ -72,28 +73,26 @@ class Measurements(Callback):
         """Go on from what a checkpoint had measured."""
         for name in MEASURED:
             setattr(self, name, state_dict[name])
-        self._resumed_at = state_dict["clock"]["seconds"]
+        self._clock.resume_at(state_dict["clock"]["seconds"])
         self._learning_rate = state_dict["clock"]["learning_rate"]
         self._density_evaluated = state_dict.get("density_evaluated")
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Let the clock of an epoch that a checkpoint broke off go on."""
-        if self._resumed_at is not None:
-            self._started, self._paused = time.perf_counter() - self._resumed_at, 0.0
-            self._resumed_at = None
+        self._clock.resume()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock; it does not count pruning, which has one of its own."""
-        self._started, self._paused = time.perf_counter(), 0.0
+        self._clock.start()
         self._learning_rate = float(trainer.optimizers[0].param_groups[0]["lr"])
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop the clock: the test curve is no training."""
-        self._paused -= time.perf_counter()
+        self._clock.pause()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Let the clock go on, and note the density that was evaluated."""
-        self._paused += time.perf_counter()
+        self._clock.go_on()
         self._density_evaluated = self.pruning.current_density if self.pruning else 1.0
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -112,34 +111,29 @@ class Measurements(Callback):
         for split, found in measured.items():
             row |= {f"{split}_{key}": None if math.isnan(v) else v for key, v in found.items()}
         row["density"] = density
-        row["seconds"] = self._seconds()
+        row["seconds"] = self._clock.seconds
         self.epochs.append(row)
         if self.rounds:
             _add_epoch(self.rounds[-1], row)
         if trainer.is_global_zero:
             self.epochs_changed(self.epochs)
-        _log(trainer, row)
-
-    def _seconds(self) -> float:
-        return time.perf_counter() - self._started - self._paused
+        self.attempt("epochs in a logger", lambda: log_epoch(trainer, row))
 
     def on_before_pruning(self, trainer: pl.Trainer, pl_module: pl.LightningModule, pruning: Pruning) -> None:
         """Note accuracy and weights before pruning."""
-        start = time.perf_counter()
+        self._clock.pause()
         self._test_before(trainer, pl_module, pruning)
         self._density_before = pruning.current_density
         parameters = pruning.selection.of(pruning.network(pl_module))
-        for name, parameter in parameters.items():
-            counts, edges = _histogram(parameter, None)
-            self.histograms |= {f"before/{name}": counts, f"edges/{name}": edges}
+        self.attempt("histograms of weights", lambda: self._count_before(parameters))
         if pruning.thresholds:
             network = pruning.network(pl_module)
             # All of it: what comes between, as rewinding, changes biases and statistics too.
             self._values_before = {n: t.detach().clone() for n, t in tensors_of(network).items()}
             self._masks_before = starting_masks(network, parameters)
-        self._note_weights(trainer, "weights_before_pruning", parameters)
-        self._paused += time.perf_counter() - start
-        self._pruning_started = time.perf_counter()
+        epoch = len(self.epochs)
+        log = partial(log_weights, trainer, "weights_before_pruning", parameters, epoch)
+        self.attempt("TensorBoard's histograms", log)
 
     def on_after_pruning(self, trainer: pl.Trainer, pl_module: pl.LightningModule, pruning: Pruning) -> None:
         """Note accuracy and kept weights after pruning; what was evaluated before is of other masks."""
@@ -147,12 +141,13 @@ class Measurements(Callback):
         pl_module.evaluated = {}
         trainer.callback_metrics.clear()
         parameters = pruning.selection.of(pruning.network(pl_module))
-        for name, parameter in parameters.items():
-            kept = parameter[pruning.masks[name]]
-            self.histograms[f"after/{name}"] = _histogram(kept, self.histograms[f"edges/{name}"])[0]
-        kept_weights = {name: p[pruning.masks[name]] for name, p in parameters.items()}
-        self._note_weights(trainer, "weights_after_pruning", kept_weights)
-        self._note_images(trainer, parameters, pruning.masks)
+        kept = {name: p[pruning.masks[name]] for name, p in parameters.items()}
+        self.attempt("histograms of weights", lambda: self._count_after(kept))
+        epoch = len(self.epochs)
+        log = partial(log_weights, trainer, "weights_after_pruning", kept, epoch)
+        self.attempt("TensorBoard's histograms", log)
+        draw = partial(log_images, trainer, parameters, pruning.masks, epoch)
+        self.attempt("TensorBoard's images", draw)
         tested = evaluate_test(trainer, pl_module)
         self.top1_after = tested.top1 if tested else None
         if pruning.thresholds:
@@ -161,14 +156,23 @@ class Measurements(Callback):
         self.rounds.append(
             {
                 "round": len(self.rounds) + 1,
-                "epoch": len(self.epochs),
+                "epoch": epoch,
                 "sparsity_before": 1 - self._density_before,
                 "sparsity_after": 1 - pruning.current_density,
                 "top1_before": self.top1_before,
                 "top1_after": self.top1_after,
             }
         )
-        self._paused += time.perf_counter() - self._pruning_started
+        self._clock.go_on()
+
+    def _count_before(self, parameters: Mapping[str, Tensor]) -> None:
+        for name, parameter in parameters.items():
+            counts, edges = histogram(parameter, None)
+            self.histograms |= {f"before/{name}": counts, f"edges/{name}": edges}
+
+    def _count_after(self, kept: Mapping[str, Tensor]) -> None:
+        for name, values in kept.items():
+            self.histograms[f"after/{name}"] = histogram(values, self.histograms[f"edges/{name}"])[0]
 
     def _test_before(self, trainer: pl.Trainer, pl_module: pl.LightningModule, pruning: Pruning) -> None:
         tested = evaluate_test(trainer, pl_module)
@@ -189,21 +193,6 @@ class Measurements(Callback):
                 row = evaluate_masks(trainer, pl_module, network, self._values_before, masks)
             self.thresholds.append({"threshold": threshold, **row})
         self._values_before, self._masks_before = {}, {}
-
-    def _note_weights(self, trainer: pl.Trainer, tag: str, weights: Any) -> None:
-        for writer in _writers(trainer):
-            for name, values in weights.items():
-                if values.numel():
-                    writer.add_histogram(f"{tag}/{name}", values.detach().float().cpu(), len(self.epochs))
-
-    def _note_images(self, trainer: pl.Trainer, parameters: Any, masks: Masks) -> None:
-        for writer in _writers(trainer) if trainer.is_global_zero else []:
-            for name, weight in parameters.items():
-                if weight.ndim > 1:
-                    writer.add_image(f"masks/{name}", mask_image(masks[name]), len(self.epochs))
-                if weight.ndim in (3, 4) and weight[0, 0].numel() > 1:
-                    image = kernel_image(weight, masks[name])
-                    writer.add_image(f"kernels/{name}", image, len(self.epochs))
 
     def best_top1(self, density: float) -> float | None:
         """Return the best test accuracy in percent over epochs at the final density, or None.
@@ -231,41 +220,3 @@ def _add_epoch(pruning: Row, epoch: Row) -> None:
     pruning["best_top1"] = max(seen, default=None)
     # Where pruned weights may grow back, training ends with a lower sparsity than it began with.
     pruning["sparsity_trained"] = 1 - epoch["density"]
-
-
-def kept_connections(masks: Masks) -> dict[str, Tensor]:
-    """Return, by weight, how many connections each output unit (axis 0) and input unit (axis 1) keeps."""
-    kept = {}
-    for name, mask in masks.items():
-        if mask.ndim >= 2:
-            kept[f"kept_by_output/{name}"] = mask.flatten(1).sum(1).int().cpu()
-            kept[f"kept_by_input/{name}"] = mask.transpose(0, 1).flatten(1).sum(1).int().cpu()
-    return kept
-
-
-def _histogram(values: Tensor, edges: Tensor | None) -> tuple[Tensor, Tensor]:
-    values = values.detach().float().cpu().flatten()
-    values = values[values.isfinite()]
-    if edges is None:
-        low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 0.0)
-        edges = torch.linspace(low, high if high > low else low + 1, BINS + 1)
-    counts = torch.histc(values, BINS, float(edges[0]), float(edges[-1]))
-    return counts.long(), edges
-
-
-def _writers(trainer: pl.Trainer) -> list[Any]:
-    """Return the TensorBoard writers of the trainer."""
-    experiments: list[Any] = [getattr(logger, "experiment", None) for logger in trainer.loggers]
-    return [e for e in experiments if hasattr(e, "add_histogram")]
-
-
-def _log(trainer: pl.Trainer, row: Row) -> None:
-    """Send a row to every logger; ``test_loss`` becomes ``test/loss``."""
-    skipped = ("epoch", "phase")
-    scalars = {
-        key.replace("_", "/", 1) if key.startswith(("train_", "test_", "validation_")) else key: value
-        for key, value in row.items()
-        if key not in skipped and value is not None
-    }
-    for logger in trainer.loggers:
-        logger.log_metrics(scalars, step=row["epoch"])

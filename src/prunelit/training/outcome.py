@@ -10,14 +10,15 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from prunelit.notice import warn
 from prunelit.pruning.flops import Flops, count_flops
 from prunelit.pruning.masks import (
     Masks,
@@ -32,7 +33,8 @@ from prunelit.pruning.paths import effective_density
 from prunelit.training.assembly import Assembly
 from prunelit.training.callback import Pruning
 from prunelit.training.evaluation import accuracy_by_class
-from prunelit.training.measure import Measurements, kept_connections
+from prunelit.training.histograms import kept_connections
+from prunelit.training.measure import Measurements
 from prunelit.training.module import Classifier
 
 PACKAGES = ("prunelit", "torch", "torchvision", "lightning", "hydra-core", "torchmetrics", "fvcore")
@@ -49,12 +51,14 @@ class Found:
 
 
 def find(run: Assembly) -> Found:
-    """Count and test the network of a run that was fitted."""
-    pruning, network, module = run.pruning, run.network, run.module
+    """Count and test the network of a run that was fitted; what cannot be had is null, with a warning."""
+    pruning, network, module, attempt = run.pruning, run.network, run.module, run.measured.attempt
     masks = final_masks(pruning, network)
-    example = run.data.scoring_batches(None, 1, 1)[0][0].to(module.device)
-    flops = count_flops(network, example)
-    counted = count_result(masks, flops, effective_density(network, masks, example))
+    flops = attempt("FLOPs", lambda: count_flops(network, example_for(run)))
+    if flops is not None and flops.uncounted:
+        warn(f"FLOPs leave out {', '.join(flops.uncounted)}, which fvcore does not count")
+    effective = attempt("effective density", lambda: effective_density(network, masks, example_for(run)))
+    counted = count_result(masks, flops, effective)
     result = {
         **counted,
         **test_result(run.trainer, module, run.measured, counted["density"]),
@@ -63,7 +67,15 @@ def find(run: Assembly) -> Found:
         **environment(run.trainer),
     }
     layers = layer_rows(network, masks, pruning.score_moments if pruning else {}, flops)
-    return Found(result, layers, details(module, masks, run.measured, run.data.class_names), masks)
+    arrays = attempt("details", lambda: details(module, masks, run.measured, run.data.class_names))
+    return Found(result, layers, arrays or {"class_names": run.data.class_names}, masks)
+
+
+def example_for(run: Assembly) -> Tensor:
+    """Return one image as the network takes it: on its device, and of its precision."""
+    images: Tensor = run.data.scoring_batches(None, 1, 1)[0][0].to(run.module.device)
+    floating = (p.dtype for p in run.network.parameters() if p.is_floating_point())
+    return images.to(next(floating, images.dtype)) if images.is_floating_point() else images
 
 
 def final_masks(pruning: Pruning | None, network: nn.Module) -> Masks:
@@ -79,13 +91,13 @@ def final_masks(pruning: Pruning | None, network: nn.Module) -> Masks:
 
 
 def layer_rows(
-    network: nn.Module, masks: Masks, moments: dict[str, tuple[float, float]], flops: Flops
+    network: nn.Module, masks: Masks, moments: dict[str, tuple[float, float]], flops: Flops | None
 ) -> list[dict[str, Any]]:
     """Return a row a prunable parameter tensor: shape, counts, FLOPs and its scores' mean and variance."""
     rows = []
-    parameters = dict(network.named_parameters())
+    parameters = dict(network.named_parameters(remove_duplicate=False))
     for name, density in layer_densities(masks).items():
-        dense = flops.by_parameter.get(name, 0)
+        dense = flops.by_parameter.get(name, 0) if flops else None
         mean, variance = moments.get(name, (None, None))
         rows.append(
             {
@@ -95,7 +107,7 @@ def layer_rows(
                 "kept": int(masks[name].sum()),
                 "density": density,
                 "flops_dense": dense,
-                "flops_sparse": dense * density,
+                "flops_sparse": None if dense is None else dense * density,
                 "score_mean": mean,
                 "score_var": variance,
             }
@@ -103,7 +115,7 @@ def layer_rows(
     return rows
 
 
-def count_result(masks: Masks, flops: Flops, effective: float | None) -> dict[str, Any]:
+def count_result(masks: Masks, flops: Flops | None, effective: float | None) -> dict[str, Any]:
     """Return the part of the result that follows from the masks."""
     prunable, kept = count_all(masks), count_kept(masks)
     density = kept / prunable
@@ -114,8 +126,8 @@ def count_result(masks: Masks, flops: Flops, effective: float | None) -> dict[st
         "effective_density": effective,
         "prunable": prunable,
         "kept": kept,
-        "flops_dense": flops.total,
-        "flops_sparse": flops.sparse(layer_densities(masks)),
+        "flops_dense": flops.total if flops else None,
+        "flops_sparse": flops.sparse(layer_densities(masks)) if flops else None,
         "collapsed": collapsed_layers(masks),
     }
 
@@ -192,24 +204,17 @@ def environment(trainer: pl.Trainer) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if cuda else platform.machine() + " " + device.type,
         "precision": str(trainer.precision),
         "peak_memory_bytes": torch.cuda.max_memory_allocated(device) if cuda else resident,
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "git": _commit(),
     }
 
 
-def log_to_loggers(trainer: pl.Trainer, asked: dict[str, Any], result: dict[str, Any]) -> None:
-    """Fill TensorBoard's HPARAMS page, with the same keys for every run, and the final scalars."""
-    from lightning.pytorch.loggers import TensorBoardLogger
-
-    wanted = ("top1", "top5", "test_loss", "density", "effective_density", "flops_sparse")
-    metrics = {f"final/{key}": result[key] for key in wanted if result[key] is not None}
-    for logger in trainer.loggers:
-        if isinstance(logger, TensorBoardLogger):
-            logger.log_hyperparams(asked, metrics)
-        else:
-            logger.log_hyperparams(asked)
-            logger.log_metrics(metrics)
-        logger.finalize("success")
+def _version(package: str) -> str | None:
+    """Return the version of an installed package; None for one that is only on the path."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _commit() -> str | None:

@@ -1,0 +1,37 @@
+"""Histograms of weights, and how many connections each unit keeps: arrays of ``details.npz``."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from prunelit.pruning.masks import Masks
+
+BINS = 64
+
+
+def histogram(values: Tensor, edges: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return how many finite ``values`` lie in each bin, and the bins' edges; of complex ones the magnitudes.
+
+    Args:
+        values: of any shape.
+        edges: of the bins; None: from the least to the greatest value.
+    """
+    values = values.detach().cpu().flatten()
+    values = (values.abs() if values.is_complex() else values).float()
+    values = values[values.isfinite()]
+    if edges is None:
+        low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 0.0)
+        edges = torch.linspace(low, high if high > low else low + 1, BINS + 1)
+    counts = torch.histc(values, BINS, float(edges[0]), float(edges[-1]))
+    return counts.long(), edges
+
+
+def kept_connections(masks: Masks) -> dict[str, Tensor]:
+    """Return, by weight, how many connections each output unit (axis 0) and input unit (axis 1) keeps."""
+    kept = {}
+    for name, mask in masks.items():
+        if mask.ndim >= 2:
+            kept[f"kept_by_output/{name}"] = mask.flatten(1).sum(1).int().cpu()
+            kept[f"kept_by_input/{name}"] = mask.transpose(0, 1).flatten(1).sum(1).int().cpu()
+    return kept
