@@ -53,6 +53,14 @@ class Reader(Stranger):
         return self.make(self.parameters(), lr=0.05)
 
 
+class Clipping(Reader):
+    """Moves and clips its weights after each batch, through ``data``."""
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        for parameter in self.parameters():
+            parameter.data.add_(0.01).clamp_(-0.5, 0.5)
+
+
 class Look(pl.Callback):
     """Looks at pruned weights once each callback has done its work."""
 

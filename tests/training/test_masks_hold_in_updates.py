@@ -6,13 +6,10 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F
-from torch.nn.utils import parametrize
 
 from prunelit import Mag, Pruning
 from prunelit.pruning.masks import digest
-from prunelit.training.holding import MasksLost
-from reading import Look, Reader, nonzero
+from reading import Clipping, Look, Reader, nonzero
 from stock import loader, trainer
 
 
@@ -80,14 +77,6 @@ class Parts(Reader):
         half = len(list(self.parameters())) // 2
         groups = list(self.parameters())[:half], list(self.parameters())[half:]
         return [torch.optim.Adam(group, lr=0.05) for group in groups]
-
-
-class Clipping(Reader):
-    """Moves and clips its weights after each batch, through ``data``."""
-
-    def on_train_batch_end(self, *_: Any) -> None:
-        for parameter in self.parameters():
-            parameter.data.add_(0.01).clamp_(-0.5, 0.5)
 
 
 class OwnStep(Reader):
@@ -250,34 +239,6 @@ def test_a_run_that_prunes_nothing_puts_no_hooks_on_modules() -> None:
             assert not any(part._forward_pre_hooks for part in pl_module.modules())
 
     trainer(Pruning(Mag(), compression=0), Hooks()).fit(Reader(), loader())
-
-
-@pytest.mark.parametrize("change", ["parametrized", "other shape"])
-def test_a_layer_that_no_longer_has_the_pruned_parameter_ends_the_fit(change: str) -> None:
-    class Changing(Reader):
-        def on_train_epoch_start(self) -> None:
-            if self.current_epoch == 1 and change == "parametrized":
-                parametrize.register_parametrization(self.backbone[6], "weight", nn.Tanh())
-            elif self.current_epoch == 1:
-                self.backbone[6] = nn.Linear(24, 11)
-
-    with pytest.raises(MasksLost, match=r"^backbone\.6\.weight .*mask has the shape \(10, 24\)"):
-        trainer(Pruning(Mag(), compression=0.5), max_epochs=3).fit(Changing(), loader())
-
-
-def test_what_trains_on_after_an_interrupted_fit_is_not_held() -> None:
-    class Interrupted(Reader):
-        def on_train_epoch_end(self) -> None:
-            raise RuntimeError("stop here")
-
-    module, pruning = Interrupted(), Pruning(Mag(), compression=1.0)
-    with pytest.raises(RuntimeError, match="stop here"):
-        trainer(pruning).fit(module, loader())
-    optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
-    F.cross_entropy(module.backbone(torch.randn(4, 3, 8, 8)), torch.arange(4)).backward()
-    optimizer.step()
-    assert nonzero(module.named_parameters(), pruning.masks) > 1000
-    assert not any(part._forward_pre_hooks for part in module.modules())
 
 
 def test_two_fits_with_one_callback_hold_the_same_masks() -> None:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy, Strategy, StrategyRegistry
+from lightning.pytorch.strategies import ModelParallelStrategy, Strategy, StrategyRegistry
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
@@ -29,12 +29,21 @@ HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_state_dict_pre_hooks", "_load
 """Where FSDP waits on a module for things to happen."""
 
 
+HIDDEN = {
+    "FSDPStrategy": ("fsdp", "its flat parameters can hold no masks"),
+    "XLAFSDPStrategy": ("xla_fsdp", "its flat parameters can hold no masks"),
+    "DeepSpeedStrategy": ("deepspeed", "it updates copies of the weights that masks do not reach"),
+}
+"""Strategies that hide weights, by the names of their classes in both packages of Lightning."""
+
+
 def check_strategy(strategy: Strategy, criterion: Criterion) -> None:
     """Raise BadRequest for a strategy that hides what masks are held on, or what a criterion observes."""
-    if isinstance(strategy, FSDPStrategy):
+    kinds = {kind.__name__ for kind in type(strategy).__mro__}
+    for name in kinds & HIDDEN.keys():
         allowed = "fully_shard (trainer=fsdp; in your own Trainer a ModelParallelStrategy), or ddp"
-        raise BadRequest("trainer.strategy", "fsdp", allowed, "its flat parameters can hold no masks")
-    if isinstance(strategy, ModelParallelStrategy) and criterion.observes != "never":
+        raise BadRequest("trainer.strategy", HIDDEN[name][0], allowed, HIDDEN[name][1])
+    if "ModelParallelStrategy" in kinds and criterion.observes != "never":
         name = type(criterion).__name__
         why = f"{name} observes whole weights while they train"
         raise BadRequest("trainer.strategy", "fully_shard", "ddp, or auto on one device", why)
