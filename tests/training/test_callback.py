@@ -216,7 +216,7 @@ def test_a_density_is_asked_for_as_sparsity_or_compression() -> None:
         Pruning(Mag(), density=0.1)
 
 
-@pytest.mark.parametrize(("rounds", "late"), [(3, False), (4, True)])
+@pytest.mark.parametrize(("rounds", "late"), [(2, False), (3, True)])
 def test_too_few_epochs_for_all_rounds_are_warned_of(rounds: int, late: bool) -> None:
     pruning = Pruning(Mag(), sparsity=0.9, when="epoch", rounds=rounds)
     with warnings.catch_warnings(record=True) as caught:

@@ -22,11 +22,11 @@ import prunelit
 from prunelit import Criterion, Pruning
 from prunelit.pruning import criteria
 from prunelit.pruning.masks import Masks
-from prunelit.training import callback, ranks
+from prunelit.training import network_pruner, ranks
+from prunelit.training.agreement import RanksDisagree
 from prunelit.training.data import ImageData
 from prunelit.training.evaluation import evaluate_test
 from prunelit.training.module import Classifier
-from prunelit.training.peers import RanksDisagree
 from prunelit.training.sharding import gathered, whole
 
 QUIET: dict[str, Any] = {
@@ -222,13 +222,13 @@ def test_a_module_of_ones_own_is_pruned_and_resumed(name: str, on_two_ranks, tmp
 def disagree() -> None:
     """Prune, and let rank 1 keep what rank 0 prunes."""
     pruning = Pruning(prunelit.Mag(), sparsity=0.5, network="network")
-    agree = callback.agreed
+    agree = network_pruner.agreed
 
     def agreed(trainer: pl.Trainer, masks: Masks) -> Masks:
         sent = agree(trainer, masks)
         return {n: ~mask for n, mask in sent.items()} if trainer.global_rank else sent
 
-    callback.agreed = agreed
+    network_pruner.agreed = agreed
     fit(pruning, 1, strategy="ddp", devices=2)
 
 

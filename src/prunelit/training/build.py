@@ -127,6 +127,8 @@ def build_pruning(cfg: DictConfig, compression: float | None, sparsity: float | 
     """Return the pruning callback, None for the dense baseline."""
     if cfg.pruner.criterion is None:
         return None
+    # Without a number, Timing says when the first pruning comes; weights that are given count as trained.
+    is_trained = cfg.checkpoint is not None or not cfg.epochs
     pruning: Pruning = build(
         cfg.pruner,
         *("criterion", "compression", "mask_from"),
@@ -134,7 +136,7 @@ def build_pruning(cfg: DictConfig, compression: float | None, sparsity: float | 
         criterion=build_criterion(cfg.pruner.criterion),
         compression=compression,
         sparsity=sparsity,
-        pre_epochs=first_pruning(cfg),
+        pre_epochs=cfg.pre_epochs or (0 if is_trained else None),
         network="network",
         seed=cfg.seed,
     )
@@ -149,17 +151,6 @@ def pruner_keys(cfg: DictConfig) -> Iterator[None]:
     own = {str(key) for key in cfg.pruner} - {"compression", "sparsity"}
     with within("pruner", own), within("pruner.criterion", criterion - own):
         yield
-
-
-def first_pruning(cfg: DictConfig) -> int:
-    """Return the epochs of training before the first pruning.
-
-    Rounds during training need a trained network: where neither ``pre_epochs`` nor a checkpoint
-    gives one, they begin after as many epochs as lie between rounds.
-    """
-    if cfg.pruner.when == "epoch" and not cfg.pre_epochs and cfg.checkpoint is None and cfg.epochs:
-        return int(cfg.pruner.every)
-    return int(cfg.pre_epochs)
 
 
 def num_epochs(cfg: DictConfig, pruning: Pruning | None) -> int:

@@ -1,33 +1,24 @@
-"""``Pruning``: the callback that prunes any LightningModule; the only place that knows *when*."""
+"""``Pruning``: the callback that prunes any LightningModule, at the moments that are asked for."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
-from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
-from prunelit.pruning.criteria import Criterion
-from prunelit.pruning.growth import exchange
-from prunelit.pruning.masks import Masks, count_all, density_of, detach
-from prunelit.pruning.rounds import Outcome, check_density, prune
-from prunelit.request import BadRequest, nearest
-from prunelit.training.holding_hooks import HoldingCallback
-from prunelit.training.observation import Observation
-from prunelit.training.options import distribute, for_filters, listed_thresholds, target_density
-from prunelit.training.peers import agreed, check_agreement, forget_best, share_buffers, tell
-from prunelit.training.retraining import forget_moments, restart_schedules, rewind, schedule_states, snapshot
-from prunelit.training.scoring import build_objective
-from prunelit.training.sharding import check_strategy, gathered, shard_like, whole
-from prunelit.training.undisturbed import undisturbed
-
-COUNTS = ("seconds", "num_rounds", "num_done", "score_moments")
+from prunelit.request import BadRequest
+from prunelit.training.lightning_classes import overrides
+from prunelit.training.monitors import save_pruned
+from prunelit.training.network_pruner import NetworkPruner
+from prunelit.training.retraining import current_rates
+from prunelit.training.same_network import remember
+from prunelit.training.sharding import check_strategy, gathered
+from prunelit.training.trainer_checks import check_batches
+from prunelit.training.unfinished import Coming, warn_of_early_end
 
 
-class Pruning(HoldingCallback):
+class Pruning(NetworkPruner):
     """Prune a LightningModule during ``fit`` and hold its masks.
 
         Trainer(callbacks=[Pruning(SynFlow(), compression=0.5)]).fit(module, loader)
@@ -68,229 +59,133 @@ class Pruning(HoldingCallback):
             given as ``threshold``; the first is the one that holds.
     """
 
-    state_key = "prunelit.Pruning"
-
-    def __init__(
-        self,
-        criterion: Criterion,
-        compression: float | None = None,
-        sparsity: float | None = None,
-        *,
-        network: str = "",
-        seed: int = 0,
-        **options: Any,
-    ) -> None:
-        if not isinstance(criterion, Criterion):
-            raise BadRequest("criterion", criterion, "a criterion instance, such as prunelit.Mag()")
-        super().__init__()
-        options = for_filters(options) if criterion.unit == "filter" else options
-        self.thresholds = listed_thresholds(options)
-        chosen = distribute(options)
-        self.selection, self.plan, self.growth = chosen[:3]
-        self.sample, self.timing, self.retraining = chosen[3:]
-        self.criterion, self.network_name, self.seed = criterion, network, seed
-        asked = compression is not None or sparsity is not None
-        self.density = (
-            target_density(compression, sparsity) if asked or not self.plan.decides_density else None
-        )
-        self.asked = ("compression", compression or 0.0) if sparsity is None else ("sparsity", sparsity)
-        self.steps = self.timing.steps(self.plan, self.density)
-        self.masks: Masks = {}
-        self.outcome: Outcome | None = None
-        self.seconds = 0.0
-        self.num_rounds = self.num_done = 0
-        self.score_moments: dict[str, tuple[float, float]] = {}
-        self._rewind_weights: dict[str, Tensor] = {}
-        self._schedules: list[dict[str, Any]] = []
-        self._observation: Observation | None = None
-        self._epochs_before = 0  # those that a resumed run has behind it
-
-    @property
-    def done(self) -> bool:
-        """Whether the network has its final density."""
-        return self.num_done >= len(self.steps)
-
-    def network(self, pl_module: pl.LightningModule) -> nn.Module:
-        """Return the part of ``pl_module`` that is pruned."""
-        try:
-            return pl_module.get_submodule(self.network_name)
-        except AttributeError:
-            names = [name for name, _ in pl_module.named_modules() if name]
-            raise BadRequest("network", self.network_name, nearest(self.network_name, names)) from None
-
-    def check(self, network: nn.Module) -> None:
-        """Raise BadRequest if nothing would be left of ``network``."""
-        parameters = self.selection.of(network)
-        if self.density is not None:
-            check_density(self.density, count_all(parameters), self.asked)
-
-    # When: the hooks of a fit.
-
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Refuse a wrong request before any work starts."""
+        """Refuse what the trainer cannot do; the module may still be without layers."""
         if stage == "fit":
-            self.check(self.network(pl_module))
+            self._timeline.begin_fit()
             check_strategy(trainer.strategy, self.criterion)
             if self.growth.grow and (trainer.max_epochs or 0) < 0:
-                raise BadRequest(
-                    "max_epochs",
-                    -1,
-                    "a number",
-                    "grow needs to know when training ends",
-                )
-            self.timing.warn_if_late(trainer.max_epochs, len(self.steps))
+                raise BadRequest("max_epochs", -1, "a number", "grow needs to know when training ends")
+            check_batches(trainer, self.criterion)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take hold of a resumed network, let the criterion begin; with no epochs to come, prune now."""
+        """Take hold of a network that was pruned before; with nothing to train, prune now."""
+        self._let_go()
         # The states of a resumed run are restored after this hook: these are those of the beginning.
-        self._schedules = schedule_states(trainer)
-        if self.masks:
-            self._hold_masks(trainer, pl_module)
-        if not self.done:
-            parameters = self.selection.of(self.network(pl_module))
-            self._observation = Observation(self.criterion, parameters, trainer.optimizers)
-        # Lightning skips a training that has no epoch left, and its end with it.
-        trained = self.timing.when == "end" and self._epochs_before == trainer.max_epochs
-        if trainer.max_epochs == 0 or trained:
+        self._beginning = current_rates(trainer)
+        self._monitors.attach(trainer, lambda: not (self.done or self.timing.at_end))
+        nothing_to_train = self._has_nothing_to_train(trainer)
+        if nothing_to_train or not self._has_layers_to_come(pl_module):
+            self._begin(trainer, pl_module)
+        if nothing_to_train:
             trainer.fit_loop.setup_data()
             while not self.done:
                 self.prune(trainer, pl_module)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take hold of a resumed network that was split over ranks: its states are restored late."""
+        """Make ready a network whose layers or whose states came after ``on_fit_start``."""
         super().on_train_start(trainer, pl_module)
-        if self.masks and not self._hold.parameters:
+        if not self._has_begun:
+            self._begin(trainer, pl_module)
+        elif self.masks and not self._hold.parameters:
             self._hold_masks(trainer, pl_module)
+        time = self._timeline
+        time.begin_training(trainer)
+        epoch, end = time.epoch(trainer), time.last_epoch(trainer)
+        following = self.timing.next_epoch(self.num_done, time.last_pruning, time.trained_before)
+        if not self.done and not self._snapshot.weights:
+            self.retraining.check(epoch, end if self.timing.at_end else max(epoch, following))
+        if not self.timing.at_end:
+            coming = Coming(self.steps, self.num_done, max(epoch, following), self.timing.every)
+            self._planned = coming.warn_if_too_late(end, trainer.max_epochs, self.current_density)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Prune at the start of an epoch, so that saved weights are those of the logged accuracy."""
-        epoch = trainer.current_epoch
-        if epoch == self.retraining.epoch and not self._rewind_weights:
+        time, timing = self._timeline, self.timing
+        epoch = time.epoch(trainer)
+        if epoch == self.retraining.epoch and not self._snapshot.weights:
             with gathered(pl_module):
-                self._rewind_weights = snapshot(self.network(pl_module))
-        since, epochs = self.timing.since_pruning(epoch), self.timing.since_pruning(trainer.max_epochs or 0)
-        if not self.done and self.timing.due(epoch, self.num_done):
-            self.prune(trainer, pl_module)
+                self._snapshot.take(self.network(pl_module), trainer)
+        since, epochs = timing.since_pruning(epoch), timing.since_pruning(time.last_epoch(trainer))
+        if not self.done and not timing.at_end:
+            if epoch >= timing.next_epoch(self.num_done, time.last_pruning, time.trained_before):
+                self.prune(trainer, pl_module)
         elif self.done and self.growth.due(since, epochs):
             self.exchange(trainer, pl_module, self.growth.share_at(since, epochs))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Let the criterion observe the epoch; check the masks."""
+        """Let the criterion observe the epoch."""
         super().on_train_epoch_end(trainer, pl_module)
-        if self._observation:
-            self._observation.epoch_ended()
+        self._timeline.end_epoch(trainer)
+        self._monitors.metrics_changed(trainer)
+        if self._observer:
+            self._observer.epoch_ended()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Prune after training, if that is the moment; hold the masks."""
+        """Prune after training, if that is the moment."""
         super().on_train_end(trainer, pl_module)
-        if self.timing.when == "end" and not self.done:
+        if self.timing.at_end and not self.done:
             self.prune(trainer, pl_module)
+            save_pruned(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Let schedules see a metric that was measured."""
+        super().on_validation_end(trainer, pl_module)
+        self._monitors.metrics_changed(trainer)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say so if the density asked for is not reached."""
+        super().on_fit_end(trainer, pl_module)
+        self._warn_if_unfinished()
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Let go of the network: Lightning calls no ``teardown`` then."""
+        super().on_exception(trainer, pl_module, exception)
+        if isinstance(exception, KeyboardInterrupt):
+            self._warn_if_unfinished()
+        self._let_go()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Let go of the network and the optimizers."""
+        """Let go of network and optimizers."""
         super().teardown(trainer, pl_module, stage)
-        self._stop_observing()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return masks, counts and what rewinding goes back to; they ride along in every checkpoint."""
-        observed = self.criterion.state_dict() if self._observation else {}
-        weights, counts = dict(self._rewind_weights), {name: getattr(self, name) for name in COUNTS}
-        return {"masks": dict(self.masks), "rewind_weights": weights, "observed": observed, **counts}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
-        self.masks = dict(state_dict["masks"])
-        self._rewind_weights = dict(state_dict["rewind_weights"])
-        for name in COUNTS:
-            setattr(self, name, state_dict[name])
-        if state_dict["observed"]:
-            self.criterion.load_state_dict(state_dict["observed"])
+        self._let_go()
+        if stage == "fit":
+            held = self.retraining.masked_gradient
+            self._fingerprint = remember(self.network(pl_module), self.masks if held else {})
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Note how many epochs the run has behind it: the trainer learns that only after ``on_fit_start``."""
+        """Note how many epochs the run has behind it."""
         super().on_load_checkpoint(trainer, pl_module, checkpoint)
-        if "loops" in checkpoint:
-            progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]
-            self._epochs_before = progress["current"]["processed"]
+        self._timeline.read(checkpoint)
 
-    # What: one pruning.
+    def _has_layers_to_come(self, pl_module: pl.LightningModule) -> bool:
+        """Tell whether the network is built, or lazy layers get their shapes, after ``on_fit_start``."""
+        if any(isinstance(p, UninitializedParameter) for p in pl_module.parameters()):
+            return True
+        try:
+            self.check(self.network(pl_module))
+        except BadRequest:
+            return overrides(pl_module, "on_fit_start")
+        return False
 
-    def prune(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Do the next pruning now: score, mask, hold, and make ready for retraining."""
-        plan, density = self.steps[self.num_done]
-        work = partial(prune, criterion=self.criterion, density=density, plan=plan, seed=self.seed)
-        with gathered(pl_module):
-            tell(trainer, "on_before_pruning", pl_module, self)
-            self._score_and_mask(work, self.criterion.needs, trainer, pl_module)
-            self.num_done += 1
-            if self._rewind_weights:
-                rewind(self.network(pl_module), self._rewind_weights, trainer)
-        if self.retraining.restart_schedule:
-            restart_schedules(trainer, self._schedules)
-        self._hold_masks(trainer, pl_module)
-        if self.done:
-            self._stop_observing()
-        elif self._observation:
-            self._observation.begin_again()
-        forget_best(trainer)
-        with gathered(pl_module):
-            tell(trainer, "on_after_pruning", pl_module, self)
+    def _has_nothing_to_train(self, trainer: pl.Trainer) -> bool:
+        """Tell whether Lightning will skip the training, and with it the moments of pruning."""
+        if 0 in (trainer.max_epochs, trainer.max_steps, trainer.limit_train_batches):
+            return True
+        limits = trainer.max_epochs, trainer.max_steps
+        behind = self._timeline.resumed_at or (-1, -1)
+        return self.timing.at_end and any(n == m != -1 for n, m in zip(behind, limits, strict=True))
 
-    def exchange(self, trainer: pl.Trainer, pl_module: pl.LightningModule, share: float) -> None:
-        """Drop ``share`` of each layer's weights now and grow as many elsewhere."""
-        before, mode, seed = self.masks, self.plan.train_mode, self.seed + (trainer.current_epoch << 32)
-        work = partial(exchange, growth=self.growth, share=share, train_mode=mode, seed=seed)
-        with gathered(pl_module):
-            tell(trainer, "on_before_pruning", pl_module, self)
-            self._score_and_mask(work, self.growth.needs, trainer, pl_module)
-        held = self._hold.parameters
-        grown = {held[n]: shard_like(mask & ~before[n], held[n]) for n, mask in self.masks.items()}
-        forget_moments(trainer.optimizers, grown)
-        self._hold_masks(trainer, pl_module)
-        with gathered(pl_module):
-            tell(trainer, "on_after_pruning", pl_module, self)
+    def _warn_if_unfinished(self) -> None:
+        if not self.done and self.num_done != self._planned:
+            warn_of_early_end(self.steps, self.num_done, self.current_density)
 
-    def _score_and_mask(
-        self, work: Callable[..., Outcome], needs: str, trainer: pl.Trainer, pl_module: pl.LightningModule
-    ) -> None:
-        start = time.perf_counter()
-        root = self.network(pl_module)
-        share_buffers(trainer, pl_module)
-        with self.without_masks(), undisturbed(trainer, pl_module, root):
-            objective = None
-            if needs != "nothing":
-                objective = build_objective(trainer, pl_module, root, needs, self.sample, self.seed)
-            agree = partial(agreed, trainer)
-            self.outcome = work(root, selection=self.selection, objective=objective, agree=agree)
-        self.masks, self.score_moments = self.outcome.masks, self.outcome.score_moments
-        self.num_rounds += len(self.outcome.densities)
-        self.seconds += time.perf_counter() - start
-
-    def _hold_masks(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        root = self.network(pl_module)
-        devices = {name: p.device for name, p in root.named_parameters(remove_duplicate=False)}
-        self.masks = {name: mask.to(devices[name]) for name, mask in self.masks.items()}
-        check_agreement(trainer, self.masks)
-        if self.retraining.masked_gradient:
-            self._hold.take(root, self.masks, pl_module)
-            self.hold_everywhere(trainer, pl_module)
-        else:
-            # The next round chooses among all weights again.
-            detach(root)
-            self._hold.watch(root)
-
-    def _stop_observing(self) -> None:
-        if self._observation:
-            self._observation.close()
-            self._observation = None
-
-    @property
-    def current_density(self) -> float:
-        """Kept share of the prunable parameters; where they may grow back, of those that are not 0."""
-        if not self.masks:
-            return 1.0
-        if self.retraining.masked_gradient or not self._hold.parameters:
-            return density_of(self.masks)
-        return density_of({name: whole(self._hold.parameters[name] != 0) for name in self.masks})
+    def _let_go(self) -> None:
+        self._has_begun = False
+        self._hold.release()
+        self._monitors.release()
+        self._stop_observing()

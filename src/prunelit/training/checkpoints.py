@@ -17,7 +17,7 @@ from prunelit.durable import replacing, write_atomically
 from prunelit.notice import warn
 from prunelit.pruning.masks import Masks, apply_masks, attach
 from prunelit.request import BadRequest
-from prunelit.training.callback import Pruning
+from prunelit.training.network_pruner import STATE_KEY
 
 KINDS = "a .ckpt of prunelit or Lightning, a state dict saved with torch.save, or a .safetensors file"
 
@@ -35,7 +35,7 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], Masks]:
     if not path.is_file():
         raise BadRequest("checkpoint", path, KINDS, "no such file")
     content = _load(path)
-    masks = content.get("callbacks", {}).get(Pruning.state_key, {}).get("masks", {})
+    masks = _masks_of(content.get("callbacks", {}))
     beside = path.with_name("masks.safetensors")
     if path.suffix == ".safetensors" and beside.is_file():
         masks = _load(beside)
@@ -43,6 +43,17 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], Masks]:
     if not isinstance(weights, Mapping) or not all(isinstance(v, Tensor) for v in weights.values()):
         raise BadRequest("checkpoint", path, KINDS, "it holds no state dict")
     return dict(weights), {name: mask.bool() for name, mask in masks.items()}
+
+
+def _masks_of(states: Mapping[str, Any]) -> Masks:
+    """Return the masks in the states of callbacks; those of a named part have names within that part."""
+    masks: Masks = {}
+    for key, state in states.items():
+        if key == STATE_KEY:
+            masks |= state["masks"]
+        elif key.startswith(f"{STATE_KEY}["):
+            masks |= {f"{state['network']}.{name}": mask for name, mask in state["masks"].items()}
+    return masks
 
 
 def read_masks(path: Path) -> Masks:

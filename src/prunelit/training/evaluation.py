@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from prunelit.pruning.masks import Masks, apply_masks, count_all, count_kept
 from prunelit.pruning.preserve import modes
+from prunelit.training.agreement import share_buffers
 from prunelit.training.batch_transfer import transferred
 from prunelit.training.metrics import Totals
-from prunelit.training.peers import share_buffers
 from prunelit.training.sharding import gathered
 
 Values = dict[str, Tensor]

@@ -15,8 +15,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics.classification import MulticlassConfusionMatrix
 
+from prunelit.training.agreement import share_buffers
 from prunelit.training.metrics import Totals
-from prunelit.training.peers import share_buffers
 from prunelit.training.sharding import FullyShard, make_whole, shard
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]

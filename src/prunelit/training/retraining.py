@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import lightning.pytorch as pl
@@ -20,6 +20,10 @@ from torch.optim import Optimizer
 from typing_extensions import Doc
 
 from prunelit.declared import Says, check_fields
+from prunelit.request import BadRequest
+
+Rates = dict[str, list[Any]]
+"""The options of all parameter groups (learning rate, momentum, ...) and the states of all schedules."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +40,13 @@ class Retraining:
         ),
     ] = "none"
     restart_schedule: Annotated[
-        bool, Doc("The learning rate goes back to its first value, and its schedule to its start.")
-    ] = False
+        bool | Literal["init"] | None,
+        Doc(
+            "Where learning rate, momentum and schedule go. true: back with the weights, to the epoch that "
+            "`rewind` names; without rewinding, to their beginning. init: to their beginning, whatever "
+            "`rewind` is. false: they go on. null: true with rewinding, false without."
+        ),
+    ] = None
     masked_gradient: Annotated[
         bool, Doc("Pruned weights stay 0; false: they may grow back until the next pruning.")
     ] = True
@@ -47,28 +56,66 @@ class Retraining:
 
     @property
     def epoch(self) -> int | None:
-        """The epoch at whose start the weights to go back to are noted; None without rewinding."""
-        return None if self.rewind == "none" else 0 if self.rewind == "init" else int(self.rewind)
+        """The epoch at whose start the training to go back to is noted; None without rewinding."""
+        if self.rewind == "none":
+            return None
+        return 0 if self.rewind == "init" else int(self.rewind)
+
+    @property
+    def restarts(self) -> bool:
+        """Whether learning rate and schedule go back at a pruning."""
+        return self.epoch is not None if self.restart_schedule is None else bool(self.restart_schedule)
+
+    def check(self, begin: int, end: int) -> None:
+        """Raise BadRequest unless a training from epoch ``begin`` on meets the epoch to go back to.
+
+        ``end`` is the epoch of the first pruning, or after training the number of epochs; -1: no limit.
+        """
+        if self.epoch is None or (begin <= self.epoch and (self.epoch <= end or end < 0)):
+            return
+        if self.epoch < begin:
+            why = f"training goes on at epoch {begin}, and the weights of that epoch are not known"
+            raise BadRequest("rewind", self.rewind, f"none, or {begin} or more", why)
+        why = f"the first pruning comes at epoch {end}"
+        raise BadRequest("rewind", self.rewind, f"an epoch of at most {end}", why)
+
+    def rates(self, beginning: Rates, noted: Rates | None) -> Rates | None:
+        """Return what learning rates and schedules go back to at a pruning; None: they go on.
+
+        Args:
+            beginning: those at the beginning of the training.
+            noted: those of the epoch that weights go back to; None without rewinding.
+        """
+        if not self.restarts:
+            return None
+        return beginning if self.restart_schedule == "init" or noted is None else noted
 
 
-def snapshot(network: nn.Module) -> dict[str, Tensor]:
-    """Return a copy of all parameters and buffers."""
-    return {name: value.detach().clone() for name, value in network.state_dict().items()}
+@dataclass
+class Snapshot:
+    """A training at the start of an epoch: the network's weights, and learning rates with their schedules."""
 
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    rates: Rates | None = None
 
-@torch.no_grad()
-def rewind(network: nn.Module, weights: dict[str, Tensor], trainer: pl.Trainer) -> None:
-    """Give ``network`` the noted weights back; the optimizers forget."""
-    network.load_state_dict(weights, strict=True)
-    for optimizer in trainer.optimizers:
-        optimizer.state.clear()
+    def take(self, network: nn.Module, trainer: pl.Trainer) -> None:
+        """Copy all parameters and buffers, and the rates."""
+        self.weights = {name: value.detach().clone() for name, value in network.state_dict().items()}
+        self.rates = current_rates(trainer)
+
+    @torch.no_grad()
+    def give_weights(self, network: nn.Module, optimizers: list[Optimizer]) -> None:
+        """Give ``network`` the noted weights back; the optimizers forget their states."""
+        network.load_state_dict(self.weights, strict=True)
+        for optimizer in optimizers:
+            optimizer.state.clear()
 
 
 @torch.no_grad()
 def forget_moments(optimizers: list[Optimizer], places: Mapping[nn.Parameter, Tensor]) -> None:
-    """Let the optimizers begin anew with weights: what they hold of each, as momentum, becomes 0.
+    """Set to 0 what the optimizers hold of some weights, such as their momentum.
 
-    ``places`` marks them in each parameter.
+    ``places`` marks these weights in each parameter.
     """
     for optimizer in optimizers:
         for parameter, marked in places.items():
@@ -77,15 +124,32 @@ def forget_moments(optimizers: list[Optimizer], places: Mapping[nn.Parameter, Te
                     value.masked_fill_(marked, 0)
 
 
-def schedule_states(trainer: pl.Trainer) -> list[dict[str, Any]]:
-    """Return the states of all learning-rate schedules."""
-    return [copy.deepcopy(config.scheduler.state_dict()) for config in trainer.lr_scheduler_configs]
+def current_rates(trainer: pl.Trainer) -> Rates:
+    """Return a copy of the options of all parameter groups and of the states of all schedules."""
+    groups = [
+        [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+        for optimizer in trainer.optimizers
+    ]
+    schedules = [config.scheduler.state_dict() for config in trainer.lr_scheduler_configs]
+    return copy.deepcopy({"groups": groups, "schedules": schedules})
 
 
-def restart_schedules(trainer: pl.Trainer, states: list[dict[str, Any]]) -> None:
-    """Take all learning rates and schedules back to where they began."""
-    for optimizer in trainer.optimizers:
-        for group in optimizer.param_groups:
-            group["lr"] = group.get("initial_lr", group["lr"])
-    for config, state in zip(trainer.lr_scheduler_configs, states, strict=True):
-        config.scheduler.load_state_dict(copy.deepcopy(state))
+@torch.no_grad()
+def set_rates(trainer: pl.Trainer, rates: Rates) -> None:
+    """Take all parameter groups and schedules back to ``rates``.
+
+    Momentum goes back too, as schedules such as ``OneCycleLR`` change it together with the learning rate.
+
+    Raises:
+        ValueError: the trainer has other optimizers or schedules.
+    """
+    rates = copy.deepcopy(rates)
+    for optimizer, groups in zip(trainer.optimizers, rates["groups"], strict=True):
+        for group, noted in zip(optimizer.param_groups, groups, strict=True):
+            for key, value in noted.items():
+                if isinstance(group.get(key), Tensor):
+                    group[key].copy_(torch.as_tensor(value))
+                else:
+                    group[key] = value
+    for config, state in zip(trainer.lr_scheduler_configs, rates["schedules"], strict=True):
+        config.scheduler.load_state_dict(state)

@@ -38,7 +38,7 @@ def arguments(node: DictConfig, epochs: int) -> dict[str, Any]:
 
 def first_length(pruning: Pruning | None, epochs: int) -> int:
     """Return how many epochs the schedule lasts that a run of ``epochs`` begins with."""
-    if pruning is None or not pruning.retraining.restart_schedule:
+    if pruning is None or not pruning.retraining.restarts:
         return epochs
     ends = (pruning.timing.next_pruning(done, len(pruning.steps), epochs) for done in (0, 1))
     return next((end for end in ends if end), epochs)
@@ -67,7 +67,7 @@ class ScheduleLength(Callback):
         for config in trainer.lr_scheduler_configs:
             schedule: Any = config.scheduler
             taken_back = getattr(schedule, "last_epoch", None) != trainer.current_epoch
-            if pruning.retraining.restart_schedule or taken_back:
+            if pruning.retraining.restarts or taken_back:
                 length = getattr(schedule, "last_epoch", 0) + end - trainer.current_epoch
                 for name, value in arguments(self.node, length).items():
                     setattr(schedule, name, Counter(value) if name == "milestones" else value)

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from annotated_types import Ge
-from lightning.pytorch.utilities import rank_zero_warn
 from typing_extensions import Doc
 
 from prunelit.declared import check_fields
@@ -26,9 +25,16 @@ class Timing:
         ),
     ] = "start"
     pre_epochs: Annotated[
-        int, Ge(0), Doc("How many epochs of training come before the first pruning of `start` and `epoch`.")
-    ] = 0
+        Annotated[int, Ge(0)] | None,
+        Doc(
+            "How many epochs of training come before the first pruning of `start` and `epoch`. null: none "
+            "with `start`; with `epoch` as many as before every further round (`every`, and k more where "
+            "weights go back to epoch k), but none if training goes on from a checkpoint of a training "
+            "without pruning."
+        ),
+    ] = None
     every: Annotated[int, Ge(1), Doc("How many epochs lie between two rounds.")] = 1
+    rewound_to: Annotated[int, Ge(0), Doc("The epoch that weights go back to after each round.")] = 0
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -40,38 +46,46 @@ class Timing:
         one = replace(plan, rounds=1, schedule="exponential")
         return [(one, target) for target in plan.targets(density)]
 
-    def due(self, epoch: int, done: int) -> bool:
-        """Whether the next pruning, after ``done`` of them, comes at the start of ``epoch``."""
-        return self.when != "end" and epoch >= self.pre_epochs + done * self.every
+    @property
+    def at_end(self) -> bool:
+        """Whether pruning comes after training."""
+        return self.when == "end"
+
+    def first(self, trained: bool = False) -> int:
+        """Return the epoch at whose start the first pruning comes, unless it comes after training.
+
+        ``trained`` tells that the network was trained before, without pruning.
+        """
+        if self.pre_epochs is not None:
+            return self.pre_epochs
+        return self.every + self.rewound_to if self.when == "epoch" and not trained else 0
+
+    def next_epoch(self, done: int, last: int | None, trained: bool = False) -> int:
+        """Return the epoch at whose start the next pruning comes, unless it comes after training.
+
+        Args:
+            done: prunings so far.
+            last: the epoch of the last one; None if that is not known.
+            trained: see :meth:`first`.
+        """
+        return last + self.every if done and last is not None else self.first(trained) + done * self.every
 
     def next_pruning(self, done: int, steps: int, epochs: int) -> int:
         """Return the epoch that the next of ``steps`` prunings begins; ``epochs``, the end, without one."""
-        if self.when == "end" or done >= steps:
-            return epochs
-        return min(epochs, self.pre_epochs + done * self.every)
+        return epochs if self.at_end or done >= steps else min(epochs, self.next_epoch(done, None))
 
     def since_pruning(self, epoch: int) -> int:
         """Return the epochs from the first pruning of ``start`` to ``epoch``."""
-        return epoch - self.pre_epochs
+        return epoch - self.first()
 
-    def warn_if_late(self, epochs: int | None, steps: int) -> None:
-        """Warn where not all of ``steps`` prunings come within ``epochs``; None or -1: without end."""
-        needed = self.pre_epochs + (steps - 1) * self.every + 1
-        # With no epoch at all, everything is done before training.
-        if self.when != "end" and epochs is not None and 0 < epochs < needed:
-            rank_zero_warn(
-                f"max_epochs={epochs} ends before the last of {steps} prunings, so the network stays denser "
-                f"than asked: max_epochs={needed} or more reaches it"
-            )
-
-    def epochs(self, asked: int, steps: int) -> int:
-        """Return the epochs of the whole run when ``asked`` are asked for.
+    def epochs(self, requested: int, steps: int) -> int:
+        """Return the epochs of the whole run when ``requested`` are asked for.
 
         ``start``: those after the pruning. Otherwise all, or as many as ``steps`` rounds need, with
         ``every`` epochs of training after the last.
         """
         if self.when == "start":
-            return self.pre_epochs + asked
+            return self.first() + requested
         if self.when == "end":
-            return asked
-        return max(asked, self.pre_epochs + steps * self.every)
+            return requested
+        return max(requested, self.first() + steps * self.every)

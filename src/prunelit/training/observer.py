@@ -12,20 +12,22 @@ from prunelit.pruning.criteria import Criterion
 from prunelit.pruning.parameters import Parameters
 
 
-class Observation:
+class Observer:
     """Calls ``criterion.observe`` after each optimizer step or epoch, as ``criterion.observes`` says.
 
-    The criterion begins with the weights as they are, or goes on where a checkpoint left it. The
-    learning rates of an epoch are those of its last step.
+    The criterion begins with the weights as they are, or, where ``goes_on``, continues from what it has
+    observed. The learning rates of an epoch are those of its last step.
     """
 
-    def __init__(self, criterion: Criterion, parameters: Parameters, optimizers: list[Optimizer]) -> None:
+    def __init__(
+        self, criterion: Criterion, parameters: Parameters, optimizers: list[Optimizer], goes_on: bool
+    ) -> None:
         self.criterion, self.parameters, self.optimizers = criterion, parameters, optimizers
         self._hooks: list[RemovableHandle] = []
         self._rates: dict[str, float] = {}
         if criterion.observes == "never":
             return
-        if not criterion.state_dict():
+        if not goes_on or not criterion.state_dict():
             criterion.begin(parameters)
         self._hooks = [optimizer.register_step_post_hook(self._step_ended) for optimizer in optimizers]
 

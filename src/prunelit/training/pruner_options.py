@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Annotated, Any
 
 from annotated_types import Ge, Len, Lt
@@ -86,7 +86,7 @@ Options = tuple[Selection, Plan, Growth, Sample, Timing, Retraining]
 def distribute(options: dict[str, Any]) -> Options:
     """Give each option to the dataclass that has a field of its name."""
     kinds = (Selection, Plan, Growth, Sample, Timing, Retraining)
-    known = {f.name for kind in kinds for f in fields(kind)}
+    known = {f.name for kind in kinds for f in fields(kind)} - {"rewound_to"}
     for key in options:
         if key == "density":
             raise BadRequest("density", options[key], "sparsity, which is 1 - density, or compression")
@@ -96,7 +96,9 @@ def distribute(options: dict[str, Any]) -> Options:
         kind(**{f.name: options[f.name] for f in fields(kind) if f.name in options}) for kind in kinds
     ]
     _check_growth(*chosen)
-    return tuple(chosen)
+    selection, plan, growth, sample, timing, retraining = chosen
+    timing = replace(timing, rewound_to=retraining.epoch or 0)
+    return selection, plan, growth, sample, timing, retraining
 
 
 def _check_growth(

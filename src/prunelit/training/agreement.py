@@ -1,12 +1,9 @@
-"""What a pruning settles with other ranks, and what it tells the other callbacks of its trainer."""
+"""Give all ranks the same masks and buffers, and check that they have them."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
 from prunelit.pruning.masks import Masks, digest
@@ -51,21 +48,3 @@ def share_buffers(trainer: pl.Trainer, module: nn.Module) -> None:
             torch.distributed.broadcast(value, 0)
             if not torch.equal(value, buffer):  # one that is expanded can't be written to
                 buffer.copy_(value)
-
-
-def tell(trainer: pl.Trainer, event: str, *news: Any) -> None:
-    """Call the method ``event`` of every callback that has it, with the trainer and ``news``."""
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        listener = getattr(callback, event, None)
-        if listener is not None:
-            listener(trainer, *news)
-
-
-def forget_best(trainer: pl.Trainer) -> None:
-    """Let every monitoring checkpoint start anew: a best from before the pruning is none of this density."""
-    for checkpoint in trainer.checkpoint_callbacks:
-        if isinstance(checkpoint, ModelCheckpoint) and checkpoint.monitor is not None:
-            checkpoint.best_k_models = {}
-            checkpoint.best_model_score = checkpoint.current_score = None
-            checkpoint.kth_value = None  # type: ignore[assignment]
-            checkpoint.best_model_path = checkpoint.kth_best_model_path = ""

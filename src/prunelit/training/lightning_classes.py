@@ -1,0 +1,25 @@
+"""Recognise objects of Lightning's classes under both names of the package.
+
+The same classes come as ``lightning.pytorch`` and as ``pytorch_lightning``, and those of one are not
+subclasses of the other's. Both names are in use, so ``isinstance`` with a class of one package would
+overlook the objects of the other.
+"""
+
+from __future__ import annotations
+
+PACKAGES = ("lightning", "pytorch_lightning", "lightning_fabric")
+
+
+def is_lightning(found: object, name: str) -> bool:
+    """Tell whether ``found`` is an object of Lightning's class ``name``, or of a subclass of it."""
+    return any(
+        kind.__name__ == name and kind.__module__.partition(".")[0] in PACKAGES
+        for kind in type(found).__mro__
+    )
+
+
+def overrides(module: object, hook: str) -> bool:
+    """Tell whether the class of ``module`` defines ``hook`` itself instead of inheriting Lightning's."""
+    method = getattr(type(module), hook, None)
+    package = getattr(method, "__module__", "").partition(".")[0]
+    return method is not None and package not in PACKAGES

@@ -1,0 +1,223 @@
+"""Prune the network of a LightningModule inside a trainer: options, masks and state of a pruning."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import lightning.pytorch as pl
+from torch import nn
+
+from prunelit.pruning.criteria import Criterion
+from prunelit.pruning.growth import exchange
+from prunelit.pruning.masks import Masks, count_all, density_of, detach
+from prunelit.pruning.rounds import Outcome, check_density, prune
+from prunelit.request import BadRequest, nearest
+from prunelit.training.agreement import agreed, check_agreement, share_buffers
+from prunelit.training.holding_hooks import HoldingCallback
+from prunelit.training.monitors import Monitors
+from prunelit.training.notification import notify
+from prunelit.training.observer import Observer
+from prunelit.training.pruner_options import distribute, for_filters, listed_thresholds, target_density
+from prunelit.training.retraining import Rates, Snapshot, forget_moments, set_rates
+from prunelit.training.same_network import drop_outdated_masks, goes_on
+from prunelit.training.scoring import build_objective
+from prunelit.training.sharding import gathered, shard_like, whole
+from prunelit.training.timeline import Timeline
+from prunelit.training.trainer_checks import check_apart
+from prunelit.training.undisturbed import undisturbed
+
+STATE_KEY = "prunelit.Pruning"
+COUNTS = ("seconds", "num_rounds", "num_done", "score_moments")
+
+
+class NetworkPruner(HoldingCallback):
+    """What :class:`~prunelit.training.callback.Pruning` does to a network; when, that class says itself."""
+
+    def __init__(
+        self,
+        criterion: Criterion,
+        compression: float | None = None,
+        sparsity: float | None = None,
+        *,
+        network: str = "",
+        seed: int = 0,
+        **options: Any,
+    ) -> None:
+        if not isinstance(criterion, Criterion):
+            raise BadRequest("criterion", criterion, "a criterion instance, such as prunelit.Mag()")
+        super().__init__()
+        options = for_filters(options) if criterion.unit == "filter" else options
+        self.thresholds = listed_thresholds(options)
+        chosen = distribute(options)
+        self.selection, self.plan, self.growth = chosen[:3]
+        self.sample, self.timing, self.retraining = chosen[3:]
+        self.criterion, self.network_name, self.seed = criterion, network, seed
+        asked = compression is not None or sparsity is not None
+        self.density = (
+            target_density(compression, sparsity) if asked or not self.plan.decides_density else None
+        )
+        self.asked = ("compression", compression or 0.0) if sparsity is None else ("sparsity", sparsity)
+        self.steps = self.timing.steps(self.plan, self.density)
+        self._monitors, self._timeline = Monitors(), Timeline()
+        self._observer: Observer | None = None
+        self._beginning: Rates = {}
+        self._fingerprint = ""
+        self._has_begun = False
+        self._begin_network()
+
+    def _begin_network(self) -> None:
+        """Forget everything about the network pruned so far, if any."""
+        self.masks: Masks = {}
+        self.outcome: Outcome | None = None
+        self.seconds = 0.0
+        self.num_rounds = self.num_done = 0
+        self.score_moments: dict[str, tuple[float, float]] = {}
+        self._snapshot = Snapshot()
+        self._planned = len(self.steps)
+        self._timeline.begin_network()
+
+    @property
+    def state_key(self) -> str:
+        """The name of the callback's state in checkpoints: two that prune two networks have two."""
+        # The command line prunes the part "network" of its own module.
+        return STATE_KEY if self.network_name in ("", "network") else f"{STATE_KEY}[{self.network_name}]"
+
+    @property
+    def done(self) -> bool:
+        """Whether the network has its final density."""
+        return self.num_done >= len(self.steps)
+
+    def network(self, pl_module: pl.LightningModule) -> nn.Module:
+        """Return the part of ``pl_module`` that is pruned."""
+        try:
+            return pl_module.get_submodule(self.network_name)
+        except AttributeError:
+            names = [name for name, _ in pl_module.named_modules() if name]
+            raise BadRequest("network", self.network_name, nearest(self.network_name, names)) from None
+
+    def check(self, network: nn.Module) -> None:
+        """Raise BadRequest if nothing would be left of ``network``."""
+        parameters = self.selection.of(network)
+        if self.density is not None:
+            check_density(self.density, count_all(parameters), self.asked)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return masks, counts and what rewinding goes back to; they ride along in every checkpoint."""
+        return {
+            "masks": dict(self.masks),
+            "rewind_weights": dict(self._snapshot.weights),
+            "rewind_rates": self._snapshot.rates,
+            "observed": {} if self.done else self.criterion.state_dict(),
+            "network": self.network_name,
+            "timeline": self._timeline.state_dict(),
+            **{name: getattr(self, name) for name in COUNTS},
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.masks = dict(state_dict["masks"])
+        self._snapshot = Snapshot(dict(state_dict["rewind_weights"]), state_dict.get("rewind_rates"))
+        self._timeline.load_state_dict(state_dict.get("timeline", {}))
+        for name in COUNTS:
+            setattr(self, name, state_dict[name])
+        if state_dict["observed"]:
+            self.criterion.load_state_dict(state_dict["observed"])
+
+    def _begin(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Check the network, and find out whether it is the one that this callback has pruned."""
+        root = self.network(pl_module)
+        self.check(root)
+        check_apart(self, pl_module, trainer)
+        held = self.masks if self.retraining.masked_gradient else {}
+        known = self._timeline.is_resumed or goes_on(root, held, self._fingerprint)
+        if not known:
+            self._begin_network()
+            drop_outdated_masks(root)
+        if self.masks:
+            self._hold_masks(trainer, pl_module)
+        if not self.done:
+            self._observer = Observer(self.criterion, self.selection.of(root), trainer.optimizers, known)
+        self._has_begun = True
+
+    def prune(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Do the next pruning now: score, mask, hold, and make ready for retraining."""
+        plan, density = self.steps[self.num_done]
+        work = partial(prune, criterion=self.criterion, density=density, plan=plan, seed=self.seed)
+        with gathered(pl_module):
+            notify(trainer, "on_before_pruning", pl_module, self)
+            self._score_and_mask(work, self.criterion.needs, trainer, pl_module)
+            self.num_done += 1
+            self._timeline.last_pruning = self._timeline.epoch(trainer)
+            if self._snapshot.weights:
+                self._snapshot.give_weights(self.network(pl_module), trainer.optimizers)
+        rates = self.retraining.rates(self._beginning, self._snapshot.rates)
+        if rates is not None:
+            set_rates(trainer, rates)
+        self._hold_masks(trainer, pl_module)
+        if self.done:
+            self._stop_observing()
+        elif self._observer:
+            self._observer.begin_again()
+        self._monitors.forget(trainer)
+        with gathered(pl_module):
+            notify(trainer, "on_after_pruning", pl_module, self)
+
+    def exchange(self, trainer: pl.Trainer, pl_module: pl.LightningModule, share: float) -> None:
+        """Drop ``share`` of each layer's weights now and grow as many elsewhere."""
+        before, mode, seed = self.masks, self.plan.train_mode, self.seed + (trainer.current_epoch << 32)
+        work = partial(exchange, growth=self.growth, share=share, train_mode=mode, seed=seed)
+        with gathered(pl_module):
+            notify(trainer, "on_before_pruning", pl_module, self)
+            self._score_and_mask(work, self.growth.needs, trainer, pl_module)
+        held = self._hold.parameters
+        grown = {held[n]: shard_like(mask & ~before[n], held[n]) for n, mask in self.masks.items()}
+        forget_moments(trainer.optimizers, grown)
+        self._hold_masks(trainer, pl_module)
+        with gathered(pl_module):
+            notify(trainer, "on_after_pruning", pl_module, self)
+
+    def _score_and_mask(
+        self, work: Callable[..., Outcome], needs: str, trainer: pl.Trainer, pl_module: pl.LightningModule
+    ) -> None:
+        start = time.perf_counter()
+        root = self.network(pl_module)
+        share_buffers(trainer, pl_module)
+        with self.without_masks(), undisturbed(trainer, pl_module, root):
+            objective = None
+            if needs != "nothing":
+                objective = build_objective(trainer, pl_module, root, needs, self.sample, self.seed)
+            agree = partial(agreed, trainer)
+            self.outcome = work(root, selection=self.selection, objective=objective, agree=agree)
+        self.masks, self.score_moments = self.outcome.masks, self.outcome.score_moments
+        self.num_rounds += len(self.outcome.densities)
+        self.seconds += time.perf_counter() - start
+
+    def _hold_masks(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        root = self.network(pl_module)
+        devices = {name: p.device for name, p in root.named_parameters(remove_duplicate=False)}
+        self.masks = {name: mask.to(devices[name]) for name, mask in self.masks.items()}
+        check_agreement(trainer, self.masks)
+        if self.retraining.masked_gradient:
+            self._hold.take(root, self.masks, pl_module)
+            self.hold_everywhere(trainer, pl_module)
+        else:
+            # The next round chooses among all weights again.
+            detach(root)
+            self._hold.watch(root)
+
+    def _stop_observing(self) -> None:
+        if self._observer:
+            self._observer.close()
+            self._observer = None
+
+    @property
+    def current_density(self) -> float:
+        """Kept share of the prunable parameters; where they may grow back, of those that are not 0."""
+        if not self.masks:
+            return 1.0
+        if self.retraining.masked_gradient or not self._hold.parameters:
+            return density_of(self.masks)
+        return density_of({name: whole(self._hold.parameters[name] != 0) for name in self.masks})
