@@ -66,9 +66,9 @@ class MoCo(Trained):
         return F.cross_entropy(logits, torch.zeros(len(keys), dtype=torch.long, device=self.device))
 
 
-@member("encoder.?.weight")
+@member("encoder.?.weight", refuses={"Fisher": "decide nothing"})
 class SimCLR(Trained):
-    """The contrastive loss compares each image with all others of its batch."""
+    """The contrastive loss compares each image with all others of its batch: that of one image alone is 0."""
 
     def __init__(self) -> None:
         super().__init__()

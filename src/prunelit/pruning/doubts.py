@@ -60,12 +60,14 @@ class Doubts:
     def add(self, ties: Ties, previous: Masks) -> None:
         """Look at one round.
 
+        A criterion that observes the training and has seen none yet is let go on, with a warning.
+
         Raises:
             UndecidedScores: all scores are equal, and not because ``previous`` cut the network already.
         """
         if self.shuffled and self.scope != "global":
             return
-        if ties.all_equal and not _empty(previous):
+        if ties.all_equal and not _empty(previous) and self.criterion.observes == "never":
             values = " or ".join(f"{value + 0.0:.3g}" for value in sorted(ties.scores))
             raise UndecidedScores(
                 f"all scores of {self._name} that compete are equal ({values}), so that they decide "

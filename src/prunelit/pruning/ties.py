@@ -13,7 +13,7 @@ CONSIDERABLE = 0.01
 """Share of the kept parameters above which a choice by order is worth a word."""
 
 
-class UndecidedScores(ArithmeticError):
+class UndecidedScores(ValueError):
     """All scores are equal, so that a criterion decides nothing; the message names it and a remedy."""
 
 

@@ -6,7 +6,6 @@ import copy
 import inspect
 import random
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -66,18 +65,6 @@ def check_counts(
     assert equal(masks, groups.spread(kept, full_masks(masks)))
 
 
-def shown(criterion: Criterion, network: nn.Module) -> Criterion:
-    """The criterion, having seen some training of the network if it observes any."""
-    if criterion.observes != "never":
-        parameters = replace(WHOLE, frozen=True).of(network)
-        torch.manual_seed(7)
-        criterion.begin(
-            {name: nn.Parameter(p.detach() + torch.rand_like(p)) for name, p in parameters.items()}
-        )
-        criterion.observe(parameters, dict.fromkeys(parameters, 0.1))
-    return criterion
-
-
 def follow(objective: Objective, network: nn.Module) -> Objective:
     """The same batches for another network."""
     return Objective.of_classifier(network, objective.batches)
@@ -123,7 +110,6 @@ def test_one_seed_gives_one_result(criterion: Criterion, kind: str, make: Make) 
     outcomes = []
     for elsewhere in (1, 2):
         network, objective = make(kind)
-        shown(criterion, network)
         torch.manual_seed(elsewhere)
         np.random.seed(elsewhere)
         random.seed(elsewhere)
@@ -171,7 +157,6 @@ def test_nothing_but_the_pruned_weights_changes(
     criterion: Criterion, kind: str, train_mode: bool, make: Make
 ) -> None:
     network, objective = lived_in(make, kind)
-    shown(criterion, network)
     before = State(network)
     plan = Plan(rounds=2, train_mode=train_mode)
     outcome = prune(network, criterion, 0.3, plan=plan, objective=objective)
@@ -212,11 +197,12 @@ def test_everything_is_restored_when_the_criterion_raises(
 )
 def test_exact_counts_at_compressions_0_to_4(criterion: Criterion, make: Make) -> None:
     network, objective = make("large")
-    shown(criterion, network)
     scores = prune(network, criterion, 1.0, objective=objective).scores
     assert count_all(scores) == 33_012
 
     class Scored(Criterion):
+        observes = criterion.observes
+
         def scores(self, network: nn.Module, parameters: Parameters, objective: Objective | None) -> Scores:
             return scores
 
@@ -236,7 +222,7 @@ def test_where_all_weights_are_zero_no_score_decides(criterion: Criterion, scope
     for parameter in network.parameters():
         parameter.data.zero_()
     name = type(criterion).__name__
-    if name in ("Rand", "ThiNet"):  # random numbers, and places in an order
+    if name in ("Rand", "ThiNet", "Karnin"):  # random numbers, places in an order, no training seen
         masks = prune(network, criterion, 0.125, plan=Plan(3, scope=scope), objective=objective).masks
         check_counts(criterion, network, objective, masks, 0.125)
         return
@@ -256,8 +242,7 @@ def test_masks_shrink_round_by_round(criterion: Criterion, kind: str, scope: str
 
     alive: list[Masks] = []
     network, objective = make(kind)
-    watched = shown(Watched(), network)
-    outcome = prune(network, watched, 0.05, plan=Plan(rounds=4, scope=scope), objective=objective)
+    outcome = prune(network, Watched(), 0.05, plan=Plan(rounds=4, scope=scope), objective=objective)
     assert len(alive) == len(outcome.densities) == 4
     held = [*alive, {name: network.get_parameter(name) != 0 for name in outcome.masks}]
     assert all(only_shrinks(later, earlier) for earlier, later in pairwise(held))
@@ -268,7 +253,6 @@ def test_masks_shrink_round_by_round(criterion: Criterion, kind: str, scope: str
 @kinds
 def test_a_second_pruning_only_shrinks_copies_too(criterion: Criterion, kind: str, make: Make) -> None:
     network, objective = make(kind)
-    shown(criterion, network)
     first = prune(network, criterion, 0.3, plan=Plan(rounds=2), objective=objective).masks
     twin = copy.deepcopy(network)
     for again in (network, twin):
@@ -298,7 +282,6 @@ def test_scores_do_not_depend_on_what_was_computed_before(
 @every
 def test_what_it_needs_is_stated(criterion: Criterion, make: Make) -> None:
     network, objective = make("images")
-    shown(criterion, network)
     assert criterion.needs in ("nothing", "example", "batches")
     if criterion.needs == "nothing":
         prune(network, criterion, 0.5)
