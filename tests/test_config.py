@@ -11,6 +11,7 @@ from prunelit.request import BadRequest
 from prunelit.study.checks import check
 from prunelit.study.command import CONFIGS
 from prunelit.training.build import build, build_optimizer, build_pruning
+from prunelit.training.config_options import check_config
 
 NAMES = {
     "data": "digits mnist fashion_mnist cifar10 cifar100 tiny_imagenet imagenet folder",
@@ -34,6 +35,7 @@ def config(*overrides: str) -> DictConfig:
 def test_every_promised_name_composes(group: str, name: str) -> None:
     cfg = config(f"{group}={name}")
     check(cfg)
+    check_config(cfg)
     OmegaConf.to_container(cfg, resolve=True)
     if group != "trainer":
         assert cfg[group].name == name or (group, name) == ("model", "torchvision")

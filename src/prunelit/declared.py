@@ -17,7 +17,6 @@ from functools import cache, cached_property, wraps
 from typing import (
     Annotated,
     Any,
-    Concatenate,
     Literal,
     ParamSpec,
     TypeVar,
@@ -33,7 +32,7 @@ from typing_extensions import Doc
 from prunelit.request import BadRequest, nearest_of
 
 P = ParamSpec("P")
-T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -56,6 +55,11 @@ class Option:
         """What the option does, empty if that is not declared."""
         found = [part.documentation for part in _metadata(self.kind) if isinstance(part, Doc)]
         return found[0] if found else ""
+
+    @property
+    def documented(self) -> Doc:
+        """The meaning as an annotation."""
+        return Doc(self.meaning)
 
     @cached_property
     def expected(self) -> str:
@@ -95,7 +99,10 @@ class Option:
 def options_of(owner: Any) -> Mapping[str, Option]:
     """Return the options of a dataclass, or those arguments of a class or function that have a default."""
     target = owner.__init__ if inspect.isclass(owner) else owner
-    hints = get_type_hints(target, include_extras=True)
+    try:
+        hints = get_type_hints(target, include_extras=True)
+    except NameError:  # names that only type checkers import: nothing is known of the types
+        hints = {}
     return {
         name: Option(name, hints.get(name, Any), parameter.default)
         for name, parameter in inspect.signature(owner).parameters.items()
@@ -114,20 +121,20 @@ def check_fields(instance: Any) -> None:
         object.__setattr__(instance, name, option.check(getattr(instance, name)))
 
 
-def checked(init: Callable[Concatenate[T, P], None]) -> Callable[Concatenate[T, P], None]:
-    """Check the arguments of a constructor that have a default against their declarations.
+def checked(function: Callable[P, R]) -> Callable[P, R]:
+    """Check the arguments of a function or constructor that have a default against their declarations.
 
-    The decorated constructor raises BadRequest for the first wrong one.
+    What is decorated raises BadRequest for the first wrong one.
     """
-    signature = inspect.signature(init)
+    signature = inspect.signature(function)
 
-    @wraps(init)
-    def checking(self: T, *args: P.args, **kwargs: P.kwargs) -> None:
-        options = options_of(init)
-        bound = signature.bind(self, *args, **kwargs)
+    @wraps(function)
+    def checking(*args: P.args, **kwargs: P.kwargs) -> R:
+        options = options_of(function)
+        bound = signature.bind(*args, **kwargs)
         for name in [name for name in bound.arguments if name in options]:
             bound.arguments[name] = options[name].check(bound.arguments[name])
-        init(*bound.args, **bound.kwargs)
+        return function(*bound.args, **bound.kwargs)
 
     return checking
 

@@ -133,14 +133,14 @@ def refuse(cfg: DictConfig) -> None:
 def _train(cfg: DictConfig, record: Record, interruption: Interruption) -> dict[str, Any]:
     from prunelit.training import outcome
     from prunelit.training.assembly import assemble
-    from prunelit.training.build import pruner_keys
+    from prunelit.training.build import full_keys
 
     outcome.forget_peak_memory()
     record.writable = is_first()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     run = assemble(cfg, requested(cfg), record.folder, record.write_metrics, interruption)
     record.under_way(run.epochs, _numbered(outcome.place(run.trainer)))
-    with pruner_keys(cfg):
+    with full_keys(cfg):
         run.fit(record.folder / "checkpoints")
     found = outcome.find(run)
     asked = {"pruner": cfg.pruner.name, "model": cfg.model.name, "data": cfg.data.name, "seed": cfg.seed}

@@ -13,9 +13,11 @@ from omegaconf import DictConfig
 from torch import nn
 
 from prunelit.interruption import Interruption
+from prunelit.request import within
 from prunelit.training import build
 from prunelit.training.callback import Pruning
 from prunelit.training.checkpoints import save_again, start_from
+from prunelit.training.config_options import check_config
 from prunelit.training.data import ImageData
 from prunelit.training.measure import Measurements
 from prunelit.training.module import Classifier
@@ -63,9 +65,11 @@ def assemble(
     Raises:
         BadRequest: a wrong value.
     """
+    check_config(cfg)
     pruning = build.build_pruning(cfg, *asked)
     data = build.build_data(cfg)
-    data.check()
+    with within("data", cfg.data):
+        data.check()
     network, num_classes = _network(cfg, data, pruning)
     measured = Measurements(pruning, epochs_changed)
     callbacks: list[Any] = [measured] if pruning is None else [measured, pruning]
@@ -84,10 +88,14 @@ def try_parts(cfg: DictConfig, asked: tuple[Any, Any]) -> None:
     Raises:
         BadRequest: a wrong value.
     """
+    check_config(cfg)
     pruning, data = build.build_pruning(cfg, *asked), build.build_data(cfg)
-    data.check()
+    with within("data", cfg.data):
+        data.check()
     build.try_trainer(cfg)
-    if data.preview() is not None:
+    with within("data", cfg.data):
+        known = data.preview() is not None
+    if known:
         _network(cfg, data, pruning)
 
 
@@ -97,7 +105,7 @@ def _network(cfg: DictConfig, data: ImageData, pruning: Pruning | None) -> tuple
     if cfg.checkpoint is not None:
         start_from(network, cfg.checkpoint)
     if pruning is not None:
-        with build.pruner_keys(cfg):
+        with build.full_keys(cfg):
             pruning.check(network)
     build.try_optimizer(cfg, network)
     return network, num_classes

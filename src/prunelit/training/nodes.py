@@ -30,7 +30,7 @@ def build(node: DictConfig, *without: str, **given: Any) -> Any:
     for key in ("name", *without):
         values.pop(key, None)
     values.pop("_partial_", None)
-    _check_target(node)
+    check_target(node)
     try:
         with within(node._get_full_key(None), {str(key) for key in node} - set(given)):
             return instantiate(values, _partial_=True, _convert_="all")(**given)
@@ -79,7 +79,7 @@ def _refusal(node: DictConfig, key: str, allowed: str) -> BadRequest:
     return BadRequest(f"{node._get_full_key(None)}.{key}", "null" if value is None else value, allowed)
 
 
-def _check_target(node: DictConfig) -> None:
+def check_target(node: DictConfig) -> None:
     """Raise BadRequest unless ``_target_`` can be imported."""
     try:
         get_object(node._target_)

@@ -80,20 +80,22 @@ def for_filters(options: dict[str, Any]) -> dict[str, Any]:
     return {**options, **WHOLE}
 
 
+KINDS: tuple[Any, ...] = (Selection, Plan, Growth, Sample, Timing, Retraining)
+"""The dataclasses whose fields are the options of :class:`~prunelit.training.callback.Pruning`."""
+
 Options = tuple[Selection, Plan, Growth, Sample, Timing, Retraining]
 
 
 def distribute(options: dict[str, Any]) -> Options:
     """Give each option to the dataclass that has a field of its name."""
-    kinds = (Selection, Plan, Growth, Sample, Timing, Retraining)
-    known = {f.name for kind in kinds for f in fields(kind)} - {"rewound_to"}
+    known = {f.name for kind in KINDS for f in fields(kind)} - {"rewound_to"}
     for key in options:
         if key == "density":
             raise BadRequest("density", options[key], "sparsity, which is 1 - density, or compression")
         if key not in known:
             raise BadRequest(key, options[key], nearest(key, known | {"compression", "sparsity"}))
     chosen: Any = [
-        kind(**{f.name: options[f.name] for f in fields(kind) if f.name in options}) for kind in kinds
+        kind(**{f.name: options[f.name] for f in fields(kind) if f.name in options}) for kind in KINDS
     ]
     _check_growth(*chosen)
     selection, plan, growth, sample, timing, retraining = chosen

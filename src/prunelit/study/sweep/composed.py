@@ -25,7 +25,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
 
 from prunelit.durable import write_atomically
-from prunelit.study import checks, record
+from prunelit.study import checks, options, record
 from prunelit.study.integrity import DamagedRun
 from prunelit.study.sweep import identity
 
@@ -163,7 +163,7 @@ def fingerprint(config: DictConfig) -> str | None:
     """Return a digest of all that a run's config is composed of but its own overrides; None: not known."""
     digest = hashlib.sha256()
     packages = [f"{name} {version(name)}" for name in ("prunelit", "hydra-core", "omegaconf")]
-    code = [Path(module.__file__ or "").read_text() for module in (identity, checks)]
+    code = [Path(module.__file__ or "").read_text() for module in (identity, checks, options)]
     for text in (*packages, *code, str(config.hydra.job.config_name), *config.hydra.overrides.hydra):
         digest.update(f"{text}\0".encode())
     if set(ConfigStore.instance().repo) - {"hydra", "_dummy_empty_config_.yaml"}:

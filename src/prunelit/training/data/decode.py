@@ -120,14 +120,14 @@ def has_gray_header(root: str | Path, path: str) -> bool:
 def unreadable(root: str | Path, path: str, fault: Exception) -> BadRequest:
     """The error for an image file that Pillow cannot read."""
     reason = "not an image" if type(fault).__name__ == "UnidentifiedImageError" else fault
-    return BadRequest("data.root", root, "image files that Pillow reads", f"{path} cannot be read ({reason})")
+    return BadRequest("root", root, "image files that Pillow reads", f"{path} cannot be read ({reason})")
 
 
 def other_size(path: str, found: tuple[int, ...], expected: tuple[int, ...]) -> BadRequest:
     """The error for images of several sizes when none was asked for."""
     sizes = [f"{shape[2]} x {shape[1]} pixels" for shape in (found, expected)]
     return BadRequest(
-        "data.size", "null", SIZE_ALLOWED, f"{path} has {sizes[0]} where the first image has {sizes[1]}"
+        "size", "null", SIZE_ALLOWED, f"{path} has {sizes[0]} where the first image has {sizes[1]}"
     )
 
 

@@ -107,7 +107,7 @@ class ImageData(pl.LightningDataModule):
         count = asked if isinstance(asked, int) else round(asked * number)
         if count >= number:
             allowed = "a share of the training images in [0, 1), or a whole number of them"
-            raise BadRequest("data.validation", asked, allowed, f"there are {number} training images")
+            raise BadRequest("validation", asked, allowed, f"there are {number} training images")
         rows = stratified(labels, count, generator(Purpose.VALIDATION, self.options.seed))
         train = torch.ones(number, dtype=torch.bool)
         train[rows] = False

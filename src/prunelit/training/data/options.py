@@ -4,98 +4,82 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
 
+from annotated_types import Ge, Lt
+from typing_extensions import Doc
+
+from prunelit.declared import Says, check_fields
 from prunelit.request import BadRequest, nearest
 
-DATASETS = (
-    "digits",
-    "mnist",
-    "fashion_mnist",
-    "cifar10",
-    "cifar100",
-    "tiny_imagenet",
-    "imagenet",
-    "folder",
-)
+Dataset = Literal[
+    "digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "tiny_imagenet", "imagenet", "folder"
+]
+DATASETS: tuple[str, ...] = get_args(Dataset)
 
 
 @dataclass(frozen=True)
 class Options:
     """The options of a data set, as the yaml files in ``conf/data`` list them."""
 
-    dataset: str = "digits"
-    """Which data set, one of :data:`DATASETS`."""
-    root: str | Path | None = "data"
-    """Folder that holds the data, relative to the current folder."""
-    download: bool = True
-    """Fetch what is missing below ``root``, where the data set can be fetched."""
-    size: int | None = None
-    """Resize to ``size`` x ``size`` pixels (bilinear, antialiased) when decoding; None: as they are."""
-    in_memory: bool | str = "auto"
-    """Keep decoded images on the training device; ``auto``: if a quarter of its free memory is enough."""
-    validation: float = 0
-    """Share in [0, 1), or number, of training images put aside by seed, stratified by class."""
-    augment: bool | None = None
-    """Augment the training images; None does what is usual for the data set."""
-    workers: int | None = None
-    """Processes that decode images which are streamed; None takes a process a core."""
-    batch_size: int = 64
-    """Training images a step and process; the epoch's last batch may be smaller."""
-    eval_batch_size: int = 256
-    """Test and validation images a step and process."""
-    seed: int = 0
-    """Decides the order, the augmentation, the validation split and the scoring batches."""
-    labels: str = "fine"
-    """``fine`` (100 classes) or ``coarse`` (20), of ``cifar100`` only."""
+    dataset: Annotated[Dataset, Doc("Which data set is read.")] = "digits"
+    root: Annotated[
+        str | Path | None,
+        Says("a folder"),
+        Doc("The folder that holds the data, relative to the current folder."),
+    ] = "data"
+    download: Annotated[
+        bool, Doc("Fetch what is missing below `root`, where the data set can be fetched.")
+    ] = True
+    size: Annotated[
+        Annotated[int, Ge(1)] | None,
+        Doc(
+            "Resize images to this many pixels a side when decoding (bilinear, antialiased); null: leave "
+            "their sizes."
+        ),
+    ] = None
+    in_memory: Annotated[
+        bool | Literal["auto"],
+        Doc("Keep decoded images on the training device; `auto`: if a quarter of its free memory is enough."),
+    ] = "auto"
+    validation: Annotated[
+        Annotated[int, Ge(0)] | Annotated[float, Ge(0), Lt(1)],
+        Says("a share in [0, 1), or a number of images"),
+        Doc("The share or number of training images put aside for validation, by seed, stratified by class."),
+    ] = 0
+    augment: Annotated[
+        bool | None, Doc("Augment the training images; null: as is usual for the data set.")
+    ] = None
+    workers: Annotated[
+        Annotated[int, Ge(0)] | None,
+        Doc("How many processes decode images that are streamed; null: one for each core."),
+    ] = None
+    batch_size: Annotated[
+        int,
+        Ge(1),
+        Doc("How many training images a step and process takes; an epoch's last may be fewer."),
+    ] = 64
+    eval_batch_size: Annotated[
+        int, Ge(1), Doc("How many test and validation images a step and process takes.")
+    ] = 256
+    seed: Annotated[
+        int, Ge(0), Doc("Decides the order, the augmentation, the validation split and the scoring batches.")
+    ] = 0
+    labels: Annotated[Literal["fine", "coarse"], Doc("100 or 20 classes, of `cifar100` only.")] = "fine"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @classmethod
     def of(cls, **given: Any) -> Options:
-        """The options with ``given`` set; raises ``BadRequest`` for one that does not exist."""
+        """The options with ``given`` set; raises ``BadRequest`` for a wrong value or an unknown name."""
         known = [field.name for field in fields(cls)]
         for key, value in given.items():
             if key not in known:
-                raise BadRequest(f"data.{key}", value, nearest(key, known), "no such option")
+                raise BadRequest(key, value, nearest(key, known), "no such option")
         return cls(**given)
 
     @property
     def folder(self) -> Path:
         """``root`` as an absolute path."""
         return Path(self.root or ".").expanduser().absolute()
-
-    def check(self) -> None:
-        """Raise ``BadRequest`` for the first option whose value is not allowed."""
-        if self.dataset not in DATASETS:
-            raise BadRequest("data.dataset", self.dataset, nearest(str(self.dataset), DATASETS))
-        _whole("batch_size", self.batch_size, 1)
-        _whole("data.eval_batch_size", self.eval_batch_size, 1)
-        _whole("seed", self.seed, 0)
-        if self.size is not None:
-            _whole("data.size", self.size, 1, " or null")
-        if self.workers is not None:
-            _whole("data.workers", self.workers, 0, " or null")
-        _one_of("data.in_memory", self.in_memory, ("auto", True, False))
-        _one_of("data.augment", self.augment, (None, True, False))
-        _one_of("data.download", self.download, (True, False))
-        _one_of("data.labels", self.labels, ("fine", "coarse"))
-        if not _is_validation(self.validation):
-            allowed = "a share of the training images in [0, 1), or a whole number of them"
-            raise BadRequest("data.validation", self.validation, allowed)
-
-
-def _whole(key: str, value: object, least: int, other: str = "") -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise BadRequest(key, value, f"an integer >= {least}{other}")
-
-
-def _one_of(key: str, value: object, choices: tuple[object, ...]) -> None:
-    # 1 == True, so compare the types as well
-    if not any(type(value) is type(choice) and value == choice for choice in choices):
-        names = {True: "true", False: "false", None: "null"}
-        raise BadRequest(key, value, "one of " + ", ".join(str(names.get(c, c)) for c in choices))  # type: ignore[call-overload]
-
-
-def _is_validation(value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return value >= 0 and (isinstance(value, int) or value < 1)

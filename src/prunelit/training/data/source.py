@@ -124,4 +124,4 @@ class Source(ABC):
     def wrong_root(self, why: str) -> BadRequest:
         """The error for a ``data.root`` that does not hold this data set."""
         root = "null" if self.options.root is None else self.options.root
-        return BadRequest("data.root", root, self.layout, why)
+        return BadRequest("root", root, self.layout, why)

@@ -21,5 +21,4 @@ SOURCES: dict[str, type[Source]] = {
 
 def source_of(options: Options) -> Source:
     """The data set that ``options`` names, once they are checked."""
-    options.check()
     return SOURCES[options.dataset](options)

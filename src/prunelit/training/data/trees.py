@@ -181,10 +181,10 @@ class ImageNet(Tree):
     def check(self) -> None:
         """As any tree; and random resized crops need the full-size files."""
         if self.options.size is None:
-            raise BadRequest("data.size", "null", "an integer >= 1", "ImageNet's images differ in size")
+            raise BadRequest("size", "null", "an integer >= 1", "ImageNet's images differ in size")
         if self.options.in_memory is True and self.options.augment is not False:
             why = "random resized crops are cut from the full-size files"
-            raise BadRequest("data.in_memory", "true", "auto or false, or data.augment=false with it", why)
+            raise BadRequest("in_memory", "true", "auto or false, or data.augment=false with it", why)
         super().check()
 
 

@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from prunelit.request import BadRequest
 
 Shape = tuple[int, int, int]
 """An input's channels, height and width."""
-
-
-def check_count(key: str, value: Any) -> int:
-    """``value`` itself if it is an integer >= 1; else `BadRequest` on ``key``."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise BadRequest(key, value, "an integer >= 1")
-    return value
 
 
 def check_size(network: str, input_shape: Shape, least: int, example: int) -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from torch import nn
+from typing import Annotated
 
-from prunelit.training.models.checks import Shape, check_count, check_size
-from prunelit.training.models.init import Network
+from annotated_types import Ge
+from torch import nn
+from typing_extensions import Doc
+
+from prunelit.declared import checked
+from prunelit.training.models.checks import Shape, check_size
+from prunelit.training.models.init import Init, Network
 
 
 class Conv(Network):
@@ -15,9 +20,15 @@ class Conv(Network):
     pooling: images of any size will do, and each pixel of each channel is an input to the linear layer.
     """
 
-    def __init__(self, num_classes: int, input_shape: Shape, init: str = "default", width: int = 32) -> None:
+    @checked
+    def __init__(
+        self,
+        num_classes: int,
+        input_shape: Shape,
+        init: Init = "default",
+        width: Annotated[int, Ge(1), Doc("How many channels each convolution has.")] = 32,
+    ) -> None:
         channels, image_height, image_width = input_shape
-        check_count("model.width", width)
         layers: dict[str, nn.Module] = {
             "conv1": nn.Conv2d(channels, width, 3, padding=1),
             "relu1": nn.ReLU(),
@@ -36,7 +47,7 @@ class ConvNet(Network):
     leave 400 inputs to the first linear layer; larger ones leave more, and below 16 x 16 nothing is left.
     """
 
-    def __init__(self, num_classes: int, input_shape: Shape, init: str = "default") -> None:
+    def __init__(self, num_classes: int, input_shape: Shape, init: Init = "default") -> None:
         check_size("convnet", input_shape, least=16, example=32)
         pool = nn.MaxPool2d(2)
         super().__init__(_lenet(num_classes, input_shape, (10, 16), 0, (pool, pool)), init)
@@ -51,7 +62,7 @@ class LeNet5(Network):
     parameters for one channel and ten classes. Below 12 x 12 nothing is left.
     """
 
-    def __init__(self, num_classes: int, input_shape: Shape, init: str = "default") -> None:
+    def __init__(self, num_classes: int, input_shape: Shape, init: Init = "default") -> None:
         check_size("lenet5", input_shape, least=12, example=28)
         padding = 2 if min(input_shape[1:]) < 32 else 0
         pools = (nn.MaxPool2d(2), nn.MaxPool2d(2))

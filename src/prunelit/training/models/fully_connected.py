@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Annotated
 
+from annotated_types import Ge
 from torch import nn
+from typing_extensions import Doc
 
-from prunelit.training.models.checks import Shape, check_count
-from prunelit.training.models.init import Network
+from prunelit.declared import checked
+from prunelit.training.models.checks import Shape
+from prunelit.training.models.init import Init, Network
 
 
 class FullyConnected(Network):
@@ -24,7 +28,7 @@ class FullyConnected(Network):
     """
 
     def __init__(
-        self, num_classes: int, input_shape: Shape, hidden: Sequence[int], init: str = "default"
+        self, num_classes: int, input_shape: Shape, hidden: Sequence[int], init: Init = "default"
     ) -> None:
         sizes = [math.prod(input_shape), *hidden, num_classes]
         layers: dict[str, nn.Module] = {"flatten": nn.Flatten()}
@@ -41,19 +45,30 @@ class FC(FullyConnected):
     Tanaka et al. 2020, https://arxiv.org/abs/2006.05467.
     """
 
+    @checked
     def __init__(
-        self, num_classes: int, input_shape: Shape, init: str = "default", depth: int = 6, width: int = 100
+        self,
+        num_classes: int,
+        input_shape: Shape,
+        init: Init = "default",
+        depth: Annotated[int, Ge(1), Doc("How many linear layers there are, with the classifier.")] = 6,
+        width: Annotated[int, Ge(1), Doc("How many units each hidden layer has.")] = 100,
     ) -> None:
-        check_count("model.depth", depth)
-        check_count("model.width", width)
         super().__init__(num_classes, input_shape, [width] * (depth - 1), init)
 
 
 class MLP(FullyConnected):
     """One hidden layer of ``width`` units."""
 
-    def __init__(self, num_classes: int, input_shape: Shape, init: str = "default", width: int = 300) -> None:
-        super().__init__(num_classes, input_shape, [check_count("model.width", width)], init)
+    @checked
+    def __init__(
+        self,
+        num_classes: int,
+        input_shape: Shape,
+        init: Init = "default",
+        width: Annotated[int, Ge(1), Doc("How many units the hidden layer has.")] = 300,
+    ) -> None:
+        super().__init__(num_classes, input_shape, [width], init)
 
 
 class LeNet300100(FullyConnected):
@@ -62,5 +77,5 @@ class LeNet300100(FullyConnected):
     LeCun et al. 1998, http://yann.lecun.com/exdb/publis/pdf/lecun-98.pdf, with ReLU.
     """
 
-    def __init__(self, num_classes: int, input_shape: Shape, init: str = "default") -> None:
+    def __init__(self, num_classes: int, input_shape: Shape, init: Init = "default") -> None:
         super().__init__(num_classes, input_shape, [300, 100], init)

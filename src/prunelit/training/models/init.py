@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from typing import Annotated, Literal
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
+from typing_extensions import Doc
 
-from prunelit.request import BadRequest, nearest
+from prunelit.declared import Option, checked
 
 SCHEMES: dict[str, Callable[[Tensor], Tensor]] = {
     "kaiming_normal": nn.init.kaiming_normal_,
@@ -23,15 +25,13 @@ SCHEMES: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def check_init(init: str) -> str:
-    """``init`` itself, if it is ``default`` or one of ``SCHEMES``; else `BadRequest` on ``model.init``."""
-    choices = ["default", *SCHEMES]
-    if init not in choices:
-        raise BadRequest("model.init", init, nearest(str(init), choices))
-    return init
+Init = Annotated[
+    Literal["default", "kaiming_normal", "xavier_uniform", "xavier_normal"],
+    Doc("How the first weights are drawn; `default` is the network's own scheme."),
+]
 
 
-def initialize(network: nn.Module, init: str) -> None:
+def initialize(network: nn.Module, init: Init) -> None:
     """Draw the parameters of ``network`` in place.
 
     ``default`` asks every layer for PyTorch's own ``reset_parameters``. The schemes draw the weights of
@@ -39,9 +39,9 @@ def initialize(network: nn.Module, init: str) -> None:
     bias 0 and fresh running statistics; parameters of any other kind stay as they are.
 
     Raises:
-        BadRequest: on ``model.init``, if there is no scheme of that name.
+        BadRequest: on ``init``, if there is no scheme of that name.
     """
-    check_init(init)
+    Option("init", Init, "default").check(init)
     for module in network.modules():
         if init == "default":
             # The network itself is left out: its own method may be what called this function.
@@ -62,20 +62,24 @@ class Network(nn.Sequential):
     Args:
         layers: name to layer, in the order of the forward pass. One layer may stand under two names.
         init: ``default`` or one of `SCHEMES`.
+
+    Raises:
+        BadRequest: on ``init``, if there is no scheme of that name.
     """
 
-    default_init = "default"
+    default_init: Init = "default"
     """What ``init="default"`` means for this kind of network."""
 
-    def __init__(self, layers: Mapping[str, nn.Module], init: str = "default") -> None:
+    @checked
+    def __init__(self, layers: Mapping[str, nn.Module], init: Init = "default") -> None:
         super().__init__(OrderedDict(layers))
-        self.init = check_init(init)
+        self.init: Init = init
         if self._scheme != "default":
             # PyTorch's layers were drawn by its own scheme when they were made.
             self.reset_parameters()
 
     @property
-    def _scheme(self) -> str:
+    def _scheme(self) -> Init:
         return self.default_init if self.init == "default" else self.init
 
     def reset_parameters(self) -> None:

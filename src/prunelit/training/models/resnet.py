@@ -7,15 +7,23 @@ He et al. 2016, https://arxiv.org/abs/1512.03385. All begin with a 3x3 convoluti
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from typing import Annotated, Literal
 
+from annotated_types import Ge, Predicate
 from torch import Tensor, nn
+from typing_extensions import Doc
 
-from prunelit.request import BadRequest, nearest
-from prunelit.training.models.checks import Shape, check_count
-from prunelit.training.models.init import Network
+from prunelit.declared import Says, checked
+from prunelit.training.models.checks import Shape
+from prunelit.training.models.init import Init, Network
 
-SHORTCUTS = ("conv", "pad")
+Shortcut = Annotated[
+    Literal["conv", "pad"],
+    Doc(
+        "What stands where a block changes the shape: a 1x1 convolution with BatchNorm (option B), or zeros "
+        "without parameters (option A)."
+    ),
+]
 
 
 class PadShortcut(nn.Module):
@@ -77,19 +85,18 @@ class ResNet(Network):
             (the paper's option B), and ``pad`` adds zeros and no parameters (option A).
     """
 
-    default_init = "kaiming_normal"
+    default_init: Init = "kaiming_normal"
 
+    @checked
     def __init__(
         self,
         num_classes: int,
         input_shape: Shape,
-        init: str = "default",
-        widths: Sequence[int] = (64, 128, 256, 512),
-        blocks: Sequence[int] = (2, 2, 2, 2),
-        shortcut: str = "conv",
+        init: Init = "default",
+        widths: tuple[Annotated[int, Ge(1)], ...] = (64, 128, 256, 512),
+        blocks: tuple[Annotated[int, Ge(1)], ...] = (2, 2, 2, 2),
+        shortcut: Shortcut = "conv",
     ) -> None:
-        if shortcut not in SHORTCUTS:
-            raise BadRequest("model.shortcut", shortcut, nearest(str(shortcut), SHORTCUTS))
         layers: dict[str, nn.Module] = {
             "conv": nn.Conv2d(input_shape[0], widths[0], 3, padding=1, bias=False),
             "bn": nn.BatchNorm2d(widths[0]),
@@ -113,8 +120,9 @@ class ResNet18(ResNet):
     11,173,962 parameters for three channels and ten classes.
     """
 
+    @checked
     def __init__(
-        self, num_classes: int, input_shape: Shape, init: str = "default", shortcut: str = "conv"
+        self, num_classes: int, input_shape: Shape, init: Init = "default", shortcut: Shortcut = "conv"
     ) -> None:
         super().__init__(num_classes, input_shape, init, shortcut=shortcut)
 
@@ -134,17 +142,21 @@ class CifarResNet(ResNet):
         shortcut: ``conv`` or ``pad``.
     """
 
+    @checked
     def __init__(
         self,
         num_classes: int,
         input_shape: Shape,
-        init: str = "default",
-        depth: int = 20,
-        width: int = 1,
-        shortcut: str = "conv",
+        init: Init = "default",
+        depth: Annotated[
+            int,
+            Ge(8),
+            Predicate(lambda depth: depth % 6 == 2),
+            Says("6n + 2: 8, 14, 20, 26, 32 and so on"),
+            Doc("How many convolutions and linear layers there are, without those of the shortcuts."),
+        ] = 20,
+        width: Annotated[int, Ge(1), Doc("Multiplies the channels of every stage.")] = 1,
+        shortcut: Shortcut = "conv",
     ) -> None:
-        if check_count("model.depth", depth) < 8 or depth % 6 != 2:
-            raise BadRequest("model.depth", depth, "6n + 2: 8, 14, 20, 26, 32 and so on")
-        check_count("model.width", width)
-        widths = [16 * width, 32 * width, 64 * width]
-        super().__init__(num_classes, input_shape, init, widths, [(depth - 2) // 6] * 3, shortcut)
+        widths = (16 * width, 32 * width, 64 * width)
+        super().__init__(num_classes, input_shape, init, widths, ((depth - 2) // 6,) * 3, shortcut)

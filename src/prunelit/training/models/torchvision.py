@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.error import URLError
 
 import torch
 from torch import nn
+from typing_extensions import Doc
 
+from prunelit.declared import Says, checked
 from prunelit.request import BadRequest, nearest
 from prunelit.training.models.checks import Shape
-from prunelit.training.models.init import check_init, initialize
+from prunelit.training.models.init import Init, initialize
 
 if TYPE_CHECKING:
     from torchvision.models import WeightsEnum
 
 
+@checked
 def from_torchvision(
     num_classes: int,
     input_shape: Shape,
-    init: str = "default",
-    architecture: str = "resnet50",
-    weights: str | None = None,
+    init: Init = "default",
+    architecture: Annotated[str, Doc("torchvision's name of the network.")] = "resnet50",
+    weights: Annotated[
+        str | None,
+        Says("null, or trained weights by torchvision's name, such as DEFAULT"),
+        Doc("Trained weights to start from, by torchvision's name: `DEFAULT`, `IMAGENET1K_V1` and so on."),
+    ] = None,
 ) -> nn.Module:
     """The torchvision network ``architecture`` itself, with torchvision's parameter names.
 
@@ -50,8 +57,8 @@ def from_torchvision(
     if architecture not in names:
         raise BadRequest("model.name", architecture, nearest(str(architecture), names))
     chosen = _find_weights(architecture, weights)
-    if check_init(init) != "default" and chosen is not None:
-        raise BadRequest("model.init", init, "default", why="model.weights says what the weights are")
+    if init != "default" and chosen is not None:
+        raise BadRequest("init", init, "default", why="model.weights says what the weights are")
     network = _build(architecture, chosen, num_classes, input_shape)
     _fit_classes(network, num_classes)
     _fit_channels(network, input_shape[0], trained=chosen is not None)
@@ -71,7 +78,7 @@ def _find_weights(architecture: str, name: str | None) -> WeightsEnum | None:
     member = str(name).removeprefix(f"{known.__name__}.")
     if member not in known.__members__:
         allowed = f"null, or {nearest(member, known.__members__)}"
-        raise BadRequest("model.weights", name, allowed, why=f"{architecture} has no such weights")
+        raise BadRequest("weights", name, allowed, why=f"{architecture} has no such weights")
     return known[member]
 
 

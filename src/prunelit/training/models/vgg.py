@@ -8,12 +8,15 @@ max poolings between five groups of 3x3 convolutions with biases, an average ove
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated, Literal
 
+from annotated_types import Ge
 from torch import nn
+from typing_extensions import Doc
 
-from prunelit.request import BadRequest
-from prunelit.training.models.checks import Shape, check_count, check_size
-from prunelit.training.models.init import Network
+from prunelit.declared import checked
+from prunelit.training.models.checks import Shape, check_size
+from prunelit.training.models.init import Init, Network
 
 WIDTHS = (64, 128, 256, 512, 512)
 """Channels of the convolutions in each group."""
@@ -32,26 +35,27 @@ class VGG(Network):
         num_classes: outputs of the classifier.
         input_shape: channels, height and width of one input.
         init: `prunelit.training.models.init`.
-        depth: 11, 13, 16 or 19.
-        batch_norm: normalise after each convolution and each hidden linear layer.
-        hidden: outputs of linear layers between the features and the classifier, none by default.
     """
 
-    default_init = "kaiming_normal"
+    default_init: Init = "kaiming_normal"
 
+    @checked
     def __init__(
         self,
         num_classes: int,
         input_shape: Shape,
-        init: str = "default",
-        depth: int = 16,
-        batch_norm: bool = False,
-        hidden: Sequence[int] = (),
+        init: Init = "default",
+        depth: Annotated[
+            Literal[11, 13, 16, 19], Doc("How many convolutions and linear layers the paper's network has.")
+        ] = 16,
+        batch_norm: Annotated[
+            bool, Doc("Normalise after each convolution and each hidden linear layer.")
+        ] = False,
+        hidden: Annotated[
+            tuple[Annotated[int, Ge(1)], ...],
+            Doc("How many units each linear layer between the features and the classifier has."),
+        ] = (),
     ) -> None:
-        if depth not in GROUPS:
-            raise BadRequest("model.depth", depth, "11, 13, 16 or 19")
-        if not isinstance(hidden, Sequence):
-            raise BadRequest("model.hidden", hidden, "a list of widths, such as [300] or []")
         check_size(f"vgg{depth}", input_shape, least=16, example=32)
         channels, image_height, image_width = input_shape
         layers = {
@@ -84,7 +88,7 @@ def _classifier(num_classes: int, hidden: Sequence[int], batch_norm: bool) -> di
     layers: dict[str, nn.Module] = {}
     inputs = WIDTHS[-1]
     for i, width in enumerate(hidden, start=1):
-        layers[f"fc{i}"] = nn.Linear(inputs, check_count("model.hidden", width))
+        layers[f"fc{i}"] = nn.Linear(inputs, width)
         if batch_norm:
             layers[f"fc{i}_bn"] = nn.BatchNorm1d(width)
         layers[f"fc{i}_relu"] = nn.ReLU()

@@ -1,0 +1,206 @@
+"""What prunelit's configs set of torch's optimizers and schedules and of Lightning's Trainer.
+
+Each dataclass declares type, range and meaning of the keys of one class; keys that are not declared here
+but are arguments of the class are checked by the class itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le, Len, Lt
+from typing_extensions import Doc
+
+from prunelit.declared import Says
+
+Rate = Annotated[float, Ge(0), Doc("The first learning rate.")]
+Decay = Annotated[float, Ge(0), Doc("The weight decay.")]
+Betas = Annotated[
+    tuple[Annotated[float, Ge(0), Lt(1)], ...],
+    Len(2, 2),
+    Says("two numbers in [0, 1), such as [0.9, 0.999]"),
+    Doc("How slowly the running means of the gradient and of its square change."),
+]
+Fused = Annotated[
+    bool | Literal["auto"],
+    Doc("Update all weights in one kernel; `auto`: unless mixed precision is clipped."),
+]
+Momentum = Annotated[float, Ge(0), Doc("The share of the last update that is added to the next.")]
+Nesterov = Annotated[bool, Doc("Take the gradient where the momentum leads.")]
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Keys of `torch.optim.Adam`."""
+
+    lr: Rate = 0.001
+    weight_decay: Decay = 0.0
+    betas: Betas = (0.9, 0.999)
+    fused: Fused = "auto"
+    eps: Annotated[float, Ge(0)] = 1e-8
+    amsgrad: bool = False
+    maximize: bool = False
+
+
+@dataclass(frozen=True)
+class AdamW:
+    """Keys of `torch.optim.AdamW`."""
+
+    lr: Rate = 0.001
+    weight_decay: Decay = 0.01
+    betas: Betas = (0.9, 0.999)
+    fused: Fused = "auto"
+    eps: Annotated[float, Ge(0)] = 1e-8
+    amsgrad: bool = False
+    maximize: bool = False
+
+
+@dataclass(frozen=True)
+class SGD:
+    """Keys of `torch.optim.SGD`."""
+
+    lr: Rate = 0.01
+    weight_decay: Decay = 0.0
+    momentum: Momentum = 0.0
+    nesterov: Nesterov = False
+    dampening: float = 0.0
+    maximize: bool = False
+    fused: Fused | None = None
+
+
+@dataclass(frozen=True)
+class RMSprop:
+    """Keys of `torch.optim.RMSprop`."""
+
+    lr: Rate = 0.001
+    weight_decay: Decay = 0.0
+    momentum: Momentum = 0.0
+    alpha: Annotated[float, Ge(0), Doc("How slowly the running mean of the squared gradient changes.")] = 0.99
+    eps: Annotated[float, Ge(0)] = 1e-8
+    centered: bool = False
+    maximize: bool = False
+
+
+Gamma = Annotated[float, Gt(0), Doc("Multiplies the learning rate.")]
+
+
+@dataclass(frozen=True)
+class MultiStepLR:
+    """Keys of `torch.optim.lr_scheduler.MultiStepLR`."""
+
+    milestones: Annotated[
+        tuple[Annotated[int, Ge(0)], ...],
+        Doc("The epochs at whose end the learning rate is multiplied by `gamma`."),
+    ] = (60, 120)
+    gamma: Gamma = 0.1
+
+
+@dataclass(frozen=True)
+class CosineAnnealingLR:
+    """Keys of `torch.optim.lr_scheduler.CosineAnnealingLR`."""
+
+    T_max: Annotated[int, Ge(0), Doc("The epochs over which the learning rate falls to `eta_min`.")] = 10
+    eta_min: Annotated[float, Ge(0), Doc("The last learning rate.")] = 0.0
+
+
+@dataclass(frozen=True)
+class ExponentialLR:
+    """Keys of `torch.optim.lr_scheduler.ExponentialLR`."""
+
+    gamma: Annotated[float, Gt(0), Doc("Multiplies the learning rate after every epoch.")] = 0.95
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Keys of `lightning.pytorch.Trainer`."""
+
+    accelerator: Annotated[
+        Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"], Doc("Where the run takes place.")
+    ] = "auto"
+    devices: Annotated[
+        Annotated[int, Ge(1)] | Literal[-1, "auto"] | tuple[Annotated[int, Ge(0)], ...],
+        Says("an integer >= 1, -1 or auto for all, or a list of device numbers"),
+        Doc("How many devices; each has a process, and its own batches of `batch_size`."),
+    ] = 1
+    strategy: Annotated[
+        Any,
+        Says("auto, ddp, ddp_find_unused_parameters_true, fully_shard, or a _target_"),
+        Doc(
+            "How several devices share the work. `ddp`: the network on every device; `fully_shard`: its "
+            "parameters are split over them."
+        ),
+    ] = "auto"
+    precision: Annotated[
+        Literal[
+            "32-true",
+            "bf16-mixed",
+            "16-mixed",
+            "64-true",
+            "bf16-true",
+            "16-true",
+            "transformer-engine",
+            "transformer-engine-float16",
+            "32",
+            "16",
+            "64",
+            "bf16",
+            32,
+            16,
+            64,
+        ],
+        Says("32-true, bf16-mixed, 16-mixed, 64-true, bf16-true or 16-true"),
+        Doc("The number format of weights and computation."),
+    ] = "32-true"
+    gradient_clip_val: Annotated[
+        Annotated[float, Ge(0)] | None, Doc("The largest norm of the gradients; only kept weights count.")
+    ] = None
+    accumulate_grad_batches: Annotated[int, Ge(1), Doc("How many batches make a step.")] = 1
+    deterministic: Annotated[bool | Literal["warn"] | None, Doc("True: also on a GPU, at a cost.")] = False
+    gradient_clip_algorithm: Literal["norm", "value"] | None = None
+    limit_train_batches: Annotated[int, Ge(1)] | Annotated[float, Gt(0), Le(1)] | None = None
+    limit_val_batches: Annotated[int, Ge(1)] | Annotated[float, Gt(0), Le(1)] | None = None
+    limit_test_batches: Annotated[int, Ge(1)] | Annotated[float, Gt(0), Le(1)] | None = None
+    check_val_every_n_epoch: Annotated[int, Ge(1)] | None = 1
+    val_check_interval: Annotated[int, Ge(1)] | Annotated[float, Gt(0), Le(1)] | None = None
+    benchmark: bool | None = None
+    detect_anomaly: bool = False
+    inference_mode: bool = True
+    sync_batchnorm: bool = False
+    num_nodes: Annotated[int, Ge(1)] = 1
+
+
+SET_BY_PRUNELIT = {
+    "max_epochs": "epochs=",
+    "min_epochs": "epochs=",
+    "max_steps": "epochs=",
+    "min_steps": "epochs=",
+    "max_time": "epochs=",
+    "logger": "logger=",
+    "default_root_dir": "output_dir= and name=",
+    "callbacks": "prunelit.Pruning in a Trainer of your own",
+    "plugins": "prunelit.Pruning in a Trainer of your own",
+    "fast_dev_run": "epochs=1 trainer.limit_train_batches=1",
+    "overfit_batches": "trainer.limit_train_batches=",
+    "barebones": "logger=none",
+    "enable_checkpointing": "sweep.keep_checkpoints=false",
+    "enable_progress_bar": "a terminal for a bar, a file for none",
+    "enable_model_summary": "python -m prunelit.report, whose tables list the layers",
+    "num_sanity_val_steps": "nothing: there are none",
+    "log_every_n_steps": "nothing: there is one row for each epoch",
+    "use_distributed_sampler": "nothing: each process takes its own images",
+    "reload_dataloaders_every_n_epochs": "nothing: images are drawn again in each epoch",
+}
+"""Arguments of the Trainer that prunelit sets itself or cannot record, and what to type instead."""
+
+DECLARED: dict[str, Any] = {
+    "torch.optim.Adam": Adam,
+    "torch.optim.AdamW": AdamW,
+    "torch.optim.SGD": SGD,
+    "torch.optim.RMSprop": RMSprop,
+    "torch.optim.lr_scheduler.MultiStepLR": MultiStepLR,
+    "torch.optim.lr_scheduler.CosineAnnealingLR": CosineAnnealingLR,
+    "torch.optim.lr_scheduler.ExponentialLR": ExponentialLR,
+    "lightning.pytorch.Trainer": Trainer,
+}
+"""Class -> the dataclass that declares its keys."""
