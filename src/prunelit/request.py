@@ -5,7 +5,17 @@ from __future__ import annotations
 import difflib
 from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
+from enum import Enum
 from typing import Any
+
+
+class Missing(Enum):
+    """The value of a key that was given none."""
+
+    MISSING = "missing"
+
+
+MISSING = Missing.MISSING
 
 
 class BadRequest(ValueError):
@@ -20,7 +30,8 @@ class BadRequest(ValueError):
     def __init__(self, key: str, value: Any, allowed: str, why: str = "") -> None:
         self.key, self.value, self.allowed, self.why = key, value, allowed, why
         reason = f"{why}; " if why else ""
-        super().__init__(" ".join(f"{key}={_shown(value)}: {reason}must be {allowed}".split()))
+        given = key if value is MISSING else f"{key}={_shown(value)}"
+        super().__init__(" ".join(f"{given}: {reason}must be {allowed}".split()))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by the four arguments, so that the error crosses process borders whole."""

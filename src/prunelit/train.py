@@ -28,7 +28,7 @@ from prunelit.study.checks import check
 from prunelit.study.record import Record
 from prunelit.study.sweep import trial
 from prunelit.study.sweep.devices import listed_gpus
-from prunelit.study.sweep.identity import config_hash, folder, requested, resolved
+from prunelit.study.sweep.identity import config_hash, folder, method, requested, resolved
 from prunelit.study.sweep.job import do
 from prunelit.study.sweep.lock import locked
 from prunelit.study.sweep.share import share
@@ -53,6 +53,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     if not record.writable:  # rank 0 leaves a complete run alone, and would never meet the others
         return record.result if record.complete and not cfg.rerun else _recorded(cfg, record)
     if cfg.rerun or not record.settled:
+        _check_parts(cfg)
         with locked(record.folder), share(cfg, Sweep.current()) as threads:
             if cfg.rerun or not record.complete:  # nor by a process that has ended since
                 if record.complete:
@@ -64,6 +65,14 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     record.check()
     print(f"complete already: {record.folder} (rerun=true repeats it)")
     return record.result
+
+
+def _check_parts(cfg: DictConfig) -> None:
+    """Check the keys of all groups, before anything is written."""
+    from prunelit.training import build, config_options
+
+    config_options.check_config(cfg)
+    build.check_trainer(cfg)
 
 
 def _put_aside(record: Record) -> None:
@@ -143,7 +152,7 @@ def _train(cfg: DictConfig, record: Record, interruption: Interruption) -> dict[
     with full_keys(cfg):
         run.fit(record.folder / "checkpoints")
     found = outcome.find(run)
-    asked = {"pruner": cfg.pruner.name, "model": cfg.model.name, "data": cfg.data.name, "seed": cfg.seed}
+    asked = {"pruner": method(cfg), "model": cfg.model.name, "data": cfg.data.name, "seed": cfg.seed}
     result = {**asked, **found.result, "config_hash": config_hash(cfg)}
     if record.writable:
         _write(record, run, found)

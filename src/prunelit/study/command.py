@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import sys
 import traceback
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from hydra.errors import HydraException, InstantiationException, MissingConfigException
@@ -17,16 +15,15 @@ from omegaconf.errors import OmegaConfBaseException
 
 from prunelit.durable import DiskFull, is_full
 from prunelit.interruption import Interrupted
-from prunelit.request import BadRequest, nearest
+from prunelit.request import MISSING, BadRequest, nearest
+from prunelit.study.configs import CONFIGS
 from prunelit.study.integrity import DamagedRun
+from prunelit.study.overrides import OF_TORCHVISION, check_arguments, completed, pointer, unparsable
+from prunelit.study.refused import remove_new_folders
 from prunelit.study.sweep.failures import SweepFailed, failures
 from prunelit.study.sweep.identity import register_resolvers
 from prunelit.study.sweep.lock import Busy
 from prunelit.study.unwritable import unwritable
-
-PACKAGE = Path(__file__).resolve().parent.parent
-CONFIGS = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parents[1] / "conf"
-"""Where the configs lie: inside an installed wheel, or at the top of a checkout."""
 
 register_resolvers()
 # Configs of launchers here have the names that the plug-ins gave theirs, and change some of their values.
@@ -39,6 +36,8 @@ def outcome_of(job: Callable[[], float]) -> float | Exception:
         return job()
     except Exception as error:
         failures.append(error)
+        if as_request(error):
+            remove_new_folders()
         return error
 
 
@@ -49,6 +48,8 @@ def call(program: Callable[[], Any], argv: list[str]) -> int:
     # Hydra's parser takes overrides in one piece only: a -m between them would end it.
     argv[1:] = sorted(argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
     try:
+        check_arguments(argv[1:])
+        argv[1:] = completed(argv[1:], CONFIGS)
         program()
         sys.stdout.flush()
     except BrokenPipeError:  # who reads has read enough, as `| head` does; what is left is for nobody
@@ -104,20 +105,27 @@ def as_request(error: BaseException) -> BadRequest | None:
 def _missing_choice(error: MissingConfigException) -> BadRequest:
     """Turn ``Could not find 'pruner/snipp'`` into a line with the group's choices."""
     group, _, choice = str(error.missing_cfg_file or "").rpartition("/")
+    if group == "model" and OF_TORCHVISION.match(choice):
+        return BadRequest(group, choice, f"torchvision, with model.name={choice}", "it is torchvision's")
     return BadRequest(group or "config", choice, nearest(choice, error.options or []))
 
 
 def _wrong_override(error: Exception) -> BadRequest:
     """Turn Hydra's word on an override into a line with the key and what is near it."""
     text = f"{error!s} {error.__cause__!s}"
+    missing = re.search(r"Missing mandatory value: (\S+)", text)
+    if missing:
+        return BadRequest(missing[1], MISSING, "given")
     kind = re.search(r"Value '(.*)' of type '\w+' could not be converted to (\w+)\s+full_key: (\S+)", text)
     if kind:
         return BadRequest(kind[3], kind[1], f"a value of the kind {kind[2]}")
     unknown = re.search(r"Could not override '([^']+)'", text) or re.search(r"full_key: (\S+)", text)
     if unknown:
         name = str(unknown[1])
-        value = next((a.split("=", 1)[1] for a in sys.argv[1:] if a.lstrip("+~").split("=")[0] == name), "")
-        return BadRequest(name, value, _near_keys(name))
+        value = next(
+            (a.partition("=")[2] for a in sys.argv[1:] if a.lstrip("+").partition("=")[0] == name), ""
+        )
+        return BadRequest(name, value, pointer(name, value, known_keys))
     if split := next((a for a in sys.argv[1:] if not a.startswith("-") and a.endswith(",")), None):
         name, _, value = split.partition("=")
         return BadRequest(name, value, "a list without spaces: a,b,c")
@@ -125,21 +133,12 @@ def _wrong_override(error: Exception) -> BadRequest:
     if "--multirun" in text and several:
         name, _, value = several.partition("=")
         return BadRequest(name, value, "one value, or -m for a sweep over several")
+    if wrong := unparsable(sys.argv[1:]):
+        return wrong
     parse = re.search(r"(?:Error parsing override|parsing) '([^']*)'", text)
     first = " ".join(str(error).split())[:300]
     name, _, value = (str(parse[1]) if parse else "").partition("=")
     return BadRequest(name or "override", value, "of the form key=value", first)
-
-
-def _near_keys(name: str) -> str:
-    """Return the key that ``name`` may mean, or else those of the same group."""
-    keys = known_keys()
-    close = difflib.get_close_matches(name, keys, n=1)
-    if close:
-        return f"a key of the config (did you mean {close[0]}?)"
-    group = name.rpartition(".")[0]
-    same = [key for key in keys if key.rpartition(".")[0] == group]
-    return "one of " + ", ".join(same or [key for key in keys if "." not in key])
 
 
 def known_keys() -> list[str]:

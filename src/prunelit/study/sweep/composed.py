@@ -34,7 +34,7 @@ Request = tuple[str, ...]
 
 MOST_FILES = 2000
 """Config files that are read to know whether any has changed; where there are more, nothing is remembered."""
-RESOLVERS = {"run_slug", "run_folder"}
+RESOLVERS = {"run_slug", "run_folder", "class_name"}
 """Resolvers whose value follows from the config alone. ``oc.env`` is known too, by the variable's value."""
 
 

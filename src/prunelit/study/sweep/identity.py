@@ -6,10 +6,13 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+
+from prunelit.study.configs import CONFIGS
 
 NO_RESULT = (
     *("name", "output_dir", "rerun", "logger", "hydra", "sweep"),
@@ -70,9 +73,40 @@ def slug(cfg: DictConfig) -> str:
     amount = f"s{_canonical(sparsity)}" if compression is None else f"c{_canonical(compression)}"
     if compression is None and sparsity is None:
         amount = str(cfg.pruner.scope) if decides_density(cfg) else f"t{cfg.pruner.threshold}"
-    parts = [cfg.data.name, cfg.model.name, cfg.pruner.name, amount, f"seed{cfg.seed}"]
+    parts = [cfg.data.name, cfg.model.name, method(cfg), amount, f"seed{cfg.seed}"]
     readable = re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join(map(str, parts))).lstrip("._-")
     return f"{readable[:80]}-{config_hash(cfg)}"
+
+
+def method(cfg: DictConfig) -> str:
+    """Return what the method of a run is called: its pruner, and its criterion if that is not the pruner's.
+
+    ``iterative`` prunes by magnitude; with ``pruner.criterion=snip`` it is ``iterative-snip``.
+    """
+    name, criterion = str(cfg.pruner.name), cfg.pruner.criterion
+    target = criterion.get("_target_") if isinstance(criterion, DictConfig) else criterion
+    own = _criterion_of(name)
+    if target is None or own is None or class_name(target) == class_name(own):
+        return name
+    return f"{name}-{class_name(target)}"
+
+
+def class_name(target: str) -> str:
+    """Return a short name for a class: ``l1_filter`` for ``prunelit.pruning.criteria.L1Filter``."""
+    last = str(target).rpartition(".")[2]
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])", "_", last).lower()
+    return {"thi_net": "thinet", "gra_sp": "grasp", "syn_flow": "synflow"}.get(words, words)
+
+
+@cache
+def _criterion_of(pruner: str) -> str | None:
+    """Return the criterion that a pruner's own file names, None without such a file."""
+    path = CONFIGS / "pruner" / f"{pruner}.yaml"
+    if not path.is_file():
+        return None
+    criterion = OmegaConf.to_container(OmegaConf.load(path))["criterion"]  # type: ignore[index,call-overload]
+    target = criterion.get("_target_") if isinstance(criterion, Mapping) else criterion
+    return None if target in (None, "???") else str(target)
 
 
 def folder(cfg: DictConfig) -> Path:
@@ -83,6 +117,7 @@ def folder(cfg: DictConfig) -> Path:
 def register_resolvers() -> None:
     """Make ``${run_slug:}`` and ``${run_folder:}`` known to configs."""
     OmegaConf.register_new_resolver("run_slug", lambda *, _root_: slug(_root_), replace=True)
+    OmegaConf.register_new_resolver("class_name", class_name, replace=True)
     OmegaConf.register_new_resolver("run_folder", lambda *, _root_: str(folder(_root_)), replace=True)
 
 

@@ -21,6 +21,7 @@ from prunelit.request import BadRequest
 from prunelit.study.command import as_request
 from prunelit.study.integrity import DamagedRun
 from prunelit.study.record import Record
+from prunelit.study.refused import note_new_folders
 from prunelit.study.sweep import identity
 from prunelit.study.sweep.failures import NotStarted, RunFailed, SweepStopped
 from prunelit.study.sweep.isolation import Killed, in_own_process
@@ -111,7 +112,14 @@ def _outcome(cfg: DictConfig, folder: Path, work: Work) -> float | Exception:
 
 
 class Lean(Callback):
-    """Lets Hydra forget a job's config once the job is done: a sweep's memory does not grow with its runs."""
+    """Lets Hydra forget a job's config once the job is done: a sweep's memory does not grow with its runs.
+
+    Before a single run it notes which folders Hydra is about to make, for a request that is refused.
+    """
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Note the folders that do not exist yet."""
+        note_new_folders(Path(str(config.hydra.run.dir)))
 
     def on_job_end(self, config: DictConfig, job_return: Any, **kwargs: Any) -> None:
         """Forget the configs that Hydra would keep until the sweep ends."""

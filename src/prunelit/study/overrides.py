@@ -1,0 +1,136 @@
+"""The command line: wrong forms that are seen at once, and what the name of a criterion implies."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from prunelit.request import MISSING, BadRequest
+
+FLAGS = (
+    *("--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run", "--multirun"),
+    *("--shell-completion", "--config-path", "--config-name", "--config-dir", "--info"),
+    "--experimental-rerun",
+)
+POINTERS = {
+    "density": "sparsity, which is 1 - density",
+    "trainer.max_epochs": "epochs",
+    "max_epochs": "epochs",
+    "num_epochs": "epochs",
+    "trainer.callbacks": "prunelit.Pruning in a Trainer of your own",
+    "trainer.logger": "logger",
+    "gpus": "trainer.devices",
+    "trainer.gpus": "trainer.devices",
+    "dataset": "data",
+    "network": "model",
+    "arch": "model",
+    "method": "pruner",
+    "method_name": "pruner",
+    "criterion": "pruner.criterion",
+    "learning_rate": "optimizer.lr",
+    "optimizer.learning_rate": "optimizer.lr",
+    "momentum": "optimizer.momentum",
+    "wd": "optimizer.weight_decay",
+    "bs": "batch_size",
+    "num_workers": "data.workers",
+    "data.num_workers": "data.workers",
+    "root": "data.root",
+    "ckpt": "checkpoint",
+    "ckpt_path": "checkpoint",
+    "out": "output_dir",
+}
+"""What other tools call a key, and what to type here."""
+OF_TORCHVISION = re.compile(
+    r"(alexnet|convnext|densenet|efficientnet|googlenet|inception|maxvit|mnasnet|mobilenet|regnet|resnet\d|"
+    r"resnext|shufflenet|squeezenet|swin|vit_|wide_resnet\d+_)"
+)
+
+
+def check_arguments(arguments: Iterable[str]) -> None:
+    """Raise BadRequest for an argument that can be no override."""
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if argument.startswith("--") and not any(flag.startswith(name) for flag in FLAGS):
+            bare = name.lstrip("-").replace("-", "_")
+            raise BadRequest(
+                name,
+                value if equals else MISSING,
+                f"written {POINTERS.get(bare, bare)}=...",
+                "keys have no dashes",
+            )
+        if argument.startswith("~"):
+            why = "keys and groups cannot be removed"
+            raise BadRequest(name, value if equals else MISSING, f"given a value, {name[1:]}=...", why)
+        if name.lstrip("+").startswith("hydra.sweeper.params"):
+            why = "a sweep stands on the command line"
+            raise BadRequest(name.lstrip("+"), value, "left out (-m seed=0,1 sweeps over seed)", why)
+
+
+def unparsable(arguments: Iterable[str]) -> BadRequest | None:
+    """Return what is wrong with the first argument that Hydra's grammar does not take; None: nothing."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    parser = OverridesParser.create()
+    for argument in arguments:
+        if argument.startswith("-") or "=" not in argument:
+            continue
+        name, _, value = argument.partition("=")
+        try:
+            parser.parse_override(argument)
+        except HydraException:
+            quoted = value.replace("\\", "\\\\").replace('"', '\\"')
+            try:
+                parser.parse_override(f'{name}="{quoted}"')
+            except HydraException:
+                return None
+            return BadRequest(name, value, f"quoted, for the shell as well: '{name}=\"{quoted}\"'")
+    return None
+
+
+def pointer(name: str, value: str, keys: Callable[[], list[str]]) -> str:
+    """Return what to type instead of a key that does not exist, as a phrase."""
+    if name in POINTERS:
+        return f"left out (use {POINTERS[name]})"
+    known = keys()
+    same = [key for key in known if key.rpartition(".")[2] == name]
+    close = same[:1] or difflib.get_close_matches(name, known, n=1)
+    if close:
+        return f"a key of the config (did you mean {close[0]}?)"
+    group = name.rpartition(".")[0]
+    siblings = [key for key in known if key.rpartition(".")[0] == group]
+    return "one of " + ", ".join(siblings or [key for key in known if "." not in key])
+
+
+def completed(arguments: list[str], configs: Path) -> list[str]:
+    """Return the command line with what an own criterion or model class, or a criterion's name, implies.
+
+    A criterion that is named without a pruner is used with the pruner's config of that name, and a class of
+    the user's own with ``pruner=custom`` or ``model=custom``, which hold no arguments of another class.
+    """
+    names = [argument.lstrip("+").partition("=")[0] for argument in arguments]
+    if any(name in ("experiment", "--config-name", "-cn") for name in names):
+        return arguments
+    found = list(arguments)
+    if "pruner" not in names:
+        found = [_as_pruner(argument, configs) for argument in found]
+    for group, key in (("pruner", "pruner.criterion"), ("model", "model")):
+        if f"{key}._target_" in names and group not in names:
+            found = [_forced(argument, f"{key}.") for argument in found]
+            found.insert(0, f"{group}=custom")
+    return found
+
+
+def _as_pruner(argument: str, configs: Path) -> str:
+    """Return ``pruner=mag`` for ``pruner.criterion=mag``, any other argument as it is."""
+    name, _, value = argument.partition("=")
+    choices = value.split(",")
+    known = all((configs / "pruner" / f"{choice}.yaml").is_file() for choice in choices)
+    return f"pruner={value}" if name == "pruner.criterion" and known else argument
+
+
+def _forced(argument: str, prefix: str) -> str:
+    """Let an override of a key of an own class set what the config does not hold."""
+    return f"++{argument}" if argument.startswith(prefix) else argument
