@@ -20,7 +20,7 @@ from setting import setting
 
 from prunelit import L1Filter, Objective, compact, prune
 from prunelit.pruning.flops import count_flops
-from prunelit.study.command import CONFIGS
+from prunelit.study.configs import CONFIGS
 from prunelit.training.build import build
 
 

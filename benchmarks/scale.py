@@ -133,7 +133,7 @@ def requests_of(overrides: list[str], folder: Path) -> list[tuple[Path, tuple[st
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.types import RunMode
 
-    from prunelit.study.command import CONFIGS
+    from prunelit.study.configs import CONFIGS
     from prunelit.study.sweep.composed import Composer
 
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):

@@ -20,6 +20,7 @@ from torch import nn
 
 from prunelit import train
 from prunelit.study import command
+from prunelit.study.configs import CONFIGS
 from prunelit.training import build, outcome  # noqa: F401  (so that the server has them)
 from prunelit.training.module import Classifier
 
@@ -74,7 +75,7 @@ def _train(folder: Path, overrides: tuple[str, ...], patch) -> None:
     os.dup2(said, 2)
     if patch is not None:
         patch()
-    with initialize_config_dir(str(command.CONFIGS), version_base="1.3"):
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         cfg = compose("config", [*overrides, f"output_dir={folder / 'outputs'}"])
     sys.exit(command.call(lambda: train.run(cfg), ["train", *overrides]))
 

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from prunelit.declared import Option, options_of
 from prunelit.request import BadRequest
 from prunelit.study.checks import check
-from prunelit.study.command import CONFIGS
+from prunelit.study.configs import CONFIGS
 from prunelit.study.options import SweepOptions, TopLevel
 from prunelit.training.config_options import check_config, nodes_of
 
@@ -45,7 +45,7 @@ def choices() -> Iterator[tuple[str, str]]:
     for group in GROUPS:
         for path in sorted((CONFIGS / group).glob("*.yaml")):
             classes = (group, *re.findall(r"^\s*_target_: (\S+)", path.read_text(), re.MULTILINE))
-            if classes not in seen:
+            if classes not in seen and "???" not in classes:
                 seen.add(classes)
                 yield group, path.stem
 

@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from prunelit.study.checks import check
-from prunelit.study.command import CONFIGS
+from prunelit.study.configs import CONFIGS
 from prunelit.study.sweep.identity import config_hash, requested
 from prunelit.training import build
 

@@ -25,6 +25,7 @@ from prunelit.place import is_first
 from prunelit.request import PruningWarning
 from prunelit.study import command
 from prunelit.study.checks import check
+from prunelit.study.configs import CONFIGS
 from prunelit.study.record import Record
 from prunelit.study.sweep import trial
 from prunelit.study.sweep.devices import listed_gpus
@@ -233,7 +234,7 @@ def _show_warning(
         )
 
 
-@hydra.main(version_base="1.3", config_path=str(command.CONFIGS), config_name="config")
+@hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")
 def run(cfg: DictConfig) -> float | Exception:
     """Do the run that Hydra composed; returns the test accuracy, for sweepers that optimise it."""
     warnings.showwarning = _show_warning

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from prunelit import BadRequest, Karnin, Pruning
-from prunelit.study.command import CONFIGS
+from prunelit.study.configs import CONFIGS
 from prunelit.study.sweep.identity import folder
 from prunelit.train import train
 from prunelit.training import assembly, outcome

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from prunelit.study.command import CONFIGS
+from prunelit.study.configs import CONFIGS
 from prunelit.study.record import RESULT_FIELDS, Record
 
 MakeRun = Callable[..., Record]

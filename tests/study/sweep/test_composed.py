@@ -15,7 +15,7 @@ from hydra.errors import ConfigCompositionException
 from hydra.types import RunMode
 
 from prunelit.request import BadRequest
-from prunelit.study.command import CONFIGS
+from prunelit.study.configs import CONFIGS
 from prunelit.study.sweep.composed import Composer, Request, Run
 from prunelit.study.sweep.identity import folder
 

@@ -9,7 +9,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from prunelit.study.command import CONFIGS
+from prunelit.study.configs import CONFIGS
 from prunelit.study.sweep.identity import config_hash, folder, slug
 
 

@@ -34,7 +34,7 @@ def differing_settings(report: str, data: str, model: str, config: Mapping[str, 
 @cache
 def published_settings() -> dict[tuple[str, str, str], dict[str, dict[str, Any]]]:
     """Return the settings of ``conf/experiment``: by author, data set and model, and there by pruner."""
-    from prunelit.study.command import CONFIGS
+    from prunelit.study.configs import CONFIGS
 
     found: dict[tuple[str, str, str], dict[str, dict[str, Any]]] = {}
     for path in sorted((CONFIGS / "experiment").glob("*.yaml")):
