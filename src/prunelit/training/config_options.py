@@ -17,7 +17,7 @@ from prunelit.request import BadRequest, nearest, within
 from prunelit.training.data.options import Options as DataOptions
 from prunelit.training.foreign_options import DECLARED, SET_BY_PRUNELIT
 from prunelit.training.nodes import check_target
-from prunelit.training.options import KINDS, THRESHOLDS
+from prunelit.training.pruner_options import KINDS, THRESHOLDS
 
 NAME = Option(
     "name", Annotated[str | int, Says("a name"), Doc("What the record calls it.")], inspect.Parameter.empty
@@ -57,7 +57,11 @@ OF_PRUNER = (
 )
 GIVEN = {"num_classes", "input_shape", "params", "optimizer"}
 """Arguments that prunelit gives to networks, optimizers and schedules."""
-NOT_PRUNER = {"layer_densities": "pruner.mask_from", "pre_epochs": "pre_epochs"}
+NOT_PRUNER = {
+    "layer_densities": "pruner.mask_from",
+    "pre_epochs": "pre_epochs",
+    "rewound_to": "pruner.rewind",
+}
 """Fields of the pruner's dataclasses that other keys set."""
 
 
