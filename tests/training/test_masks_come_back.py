@@ -93,3 +93,14 @@ def test_dense_weights_in_a_pruned_module_are_masked_with_a_warning() -> None:
         warnings.filterwarnings("error", message=".*pruned weights are not 0")
         run.test(other, loader(False), verbose=False)
     assert other.backbone[4].weight.ne(0).all(), "another module is not touched"
+
+
+def test_a_fit_that_prunes_later_holds_the_masks_of_an_earlier_one_until_then() -> None:
+    module, first = Reader(), Pruning(Mag(), sparsity=0.9)
+    trainer(first).fit(module, loader())
+    second = Pruning(Mag(), sparsity=0.95, pre_epochs=1)
+    trainer(second, max_epochs=3).fit(module, loader())
+    assert module.violations == 0
+    for name, mask in second.masks.items():
+        assert not (mask & ~first.masks[name]).any()
+    assert nonzero(module.named_parameters(), second.masks) == 0

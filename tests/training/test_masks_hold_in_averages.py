@@ -93,7 +93,7 @@ class Averaging(Reader):
         super().__init__(net=nn.Sequential(network(), nn.Linear(10, 10), nn.Linear(10, 10)))
         decay = get_ema_multi_avg_fn(0.9)
         self.hidden = [AveragedModel(self.backbone, multi_avg_fn=decay)]
-        self.layer = AveragedModel(self.backbone[2], multi_avg_fn=decay).requires_grad_(False)
+        self.layer = AveragedModel(self.backbone[2], multi_avg_fn=decay)
         self.teacher = [network()]
 
     def on_train_batch_end(self, *_: Any) -> None:
@@ -105,9 +105,9 @@ class Averaging(Reader):
 def test_averages_that_a_module_keeps_itself_are_held(part: str) -> None:
     module = Averaging()
     teacher = [p.clone() for p in module.teacher[0].parameters()]
-    exclude = () if part else ("layer",)
-    pruning = Pruning(Mag(), sparsity=0.8, pre_epochs=1, network=part, exclude=exclude)
+    pruning = Pruning(Mag(), sparsity=0.8, pre_epochs=1, network=part)
     trainer(pruning, max_epochs=3).fit(module, loader(), loader(False))
+    assert not any(name.startswith("layer.") for name in pruning.masks)
     start = "" if part else "backbone."
     masks = {n.removeprefix(start): m for n, m in pruning.masks.items() if n.startswith(start)}
     assert nonzero(module.hidden[0].module.named_parameters(), masks) == 0

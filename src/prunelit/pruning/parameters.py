@@ -9,6 +9,7 @@ from typing import Annotated
 
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
+from torch.optim.swa_utils import AveragedModel
 from typing_extensions import Doc
 
 from prunelit.declared import Says, check_fields
@@ -179,8 +180,15 @@ def abridged(names: list[str], most: int = 8) -> str:
 
 
 def _named(network: nn.Module) -> Iterator[tuple[str, nn.Module, str, nn.Parameter]]:
-    """Yield full name, module, name within the module and the parameter, a shared one again and again."""
+    """Yield full name, module, name within the module and the parameter, a shared one again and again.
+
+    Averages of weights that a module keeps of its own parts are left out: they follow those parts.
+    """
+    averages = [part for part in network.modules() if part is not network and isinstance(part, AveragedModel)]
+    averaged = {inner for average in averages for inner in average.modules()}
     for module_name, module in network.named_modules():
+        if module in averaged:
+            continue
         for leaf, parameter in module.named_parameters(recurse=False):
             yield f"{module_name}.{leaf}" if module_name else leaf, module, leaf, parameter
 

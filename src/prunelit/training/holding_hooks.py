@@ -60,6 +60,9 @@ class HoldingCallback(Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Look where code that is neither torch's nor Lightning's can write to weights unnoticed."""
         mask_checkpoints(trainer, self.network_name)
+        network = pl_module.get_submodule(self.network_name)
+        if not self.masks and attached(network) and self.retraining.masked_gradient:
+            self._hold.take(network, {}, pl_module)  # pruned in an earlier fit, and later in this one
         hooks = [getattr(owner, name, None) for owner in _owners(trainer) for name in BETWEEN_BATCHES]
         self._others_write_between_batches = not all(_is_trusted(hook) for hook in hooks)
         steps = [getattr(pl_module, name) for name in IN_A_STEP]
