@@ -133,3 +133,11 @@ def test_a_resumed_run_holds_its_averages(tmp_path: Path) -> None:
     for one, other in zip(straight.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(one, other)
     assert nonzero(resumed.named_parameters(), pruning.masks) == 0
+
+
+def test_the_density_is_that_of_the_weights_where_they_may_grow_back() -> None:
+    module, pruning = Reader(), Pruning(Mag(), sparsity=0.9, masked_gradient=False)
+    trainer(pruning, EMAWeightAveraging(decay=0.9), max_epochs=1).fit(module, loader())
+    parameters = dict(module.named_parameters())
+    held = sum(int(parameters[name].ne(0).sum()) for name in pruning.masks)
+    assert pruning.current_density == held / sum(mask.numel() for mask in pruning.masks.values()) > 0.2

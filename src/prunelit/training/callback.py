@@ -149,6 +149,8 @@ class Pruning(NetworkPruner):
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Let go of network and optimizers."""
+        if stage == "fit":
+            self._last_density = self.current_density
         super().teardown(trainer, pl_module, stage)
         self._let_go()
         if stage == "fit":

@@ -71,6 +71,7 @@ class NetworkPruner(HoldingCallback):
     def _begin_network(self) -> None:
         """Forget everything about the network pruned so far, if any."""
         self.masks: Masks = {}
+        self._last_density: float | None = None  # at the end of the last fit
         self.outcome: Outcome | None = None
         self.seconds = 0.0
         self.num_rounds = self.num_done = 0
@@ -218,6 +219,8 @@ class NetworkPruner(HoldingCallback):
         """Kept share of the prunable parameters; where they may grow back, of those that are not 0."""
         if not self.masks:
             return 1.0
-        if self.retraining.masked_gradient or not self._hold.parameters:
+        if self.retraining.masked_gradient:
             return density_of(self.masks)
+        if not self._hold.parameters:
+            return density_of(self.masks) if self._last_density is None else self._last_density
         return density_of({name: whole(self._hold.parameters[name] != 0) for name in self.masks})
