@@ -27,6 +27,14 @@ class Pruning(NetworkPruner):
     from its ``training_step``. No parameter is renamed; pruned weights are exactly 0 after every
     optimizer step and in every checkpoint, and the masks ride along in the callback's state.
 
+    One object serves several fits. A fit goes on with the masks and the remaining rounds if all weights
+    that were pruned before are 0 in its network, as in the same module, a copy of it, or one with its
+    weights loaded. Any other network, such as that of the next fold of a cross-validation, is pruned from
+    the beginning, and so is the same module once its first weights are loaded again.
+
+    At each pruning the best of every ``ModelCheckpoint``, ``EarlyStopping`` and ``ReduceLROnPlateau`` is
+    forgotten, and ``EarlyStopping`` ends no training before the last pruning.
+
     Any callback of the trainer may define ``on_before_pruning(trainer, pl_module, pruning)`` and
     ``on_after_pruning(trainer, pl_module, pruning)``; they are called around each pruning.
 

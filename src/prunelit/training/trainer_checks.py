@@ -22,9 +22,11 @@ def check_batches(trainer: pl.Trainer, criterion: Criterion) -> None:
 
 def check_apart(pruning: NetworkPruner, pl_module: pl.LightningModule, trainer: pl.Trainer) -> None:
     """Raise BadRequest if another callback prunes a part of the same network."""
+    from prunelit.training.network_pruner import NetworkPruner  # it imports this file
+
     own = {id(parameter) for parameter in pruning.network(pl_module).parameters()}
     for other in trainer.callbacks:  # type: ignore[attr-defined]
-        if not isinstance(other, type(pruning)) or other is pruning:
+        if not isinstance(other, NetworkPruner) or other is pruning:
             continue
         if any(id(parameter) in own for parameter in other.network(pl_module).parameters()):
             why = f"another Pruning callback has network={other.network_name!r}"
