@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from prunelit.pruning.call import Call
     from prunelit.pruning.compact import compact
     from prunelit.pruning.criteria import (
         LAMP,
@@ -49,6 +50,7 @@ _HOMES = {
     "Std": "prunelit.pruning.criteria",
     "SynFlow": "prunelit.pruning.criteria",
     "compact": "prunelit.pruning.compact",
+    "Call": "prunelit.pruning.call",
     "Objective": "prunelit.pruning.objective",
     "Plan": "prunelit.pruning.rounds",
     "prune": "prunelit.pruning.rounds",
@@ -62,6 +64,7 @@ __all__ = [
     "LAMP",
     "SNIP",
     "BadRequest",
+    "Call",
     "Criterion",
     "Exact",
     "Fisher",

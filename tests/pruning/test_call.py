@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_sequence
 
 from prunelit.pruning.call import Call, num_samples
+from prunelit.pruning.flops import count_flops
 from prunelit.pruning.objective import Objective
+from prunelit.pruning.paths import effective_density
 
 
 class Attending(nn.Module):
@@ -122,3 +124,22 @@ def test_forward_shows_activations_to_hooks_even_in_eval_mode_without_gradients(
     with torch.no_grad():
         objective.forward(objective.batches[0])
     assert seen == [(2, 3, 16)]
+
+
+def test_flops_and_paths_of_a_call_with_keyword_arguments() -> None:
+    class Outputs(OrderedDict[str, Any]):
+        pass
+
+    class Keywords(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(4, 3)
+
+        def forward(self, *, pixels: Tensor, scale: float) -> Outputs:
+            return Outputs(logits=self.fc(pixels * scale))
+
+    network = Keywords()
+    call = Call(keywords={"pixels": torch.rand(1, 4), "scale": 2.0})
+    assert count_flops(network, call).total == 12
+    mask = torch.eye(3, 4).bool()
+    assert effective_density(network, {"fc.weight": mask}, call) == 3 / 12

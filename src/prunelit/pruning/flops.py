@@ -19,7 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from prunelit.pruning.call import Call
 from prunelit.pruning.compiled import original_parts
+from prunelit.pruning.nested import tensors_in
 from prunelit.pruning.preserve import modes, random_state
 
 # Where an operation of the traced graph takes its weight: the operand's possible places.
@@ -76,7 +78,7 @@ class Flops:
         return sum(self.outputs[name] for name in self.biased)
 
 
-def count_flops(network: nn.Module, example: Tensor | tuple[Any, ...]) -> Flops:
+def count_flops(network: nn.Module, example: Tensor | tuple[Any, ...] | Call) -> Flops:
     """Count once, in eval mode and without gradients; the network is left as it was.
 
     fvcore looks at shapes only. It leaves out activations, sums, max and fixed average pooling,
@@ -87,15 +89,16 @@ def count_flops(network: nn.Module, example: Tensor | tuple[Any, ...]) -> Flops:
 
     Args:
         network: any module; modules may be used several times.
-        example: a batch of one input on the network's device, or a tuple of the forward pass's
-            tensors, each a batch of one.
+        example: a batch of one input on the network's device, a tuple of the forward pass's positional
+            arguments, each a batch of one, or a call with keyword arguments.
 
     Raises:
         ValueError: ``example`` is not a batch of one, or the network can't be traced; one line.
     """
-    inputs = example if isinstance(example, tuple) else (example,)
-    if isinstance(inputs[0], Tensor) and inputs[0].shape[:1] != (1,):
-        raise ValueError(f"FLOPs are of one input: want a batch of one, got shape {tuple(inputs[0].shape)}")
+    call = Call.of(example)
+    first = next(iter(call.tensors()), None)
+    if first is not None and first.shape[:1] != (1,):
+        raise ValueError(f"FLOPs are of one input: want a batch of one, got shape {tuple(first.shape)}")
     with (
         undisturbed(network),
         original_parts(network),
@@ -105,7 +108,7 @@ def count_flops(network: nn.Module, example: Tensor | tuple[Any, ...]) -> Flops:
     ):
         warnings.simplefilter("ignore")  # torch.jit's farewell and the tracer's doubts: shapes are enough
         try:
-            return _counted(network, inputs)
+            return _counted(network, call)
         except Exception as error:
             lines = str(error).strip().splitlines() or [""]
             reason = f"{type(error).__name__}: {lines[0]}".rstrip(": ")
@@ -151,20 +154,20 @@ def _unfused_attention() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fused)
 
 
-class _FlatOutput(nn.Module):
-    """The network with its outputs as a plain tuple: the tracer knows few kinds of containers.
+class _FlatCall(nn.Module):
+    """The network from tensors to a plain tuple of tensors: the tracer knows few kinds of containers.
 
     The network is no submodule, and the state is its tensors alone: fvcore hangs hooks on submodules,
     which scripted ones refuse, and the tracer takes no other state, such as that of quantised layers.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, call: Call) -> None:
         super().__init__()
-        self.network = (network,)
+        self.network, self.call = (network,), call
 
-    def forward(self, *inputs: Any) -> tuple[Tensor, ...]:
-        leaves = torch.utils._pytree.tree_leaves(self.network[0](*inputs))
-        return tuple(leaf for leaf in leaves if isinstance(leaf, Tensor))
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        given = iter(tensors)
+        return tuple(tensors_in(self.call.map(lambda tensor: next(given)).run(self.network[0])))
 
     def state_dict(self, *, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> Any:
         tensors = {} if destination is None else destination
@@ -174,7 +177,7 @@ class _FlatOutput(nn.Module):
         return tensors
 
 
-def _counted(network: nn.Module, inputs: tuple[Any, ...]) -> Flops:
+def _counted(network: nn.Module, call: Call) -> Flops:
     from fvcore.nn import FlopCountAnalysis
     from fvcore.nn.flop_count import _DEFAULT_SUPPORTED_OPS
     from fvcore.nn.jit_handles import conv_flop_count, get_shape
@@ -183,9 +186,9 @@ def _counted(network: nn.Module, inputs: tuple[Any, ...]) -> Flops:
         shapes = [get_shape(value) for value in (*operands[:2], results[0])]
         return Counter(conv=conv_flop_count(*shapes))
 
-    traced = _FlatOutput(network)
+    traced = _FlatCall(network, call)
     layers = _Layers(traced, network)
-    analysis = FlopCountAnalysis(traced, inputs)
+    analysis = FlopCountAnalysis(traced, tuple(call.tensors()))
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
     handles = {**_DEFAULT_SUPPORTED_OPS, "aten::_convolution_mode": same_padding}
     analysis.set_op_handle(**{kind: layers.noting(kind, handles[kind]) for kind in handles})

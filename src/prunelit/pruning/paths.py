@@ -14,15 +14,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map_only
 
+from prunelit.pruning.call import Call
 from prunelit.pruning.compiled import original_parts
 from prunelit.pruning.flops import undisturbed
+from prunelit.pruning.nested import tensors_in
 from prunelit.pruning.reachability import Reachability, binary, is_path
 
 
 def effective_masks(
-    network: nn.Module, masks: Mapping[str, Tensor], example: Tensor | tuple[Any, ...]
+    network: nn.Module, masks: Mapping[str, Tensor], example: Tensor | tuple[Any, ...] | Call
 ) -> dict[str, Tensor]:
     """Keep of ``masks`` only what lies on some path from an input to an output.
 
@@ -32,8 +33,8 @@ def effective_masks(
     Args:
         network: any module; parameters that ``masks`` leaves out are dense.
         masks: bool tensors by full parameter name, True is kept, each of its parameter's shape.
-        example: a batch of one input on the network's device, or a tuple of the forward pass's
-            arguments. Only shapes count.
+        example: a batch of one input on the network's device, a tuple of the forward pass's positional
+            arguments, or a call with keyword arguments. Only shapes count.
 
     Returns:
         Bool tensors by the names, of the shapes and on the devices of ``masks``.
@@ -66,7 +67,7 @@ def effective_masks(
 
 
 def effective_density(
-    network: nn.Module, masks: Mapping[str, Tensor], example: Tensor | tuple[Any, ...]
+    network: nn.Module, masks: Mapping[str, Tensor], example: Tensor | tuple[Any, ...] | Call
 ) -> float:
     """Return the True elements of `effective_masks` as a share of all elements of ``masks``.
 
@@ -97,7 +98,9 @@ def _mark(parameter: Tensor, mask: Tensor | None) -> Tensor:
     return mask.to(parameter.device, torch.float32, copy=True).requires_grad_()
 
 
-def _reached(network: nn.Module, marks: dict[str, Tensor], example: Tensor | tuple[Any, ...]) -> Tensor:
+def _reached(
+    network: nn.Module, marks: dict[str, Tensor], example: Tensor | tuple[Any, ...] | Call
+) -> Tensor:
     """Return how many outputs are reached, with a graph back to ``marks``."""
     if any(isinstance(module, torch.jit.ScriptModule) for module in network.modules()):
         raise TypeError("it holds a scripted module, whose operations are hidden")
@@ -108,12 +111,12 @@ def _reached(network: nn.Module, marks: dict[str, Tensor], example: Tensor | tup
         # Not a leaf: networks may change their input in place.
         return torch.ones_like(tensor, dtype=torch.float32, requires_grad=True).clone()
 
-    inputs = tree_map_only(Tensor, ones, example if isinstance(example, tuple) else (example,))
+    call = Call.of(example).map(ones)
     device = next(iter(marks.values())).device.type
     # cuDNN's transforms leave rounding errors of whole numbers; its plain counterpart leaves none.
     with torch.autocast(device, enabled=False), torch.backends.cudnn.flags(enabled=False), Reachability():
-        outputs = torch.func.functional_call(network, marks, inputs)
-    leaves = [leaf for leaf in tree_leaves(outputs) if is_path(leaf)]
+        outputs = torch.func.functional_call(network, marks, call.inputs, dict(call.keywords))
+    leaves = [leaf for leaf in tensors_in(outputs) if is_path(leaf)]
     if not leaves:
         raise TypeError("no output has a gradient with respect to a floating-point input")
     return torch.stack([binary(leaf).sum() for leaf in leaves]).sum()

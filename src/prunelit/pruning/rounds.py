@@ -18,7 +18,8 @@ from prunelit.pruning.allocation import (
     pattern_of,
     rounded_up_masks,
 )
-from prunelit.pruning.criteria.criterion import Criterion, check_scores
+from prunelit.pruning.checked_scores import checked_scores
+from prunelit.pruning.criteria.criterion import Criterion
 from prunelit.pruning.doubts import Doubts, warn_of_dense
 from prunelit.pruning.masks import (
     SCOPES,
@@ -224,8 +225,7 @@ def prune(
             masks, scores, densities = start, Scores(), []
             for target in plan.targets(density, density_of(start)):
                 apply_masks(parameters, masks)
-                scores = criterion.scores(network, parameters, objective)
-                check_scores(criterion, scores, parameters)
+                scores = checked_scores(criterion, network, parameters, objective)
                 ties = Ties()
                 chosen = _choose(plan, scores, target, masks, groups, ties)
                 doubts.add(ties, masks)

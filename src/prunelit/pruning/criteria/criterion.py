@@ -79,15 +79,3 @@ class Criterion(ABC):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from what was observed."""
         assert not state_dict, f"{type(self).__name__} observes nothing"
-
-
-def check_scores(criterion: Criterion, scores: Scores, parameters: Parameters) -> None:
-    """Raise ValueError unless there is a score of each weight."""
-    said = f"{type(criterion).__name__}.scores must return a tensor of each parameter's shape by name"
-    if not isinstance(scores, Mapping) or scores.keys() != parameters.keys():
-        found = sorted(scores) if isinstance(scores, Mapping) else type(scores).__name__
-        raise ValueError(f"{said}: {found} is not {sorted(parameters)}")
-    for name, parameter in parameters.items():
-        shape = getattr(scores[name], "shape", None)
-        if shape != parameter.shape:
-            raise ValueError(f"{said}: {name} has {shape}, not {parameter.shape}")
