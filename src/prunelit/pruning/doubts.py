@@ -35,6 +35,14 @@ def warn_of_dense(network: nn.Module, selection: Selection) -> None:
         _warn(f"{100 * share:.3g} % of the parameters are weights that stay dense: {in_groups(reasons)}")
 
 
+def warn_of_late_weights(names: list[str]) -> None:
+    """Warn of weights that began to train after the last pruning."""
+    _warn(
+        f"{abridged(names)} began to train after the last pruning and stay dense: prune later (pre_epochs), "
+        "or with frozen=True"
+    )
+
+
 @dataclass
 class Doubts:
     """Gathers during one pruning what is doubtful about it.

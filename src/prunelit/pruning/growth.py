@@ -23,7 +23,16 @@ from torch import Tensor, nn
 from typing_extensions import Doc
 
 from prunelit.declared import check_fields
-from prunelit.pruning.masks import Masks, Scores, apply_masks, attach, count_kept, density_of, make_masks
+from prunelit.pruning.masks import (
+    Masks,
+    Scores,
+    apply_masks,
+    attach,
+    attached,
+    count_kept,
+    density_of,
+    make_masks,
+)
 from prunelit.pruning.objective import Objective
 from prunelit.pruning.parameters import Parameters, Selection
 from prunelit.pruning.preserve import preserved, random_state
@@ -127,7 +136,8 @@ def exchange(
         seed: of random places.
         agree: makes the masks the same on several processes.
     """
-    parameters = selection.of(network)
+    # Weights that began to train after the pruning have no mask and stay dense.
+    parameters = {n: p for n, p in selection.of(network).items() if n in (attached(network) or {})}
     masks = starting_masks(network, parameters)
     with random_state(seed):
         with preserved(network):

@@ -7,6 +7,7 @@ from typing import Any
 import lightning.pytorch as pl
 from torch.nn.parameter import UninitializedParameter
 
+from prunelit.pruning.parameters import note_trainable
 from prunelit.request import BadRequest
 from prunelit.training.lightning_classes import overrides
 from prunelit.training.monitors import save_pruned
@@ -51,7 +52,8 @@ class Pruning(NetworkPruner):
             :class:`~prunelit.training.timing.Timing` (``when``, ``pre_epochs``, ``every``),
             :class:`~prunelit.training.retraining.Retraining` (``rewind``, ``restart_schedule``,
             ``masked_gradient``),
-            :class:`~prunelit.pruning.parameters.Selection` (``bias``, ``norm``, ``exclude``, ``only``) and
+            :class:`~prunelit.pruning.parameters.Selection` (``bias``, ``norm``, ``exclude``, ``only``,
+            ``frozen``) and
             :class:`~prunelit.training.training_batches.Sample` (``samples_per_class``, ``batches``,
             ``batch_size``).
 
@@ -111,6 +113,7 @@ class Pruning(NetworkPruner):
         """Prune at the start of an epoch, so that saved weights are those of the logged accuracy."""
         time, timing = self._timeline, self.timing
         epoch = time.epoch(trainer)
+        note_trainable(self.network(pl_module))
         if epoch == self.retraining.epoch and not self._snapshot.weights:
             with gathered(pl_module):
                 self._snapshot.take(self.network(pl_module), trainer)
@@ -128,6 +131,8 @@ class Pruning(NetworkPruner):
         self._monitors.metrics_changed(trainer)
         if self._observer:
             self._observer.epoch_ended()
+        if self.done and self.masks:
+            self.warn_of_late_weights(trainer, pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Prune after training, if that is the moment."""

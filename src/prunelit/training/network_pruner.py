@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,14 +12,16 @@ import lightning.pytorch as pl
 from torch import nn
 
 from prunelit.pruning.criteria import Criterion
+from prunelit.pruning.doubts import warn_of_dense, warn_of_late_weights
 from prunelit.pruning.growth import exchange
 from prunelit.pruning.masks import Masks, count_all, density_of, detach
+from prunelit.pruning.parameters import forget_trainable
 from prunelit.pruning.rounds import Outcome, check_density, prune
 from prunelit.request import BadRequest, nearest
 from prunelit.training.agreement import agreed, check_agreement, share_buffers
 from prunelit.training.holding_hooks import HoldingCallback
 from prunelit.training.monitors import Monitors
-from prunelit.training.notification import notify
+from prunelit.training.notification import first_rank_alone_warns, notify
 from prunelit.training.observer import Observer
 from prunelit.training.pruner_options import distribute, for_filters, listed_thresholds, target_density
 from prunelit.training.retraining import Rates, Snapshot, forget_moments, set_rates
@@ -130,6 +133,7 @@ class NetworkPruner(HoldingCallback):
     def _begin(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Check the network, and find out whether it is the one that this callback has pruned."""
         root = self.network(pl_module)
+        forget_trainable(root)
         self.check(root)
         check_apart(self, pl_module, trainer)
         held = self.masks if self.retraining.masked_gradient else {}
@@ -140,13 +144,19 @@ class NetworkPruner(HoldingCallback):
         if self.masks:
             self._hold_masks(trainer, pl_module)
         if not self.done:
-            self._observer = Observer(self.criterion, self.selection.of(root), trainer.optimizers, known)
+            with first_rank_alone_warns(trainer):
+                warn_of_dense(root, self.selection)
+            # A part that is frozen now may train, and be pruned, later.
+            watched = replace(self.selection, frozen=True).of(root)
+            self._observer = Observer(self.criterion, watched, trainer.optimizers, known)
+        self._warned_of_late = False
         self._has_begun = True
 
     def prune(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Do the next pruning now: score, mask, hold, and make ready for retraining."""
         plan, density = self.steps[self.num_done]
         work = partial(prune, criterion=self.criterion, density=density, plan=plan, seed=self.seed)
+        work = partial(work, report_dense=False)  # that was said when the fit began
         with gathered(pl_module):
             notify(trainer, "on_before_pruning", pl_module, self)
             self._score_and_mask(work, self.criterion.needs, trainer, pl_module)
@@ -165,6 +175,14 @@ class NetworkPruner(HoldingCallback):
         self._monitors.forget(trainer)
         with gathered(pl_module):
             notify(trainer, "on_after_pruning", pl_module, self)
+
+    def warn_of_late_weights(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Warn once in a fit of weights that train only since the last pruning, and so stay dense."""
+        late = [n for n in self.selection.of(self.network(pl_module)) if n not in self.masks]
+        if late and not self._warned_of_late:
+            self._warned_of_late = True
+            with first_rank_alone_warns(trainer):
+                warn_of_late_weights(late)
 
     def exchange(self, trainer: pl.Trainer, pl_module: pl.LightningModule, share: float) -> None:
         """Drop ``share`` of each layer's weights now and grow as many elsewhere."""
@@ -191,7 +209,8 @@ class NetworkPruner(HoldingCallback):
             if needs != "nothing":
                 objective = build_objective(trainer, pl_module, root, needs, self.sample, self.seed)
             agree = partial(agreed, trainer)
-            self.outcome = work(root, selection=self.selection, objective=objective, agree=agree)
+            with first_rank_alone_warns(trainer):
+                self.outcome = work(root, selection=self.selection, objective=objective, agree=agree)
         self.masks, self.score_moments = self.outcome.masks, self.outcome.score_moments
         self.num_rounds += len(self.outcome.densities)
         self.seconds += time.perf_counter() - start

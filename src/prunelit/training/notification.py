@@ -1,10 +1,15 @@
-"""Call the hooks that callbacks define for pruning."""
+"""Tell callbacks of a pruning through their hooks, and the user through warnings of one rank."""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import lightning.pytorch as pl
+
+from prunelit.request import PruningWarning
 
 
 def notify(trainer: pl.Trainer, hook: str, *arguments: Any) -> None:
@@ -13,3 +18,14 @@ def notify(trainer: pl.Trainer, hook: str, *arguments: Any) -> None:
         method = getattr(callback, hook, None)
         if method is not None:
             method(trainer, *arguments)
+
+
+@contextmanager
+def first_rank_alone_warns(trainer: pl.Trainer) -> Iterator[None]:
+    """Leave out the warnings of pruning inside the block on all ranks but the first."""
+    if trainer.is_global_zero:
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PruningWarning)
+        yield
