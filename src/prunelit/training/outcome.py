@@ -31,6 +31,7 @@ from prunelit.pruning.masks import (
 from prunelit.pruning.parameters import Selection
 from prunelit.pruning.paths import effective_density
 from prunelit.training.assembly import Assembly
+from prunelit.training.batch_transfer import transferred
 from prunelit.training.callback import Pruning
 from prunelit.training.evaluation import accuracy_by_class
 from prunelit.training.histograms import kept_connections
@@ -73,9 +74,8 @@ def find(run: Assembly) -> Found:
 
 def example_for(run: Assembly) -> Tensor:
     """Return one image as the network takes it: on its device, and of its precision."""
-    images: Tensor = run.data.scoring_batches(None, 1, 1)[0][0].to(run.module.device)
-    floating = (p.dtype for p in run.network.parameters() if p.is_floating_point())
-    return images.to(next(floating, images.dtype)) if images.is_floating_point() else images
+    images: Tensor = transferred(run.trainer, run.module, run.data.scoring_batches(None, 1, 1)[0])[0]
+    return images
 
 
 def final_masks(pruning: Pruning | None, network: nn.Module) -> Masks:

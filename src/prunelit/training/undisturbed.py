@@ -67,13 +67,19 @@ class Silent:
 
 
 class _Nothing:
-    """Has every attribute, takes every call and does nothing."""
+    """Has every attribute, takes every call and does nothing; it is empty."""
 
     def __getattr__(self, name: str) -> Any:
         return self
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self
+
+    def __len__(self) -> int:
+        return 0
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
 
 
 def _closure_alone(closure: Callable[[], Any] | None = None, *args: Any, **kwargs: Any) -> Any:
