@@ -148,10 +148,10 @@ def test_a_loss_that_becomes_nan_stops_the_run_and_names_the_layer(cli) -> None:
     assert not (folder / "result.json").exists()
 
 
-def test_scores_that_are_not_finite_name_the_layer(cli, tmp_path) -> None:
+def test_weights_that_are_not_finite_name_the_layer(cli, tmp_path) -> None:
     weights = FC(num_classes=10, input_shape=(1, 8, 8)).state_dict()
     weights["fc3.weight"][0, 0] = float("nan")
     save_file(weights, tmp_path / "nan.safetensors")
     status, _, err = cli("pruner=mag", "checkpoint=nan.safetensors", *QUICK)
-    assert status == 1
-    assert any("the scores of layer fc3.weight are not finite" in line for line in err)
+    assert status == 2
+    assert err[0].startswith("checkpoint=nan.safetensors: fc3.weight holds NaN or infinity")

@@ -56,6 +56,9 @@ class TopLevel:
             "`.safetensors`. Masks in it, or in `masks.safetensors` beside it, are kept."
         ),
     ] = None
+    checkpoint_strict: Annotated[
+        bool, Doc("Refuse a checkpoint whose last layer has another size; false: that layer stays new.")
+    ] = True
     name: Annotated[
         str | int,
         Says("a name for a folder, such as baseline or cifar10/baseline"),

@@ -103,7 +103,7 @@ def _network(cfg: DictConfig, data: ImageData, pruning: Pruning | None) -> tuple
     """Return the network that the run starts from, and the number of classes."""
     network, num_classes = build.build_network(cfg, data)
     if cfg.checkpoint is not None:
-        start_from(network, cfg.checkpoint)
+        start_from(network, cfg.checkpoint, cfg.checkpoint_strict)
     if pruning is not None:
         with build.full_keys(cfg):
             pruning.check(network)

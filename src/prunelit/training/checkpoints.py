@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,39 +15,35 @@ from torch import Tensor, nn
 from prunelit.durable import replacing, write_atomically
 from prunelit.notice import warn
 from prunelit.pruning.masks import Masks, apply_masks, attach
-from prunelit.request import BadRequest
 from prunelit.training.network_pruner import STATE_KEY
+from prunelit.training.weight_files import read_file, state_dict_of
+from prunelit.training.weight_names import fitted
 
-KINDS = "a .ckpt of prunelit or Lightning, a state dict saved with torch.save, or a .safetensors file"
 
+def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], Masks, str]:
+    """Return the weights in a file, the masks that ride along (empty if none do), and where the weights lie.
 
-def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], Masks]:
-    """Return the weights in a file and the masks that ride along (empty if none do).
-
-    Reads a Lightning checkpoint, a state dict saved by ``torch.save`` or a ``.safetensors`` file
-    with ``masks.safetensors`` beside it. Nothing in the file is executed: ``weights_only=True``.
+    Reads a Lightning checkpoint, a state dict saved by ``torch.save``, also below one of the usual keys such
+    as ``model``, or a ``.safetensors`` file with ``masks.safetensors`` beside it. Nothing in the file is
+    executed.
 
     Raises:
         BadRequest: no such file, or not a checkpoint.
     """
     path = Path(path)
-    if not path.is_file():
-        raise BadRequest("checkpoint", path, KINDS, "no such file")
-    content = _load(path)
-    masks = _masks_of(content.get("callbacks", {}))
+    content = read_file(path)
+    masks = _masks_of(content.get("callbacks"))
     beside = path.with_name("masks.safetensors")
     if path.suffix == ".safetensors" and beside.is_file():
-        masks = _load(beside)
-    weights = content.get("state_dict", content)
-    if not isinstance(weights, Mapping) or not all(isinstance(v, Tensor) for v in weights.values()):
-        raise BadRequest("checkpoint", path, KINDS, "it holds no state dict")
-    return dict(weights), {name: mask.bool() for name, mask in masks.items()}
+        masks = read_file(beside)
+    weights, key = state_dict_of(content, path)
+    return weights, {name: mask.bool() for name, mask in masks.items()}, key
 
 
-def _masks_of(states: Mapping[str, Any]) -> Masks:
+def _masks_of(states: Any) -> Masks:
     """Return the masks in the states of callbacks; those of a named part have names within that part."""
     masks: Masks = {}
-    for key, state in states.items():
+    for key, state in states.items() if isinstance(states, Mapping) else ():
         if key == STATE_KEY:
             masks |= state["masks"]
         elif key.startswith(f"{STATE_KEY}["):
@@ -58,48 +53,44 @@ def _masks_of(states: Mapping[str, Any]) -> Masks:
 
 def read_masks(path: Path) -> Masks:
     """Return the masks in a ``masks.safetensors`` file."""
-    return {name: mask.bool() for name, mask in _load(path, "pruner.mask_from").items()}
+    return {name: mask.bool() for name, mask in read_file(path, "pruner.mask_from").items()}
 
 
-def _load(path: Path, key: str = "checkpoint") -> dict[str, Any]:
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return dict(load_file(path))
-        except SafetensorError as error:
-            raise BadRequest(key, path, KINDS, f"it cannot be read ({error})") from error
-    try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0].split(". ")[0]
-        raise BadRequest(key, path, KINDS, f"it cannot be read ({reason})") from error
-    if not isinstance(content, dict):
-        raise BadRequest(key, path, KINDS, f"it holds a {type(content).__name__}")
-    return content
-
-
-def start_from(network: nn.Module, path: str | Path) -> None:
+def start_from(network: nn.Module, path: str | Path, strict: bool = True) -> None:
     """Give ``network`` the weights of a checkpoint, and the masks if it is one of a pruned network.
+
+    What was not as it stands in the network is said in one line: where the weights lay, and their prefix.
+
+    Args:
+        network: takes the weights.
+        path: the file.
+        strict: refuse a last layer of another size, instead of leaving it as it is.
 
     Raises:
         BadRequest: not a checkpoint, or one of another network; names the first parameter that differs.
     """
-    weights, masks = read_checkpoint(path)
-    own = network.state_dict()
-    for name in [*own, *weights]:
-        if name not in weights or name not in own:
-            where = "the checkpoint lacks" if name not in weights else "the network lacks"
-            raise BadRequest("checkpoint", path, "a checkpoint of the same network", f"{where} {name}")
-        if weights[name].shape != own[name].shape:
-            why = f"{name} has shape {tuple(weights[name].shape)}, the network's {tuple(own[name].shape)}"
-            raise BadRequest("checkpoint", path, "a checkpoint of the same network", why)
-    network.load_state_dict(weights, strict=True)
+    weights, masks, key = read_checkpoint(path)
+    fit = fitted(weights, network.state_dict(), Path(path), strict)
+    network.load_state_dict(fit.weights, strict=True)
     parameters = dict(network.named_parameters())
+    masks = {name.removeprefix(fit.prefix): mask for name, mask in masks.items()}
     if masks:
         attach(network, {name: masks[name] for name in masks if name in parameters})
         apply_masks(parameters, {name: masks[name] for name in masks if name in parameters})
+    said = [f"the weights under {key!r}"] if key not in ("", "state_dict") else []
+    said += [f"names without {fit.prefix!r}"] if fit.prefix else []
+    said += (
+        [
+            f"not {', '.join(fit.ignored[:3])} and others"
+            if len(fit.ignored) > 3
+            else f"not {', '.join(fit.ignored)}"
+        ]
+        if fit.ignored
+        else []
+    )
+    said += [f"{', '.join(fit.fresh)} stay new"] if fit.fresh else []
+    if said:
+        warn(f"checkpoint={path}: taken are {'; '.join(said)}")
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

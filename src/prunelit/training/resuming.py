@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import random
 import time
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from prunelit.interruption import BATCHES, ELSEWHERE, EVALUATION, Interrupted, Interruption
 from prunelit.notice import warn
+from prunelit.training.weight_files import is_whole
 
 STEPS_OF_GPUS = 10
 """How often ranks on GPUs ask each other whether to save: the host waits for the GPU to hear the answer."""
@@ -158,12 +157,3 @@ def checkpoint_to_resume(folder: Path) -> Path | None:
         if path.exists():
             warn(f"{path} is damaged and is not used")
     return None
-
-
-def is_whole(path: Path) -> bool:
-    """Whether the file is a zip archive, as ``torch.save`` makes, whose every part has its checksum."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.testzip() is None
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError):
-        return False

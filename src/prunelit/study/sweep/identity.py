@@ -42,6 +42,8 @@ def config_hash(cfg: DictConfig) -> str:
         _drop(values, key.split("."))
     if values.get("data", {}).get("name") != "folder":
         _drop(values, ["data", "root"])
+    if values.get("checkpoint_strict") is True:
+        _drop(values, ["checkpoint_strict"])
     compression, sparsity = requested(cfg)
     values["compression"], values["sparsity"] = compression, sparsity
     _drop(values, ["pruner", "compression"])
