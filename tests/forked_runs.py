@@ -8,6 +8,7 @@ import itertools
 import multiprocessing
 import os
 import pkgutil
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -94,6 +95,36 @@ def kill_at(name: str, number: int, by: int = signal.SIGKILL, times: int = 1, wh
         return real(*args, **kwargs)
 
     setattr(owner, function, called)
+
+
+def damage_in_the_second_epoch(damage: str, folder: Path) -> None:
+    """Let something be done to the run's folder when its second epoch begins."""
+    real = Classifier.on_train_epoch_start
+
+    @functools.wraps(real)
+    def start(self):
+        if self.current_epoch == 1:
+            DAMAGES_OF_A_FOLDER[damage](run_folder(folder))
+        real(self)
+
+    Classifier.on_train_epoch_start = start
+
+
+def _put_a_file_in_its_place(run: Path) -> None:
+    shutil.rmtree(run)
+    run.write_text("a file")
+
+
+def _put_a_folder_in_place_of_the_metrics(run: Path) -> None:
+    (run / "metrics.csv").unlink(missing_ok=True)
+    (run / "metrics.csv").mkdir()
+
+
+DAMAGES_OF_A_FOLDER = {
+    "removed": shutil.rmtree,
+    "a file in its place": _put_a_file_in_its_place,
+    "a folder in place of the metrics": _put_a_folder_in_place_of_the_metrics,
+}
 
 
 def with_handler(number: int, status: int | signal.Handlers | None, then) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from prunelit.durable import DiskFull, is_full, remove_partial_files, replacing, write_atomically
+from prunelit.durable import DiskFull, is_full, lost_output, remove_partial_files, replacing, write_atomically
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
@@ -54,3 +54,18 @@ def test_a_full_disk_is_known_behind_other_errors() -> None:
 def test_the_line_on_a_full_disk_names_the_key_in_any_process() -> None:
     error = pickle.loads(pickle.dumps(DiskFull("/scratch/outputs")))
     assert str(error).startswith("output_dir=/scratch/outputs: no space left")
+
+
+def test_what_a_run_can_no_longer_use_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    elsewhere = FileNotFoundError(errno.ENOENT, "No such file", str(tmp_path / "data" / "image.png"))
+    assert lost_output(elsewhere, folder) is None
+    assert lost_output(ValueError("no file"), folder) is None
+    denied = RuntimeError("no checkpoint")
+    denied.__cause__ = PermissionError(errno.EACCES, "Permission denied", str(folder / "last.ckpt"))
+    found = lost_output(denied, folder)
+    assert str(found) == f"output_dir={folder}: last.ckpt cannot be used: Permission denied"
+    assert str(pickle.loads(pickle.dumps(found))) == str(found)
+    folder.rmdir()
+    assert "removed or renamed" in str(lost_output(denied, folder))

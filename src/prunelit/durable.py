@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 ASIDE = ".*.partial"
@@ -19,18 +19,27 @@ ASIDE = ".*.partial"
 _numbers = itertools.count()
 
 
-class DiskFull(RuntimeError):
+class OutputLost(RuntimeError):
+    """A run can no longer write its files, or read them again; the message is one line."""
+
+    def __init__(self, folder: str | Path, why: str) -> None:
+        self.folder, self.why = folder, why
+        super().__init__(f"output_dir={folder}: {why}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by the arguments, so that the error crosses process borders whole."""
+        return type(self), (self.folder, self.why)
+
+
+class DiskFull(OutputLost):
     """There is no space for what a run writes; the message is one line."""
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = folder
-        super().__init__(
-            f"output_dir={folder}: no space left on the device; make some, and the same command goes on "
-            "from what is saved"
-        )
+        why = "no space left on the device; make some, and the same command goes on from what is saved"
+        super().__init__(folder, why)
 
     def __reduce__(self) -> tuple[type[DiskFull], tuple[str | Path]]:
-        """Pickle by the folder, so that the error crosses process borders whole."""
+        """Pickle by the folder."""
         return type(self), (self.folder,)
 
 
@@ -75,15 +84,43 @@ def remove_partial_files(folder: Path) -> None:
         left.unlink(missing_ok=True)
 
 
-def is_full(error: BaseException | None) -> bool:
-    """Whether a full disk, or a quota used up, is behind an error."""
+def os_errors(error: BaseException | None) -> Iterator[OSError]:
+    """Yield the operating system's errors behind an error, itself included."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
-        if isinstance(error, OSError) and error.errno in FULL:
-            return True
+        if isinstance(error, OSError):
+            yield error
         error = error.__cause__ or error.__context__
-    return False
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether a full disk, or a quota used up, is behind an error."""
+    return any(found.errno in FULL for found in os_errors(error))
+
+
+def lost_output(error: BaseException, folder: Path) -> OutputLost | None:
+    """Return why a run can no longer use its ``folder``, None if that is not what is behind ``error``."""
+    if isinstance(error, OutputLost):
+        return error
+    if is_full(error):
+        return DiskFull(folder)
+    found = [e for e in os_errors(error) if e.filename is not None and _is_below(e.filename, folder)]
+    if not found:
+        return None
+    if not folder.is_dir():
+        why = (
+            "the folder was removed or renamed while the run was under way; the same command starts it again"
+        )
+        return OutputLost(folder, why)
+    reason = found[0].strerror or type(found[0]).__name__
+    return OutputLost(folder, f"{Path(os.fsdecode(found[0].filename)).name} cannot be used: {reason}")
+
+
+def _is_below(name: str | bytes | int, folder: Path) -> bool:
+    if isinstance(name, int):
+        return False
+    return Path(os.path.abspath(os.fsdecode(name))).is_relative_to(os.path.abspath(folder))
 
 
 def say_of_full_disks_once() -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import hydra
 from omegaconf import DictConfig
 
-from prunelit.durable import DiskFull, is_full, say_of_full_disks_once
+from prunelit.durable import DiskFull, is_full, lost_output, say_of_full_disks_once
 from prunelit.interruption import Interruption, until_done
 from prunelit.notice import warn
 from prunelit.place import is_first
@@ -110,6 +110,7 @@ def _recorded(cfg: DictConfig, record: Record) -> dict[str, Any]:
     except BaseException as error:
         if is_full(error):
             error = DiskFull(cfg.output_dir)
+        error = lost_output(error, record.folder) or error
         if command.as_request(error) and not Sweep.current():  # a sweep's table counts what it could not do
             record.refuse()
         else:

@@ -13,13 +13,14 @@ from typing import Any
 from hydra.errors import HydraException, InstantiationException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
 
-from prunelit.durable import DiskFull, is_full
+from prunelit.durable import DiskFull, OutputLost, is_full
 from prunelit.interruption import Interrupted
 from prunelit.request import MISSING, BadRequest, nearest
 from prunelit.study.configs import CONFIGS
 from prunelit.study.integrity import DamagedRun
 from prunelit.study.overrides import OF_TORCHVISION, check_arguments, completed, pointer, unparsable
 from prunelit.study.refused import remove_new_folders
+from prunelit.study.record import Record
 from prunelit.study.sweep.failures import SweepFailed, failures
 from prunelit.study.sweep.identity import register_resolvers
 from prunelit.study.sweep.lock import Busy
@@ -63,8 +64,35 @@ def call(program: Callable[[], Any], argv: list[str]) -> int:
         return 128 + asked.signal
     except Exception as error:
         # Runs report their own faults: what Hydra or the leader of a sweep cannot open is theirs to write.
-        failures.append(unwritable(error) or error)
+        refused = unwritable(error)
+        try:
+            if refused and (done := _complete_already(Path(refused.value))):
+                print(done)
+                return 0
+            failures.append(refused or error)
+        except DamagedRun as damaged:
+            failures.append(damaged)
     return max(map(_report, failures), default=0)
+
+
+def _complete_already(unwritten: Path) -> str:
+    """Return the line on a complete run in whose folder Hydra could not write a file; empty if it is not one.
+
+    A complete run needs no further file: its disk may be read-only.
+    """
+    if "rerun=true" in sys.argv:
+        return ""
+    for folder in (unwritten.parent, unwritten.parent.parent):  # of train.log, of .hydra/config.yaml
+        record = Record(folder)
+        if record.settled:
+            record.check()
+            return f"complete already: {_from_here(folder)} (rerun=true repeats it)"
+    return ""
+
+
+def _from_here(folder: Path) -> Path:
+    """Return the path from the current folder if ``folder`` lies below it."""
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
 
 
 def _report(error: Exception) -> int:
@@ -74,9 +102,9 @@ def _report(error: Exception) -> int:
     if isinstance(error, (Busy, DamagedRun)):
         print(error, file=sys.stderr)
         return 1
-    if isinstance(error, DiskFull) or is_full(error):
+    if isinstance(error, OutputLost) or is_full(error):
         folder = next((a.split("=", 1)[1] for a in sys.argv[1:] if a.startswith("output_dir=")), "outputs")
-        print(error if isinstance(error, DiskFull) else DiskFull(folder), file=sys.stderr)
+        print(error if isinstance(error, OutputLost) else DiskFull(folder), file=sys.stderr)
         return 1
     request = as_request(error)
     if request is None:

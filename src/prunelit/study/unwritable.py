@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from prunelit.durable import is_full
+from prunelit.durable import is_full, os_errors
 from prunelit.request import BadRequest
 
 
@@ -26,7 +26,10 @@ def refused_if_unwritable() -> Iterator[None]:
 
 def unwritable(error: Exception) -> BadRequest | None:
     """Return the wrong ``output_dir`` behind what kept a file from being made, None if it is a fault."""
-    if not isinstance(error, OSError) or error.filename is None or is_full(error):
+    if is_full(error) or not isinstance(error, (OSError, ValueError)):
         return None
-    allowed = "a folder that can be written"
-    return BadRequest("output_dir", error.filename, allowed, error.strerror or "")
+    # logging.config hides what it could not open behind a ValueError.
+    found = next((cause for cause in os_errors(error) if cause.filename is not None), None)
+    if found is None:
+        return None
+    return BadRequest("output_dir", found.filename, "a folder that can be written", found.strerror or "")

@@ -62,6 +62,9 @@ class LastCheckpoint(Checkpoint):
         if self._random:
             set_random_states(self._random)
             self._random = {}
+            if trainer.is_global_zero:
+                folder = self.path.parent.parent
+                print(f"resumed: {folder} in epoch {trainer.current_epoch + 1} of {trainer.max_epochs}")
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take back the signals that Lightning has taken."""

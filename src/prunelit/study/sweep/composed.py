@@ -12,6 +12,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
@@ -81,8 +82,9 @@ class Composer:
         if mark is not None and found:
             lasting = {_key(r): [str(run.folder), run.rerun] for r, run in found.items() if _is_pure(r)}
             content = {"fingerprint": mark, "runs": known | lasting}
-            self.memory.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.memory, json.dumps(content))
+            with suppress(OSError):  # what is remembered only saves time
+                self.memory.parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(self.memory, json.dumps(content))
         return [found.get(request) or _recalled(request, known[_key(request)]) for request in requests]
 
     def compose(self, request: Request) -> DictConfig:
