@@ -24,6 +24,15 @@ def run(tmp_path, monkeypatch, capsys) -> Path:
     return folder
 
 
+def test_a_run_whose_weights_were_changed_is_not_exported(run: Path, capsys) -> None:
+    path = run / "weights.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x7f")
+    assert export.main([str(run)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"damaged: {run}: weights.safetensors")
+    assert not (run / "compact.pt2").exists()
+
+
 def test_the_program_is_smaller_and_gives_the_network_s_logits(run: Path, capsys) -> None:
     assert export.main([str(run)]) == 0
     printed = capsys.readouterr().out

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from prunelit.durable import replacing
 from prunelit.request import BadRequest
+from prunelit.study.integrity import DamagedRun
+from prunelit.study.record import Record
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -38,6 +40,7 @@ def export(run: Path, out: Path | None = None) -> dict[str, Any]:
         ``parameters``, the ``flops`` of one input, and the median ``milliseconds`` of a batch of 64.
 
     Raises:
+        DamagedRun: a file of the run is not the one that it wrote.
         BadRequest: not the folder of a complete run, a network of which nothing can be cut out, or no place
             to write to.
     """
@@ -70,6 +73,7 @@ def _network_of(run: Path) -> tuple[nn.Module, ImageData]:
     """Return the trained network of a run, and its data."""
     if not (run / "result.json").is_file() or not (run / ".hydra" / "config.yaml").is_file():
         raise BadRequest("RUN", run, "the folder of a complete run")
+    Record(run).check(digests=True)
     from omegaconf import OmegaConf
 
     from prunelit.study import command  # noqa: F401  (its resolvers stand in configs)
@@ -115,6 +119,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BadRequest as error:
         print(error, file=sys.stderr)
         return 2
+    except DamagedRun as error:
+        print(error, file=sys.stderr)
+        return 1
     for name in ("dense", "compact"):
         cost = done[name]
         print(

@@ -3,6 +3,7 @@
 python -m prunelit.report outputs
 python -m prunelit.report outputs --metric best_top1 --out report
 python -m prunelit.report --watch outputs
+python -m prunelit.report --verify outputs
 """
 
 from __future__ import annotations
@@ -75,14 +76,21 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--watch", action="store_true", help="show the runs of a sweep under way; writes nothing"
     )
+    parser.add_argument(
+        "--verify", action="store_true", help="compare each file of complete runs with its SHA-256"
+    )
     parser.add_argument("--once", action="store_true", help="with --watch: show once and end")
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run from the command line; return the exit status: 0 done, 2 a wrong request."""
+    """Run from the command line; return the exit status: 0 done, 1 a damaged run, 2 a wrong request."""
     chosen = arguments(argv)
     try:
+        if chosen.verify:
+            from prunelit.study.report.verify import verify
+
+            return int(verify(chosen.folders) > 0)
         if chosen.watch:
             from prunelit.study.report.watch import watch
 
