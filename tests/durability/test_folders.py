@@ -16,7 +16,7 @@ RUN = (*SMALL, *KINDS["start"])
 def lines_said(folder: Path) -> list[str]:
     """What was said but for warnings of libraries."""
     lines = (folder / "said.txt").read_text().splitlines()
-    return [line for line in lines if "site-packages" not in line]
+    return [line for line in lines if line and "site-packages" not in line]
 
 
 @pytest.mark.parametrize("damage", ["removed", "a file in its place", "a folder in place of the metrics"])
