@@ -230,14 +230,15 @@ def _show_warning(
     if issubclass(category, PruningWarning):
         warn(str(message))
     else:
-        logging.getLogger("py.warnings").warning(
-            warnings.formatwarning(message, category, filename, lineno, line)
-        )
+        text = warnings.formatwarning(message, category, filename, lineno, line)
+        logging.getLogger("py.warnings").warning("%s", text)
 
 
 @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")
 def run(cfg: DictConfig) -> float | Exception:
     """Do the run that Hydra composed; returns the test accuracy, for sweepers that optimise it."""
+    logging.captureWarnings(True)  # where there is no log, it keeps them from standard error
+    logging.getLogger("py.warnings").addHandler(logging.NullHandler())
     warnings.showwarning = _show_warning
     warnings.simplefilter("always", PruningWarning)
     say_of_full_disks_once()
