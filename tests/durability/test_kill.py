@@ -10,7 +10,7 @@ import pytest
 
 from forked_runs import KINDS, SMALL, begin, findings, finish, kill_at
 
-PRUNING = ("prunelit.training.callback.prune", 1)
+PRUNING = ("prunelit.training.network_pruner.prune", 1)
 MOMENTS = (
     # Where a process kills itself: a function, and the how manieth call of it.
     ("prunelit.training.module.Classifier.training_step", 30),

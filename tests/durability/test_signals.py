@@ -88,7 +88,7 @@ def test_each_batch_is_trained_on_once(place: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("place", "again"),
     {
-        "scoring": ("prunelit.training.callback.prune", 0),
+        "scoring": ("prunelit.training.network_pruner.prune", 0),
         "evaluation": ("prunelit.training.module.Classifier.validation_step", BATCHES),
         "the last test": ("prunelit.training.module.Classifier.test_step", 0),
     }.values(),
