@@ -8,6 +8,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from hydra.errors import HydraException, InstantiationException, MissingConfigException
@@ -19,8 +20,8 @@ from prunelit.request import MISSING, BadRequest, nearest
 from prunelit.study.configs import CONFIGS
 from prunelit.study.integrity import DamagedRun
 from prunelit.study.overrides import OF_TORCHVISION, check_arguments, completed, pointer, unparsable
-from prunelit.study.refused import remove_new_folders
 from prunelit.study.record import Record
+from prunelit.study.refused import remove_new_folders
 from prunelit.study.sweep.failures import SweepFailed, failures
 from prunelit.study.sweep.identity import register_resolvers
 from prunelit.study.sweep.lock import Busy
