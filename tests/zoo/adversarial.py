@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.entry import BY_HAND, NUM_CLASSES, Trained, member, mlp
+from zoo.entry import BY_HAND, IN_PARTS, NO_SOFTMAX, NUM_CLASSES, Trained, member, mlp
 
 WITH_LOSS = ("SNIP", "GraSP", "Taylor", "Fisher", "Hessian", "Exact", "ThiNet")
-NO_LOSS = dict.fromkeys((*WITH_LOSS, "SynFlow", "L1Filter"), BY_HAND)
+NO_LOSS = dict.fromkeys(WITH_LOSS, BY_HAND)
 
 
-@member("generator.?.weight", "critic.?.weight", refuses=NO_LOSS)
+@member("generator.?.weight", "critic.?.weight", refuses=NO_LOSS | IN_PARTS)
 class GAN(Trained):
     """Generator and critic with an optimizer each, toggled by hand."""
 
@@ -43,7 +43,7 @@ class GAN(Trained):
         return adam, []
 
 
-@member("critic.?.weight", options={"network": "critic"})
+@member("critic.?.weight", options={"network": "critic"}, arguments=NO_SOFTMAX)
 class PenalizedGAN(GAN):
     """A critic with a gradient penalty, pruned alone by a loss of its own."""
 
@@ -51,12 +51,11 @@ class PenalizedGAN(GAN):
         real = batch[0].flatten(1).requires_grad_()
         fake = self.generator(torch.randn(len(real), 4, device=self.device))
         gradient = torch.autograd.grad(self.critic(real).sum(), real, create_graph=True)[0]
-        return (
-            self.critic(fake).mean() - self.critic(real).mean() + (gradient.norm(dim=1) - 1).square().mean()
-        )
+        norm = (gradient.square().sum(1) + 1e-12).sqrt()
+        return self.critic(fake).mean() - self.critic(real).mean() + (norm - 1).square().mean()
 
 
-@member("encoder.?.weight", "head.weight", refuses=NO_LOSS)
+@member("encoder.?.weight", "head.weight", refuses=NO_LOSS | IN_PARTS)
 class Alternating(Trained):
     """Two optimizers take turns; each zeroes its gradients when it likes."""
 

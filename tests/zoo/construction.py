@@ -40,7 +40,9 @@ class InSetup(Trained):
 class InConfigureModel(Trained):
     """Makes its network in ``configure_model``."""
 
-    net = None
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = None
 
     def configure_model(self) -> None:
         if self.net is None:
@@ -54,24 +56,31 @@ class InConfigureModel(Trained):
         return F.cross_entropy(self(batch[0]), batch[1])
 
 
-@member("body.?.weight", "head.weight")
-class Checkpointed(Trained):
-    """Computes its hidden layers twice to save memory."""
-
-    reentrant = False
+class Direct(Trained):
+    """A network in two parts, as the entries below compute it in other ways."""
 
     def __init__(self) -> None:
         super().__init__()
         self.body, self.head = mlp(64, 8, 8), nn.Linear(8, NUM_CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(F.relu(checkpoint(self.body, x, use_reentrant=self.reentrant)))
+        return self.head(F.relu(self.body(x)))
 
     def training_step(self, batch, batch_idx):
         return F.cross_entropy(self(batch[0]), batch[1])
 
 
-@member("body.?.weight", "head.weight")
+@member("body.?.weight", "head.weight", same_masks_as=Direct)
+class Checkpointed(Direct):
+    """Computes its hidden layers twice to save memory."""
+
+    reentrant = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(F.relu(checkpoint(self.body, x, use_reentrant=self.reentrant)))
+
+
+@member("body.?.weight", "head.weight", same_masks_as=Direct)
 class ReentrantCheckpointed(Checkpointed):
     """The older kind, which needs an input with a gradient and hides its graph."""
 
@@ -81,17 +90,13 @@ class ReentrantCheckpointed(Checkpointed):
         return F.cross_entropy(self(batch[0].clone().requires_grad_()), batch[1])
 
 
-@member("body.?.weight", "head.weight", refuses=IN_PARTS)
-class PartCompiled(Trained):
+@member("body.?.weight", "head.weight", same_masks_as=Direct)
+class PartCompiled(Direct):
     """One part of the network is compiled in place."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.body, self.head = mlp(64, 6, 6), nn.Linear(6, NUM_CLASSES)
         self.body.compile(backend="eager")
-
-    def training_step(self, batch, batch_idx):
-        return F.cross_entropy(self.head(F.relu(self.body(batch[0]))), batch[1])
 
 
 @member("net.?.weight")

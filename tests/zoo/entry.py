@@ -18,6 +18,8 @@ BY_HAND = "optimises by hand"
 """Why a module with manual optimization and without ``pruning_loss`` has no scores that need a loss."""
 IN_PARTS = dict.fromkeys(("SynFlow", "L1Filter"), "no single call")
 """Why a flow through the network has no beginning: the step calls the parts of the module one by one."""
+NO_SOFTMAX = {"GraSP": {"temperature": 1}}
+"""What a loss needs that takes no softmax of the outputs, which a temperature could divide."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class Entry:
         refuses: the criteria that cannot apply, each with a pattern of the one-line error.
         options: arguments of ``Pruning`` that the module needs.
         trainer: arguments of ``Trainer`` that the module needs.
+        arguments: of a criterion, by its name, that the module needs.
+        same_masks_as: a module that is pruned alike before training.
         not_resumable: why a resumed run differs from an uninterrupted one even without pruning.
     """
 
@@ -43,6 +47,8 @@ class Entry:
     refuses: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     trainer: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    same_masks_as: Callable[[], pl.LightningModule] | None = None
     not_resumable: str = ""
 
     def make(self) -> pl.LightningModule:

@@ -94,7 +94,7 @@ def pruning_for(entry: Entry, criterion: str, moment: str, **options: Any) -> Pr
     options = {"samples_per_class": None, "batches": 1, "when": moment, **needed, **entry.options, **options}
     if "compression" not in options:
         options["sparsity"] = SPARSITY
-    return Pruning(CRITERIA[criterion](), **options)
+    return Pruning(CRITERIA[criterion](**entry.arguments.get(criterion, {})), **options)
 
 
 def fit(

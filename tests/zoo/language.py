@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.entry import IN_PARTS, NUM_CLASSES, Trained, loader_of, member, tokens
+from zoo.entry import IN_PARTS, NO_SOFTMAX, NUM_CLASSES, Trained, loader_of, member, tokens
 
 
 class ModelOutput(OrderedDict):
@@ -118,7 +118,7 @@ class TiedLanguageModel(Trained):
         return F.cross_entropy(x.flatten(0, 1), batch[0][:, 1:].flatten())
 
 
-@member("encoder.weight", "code.weight", refuses=IN_PARTS)
+@member("encoder.weight", "code.weight", refuses=IN_PARTS, arguments=NO_SOFTMAX)
 class TiedAutoencoder(Trained):
     """The decoder multiplies with the transposed weights of the encoder."""
 
@@ -134,7 +134,7 @@ class TiedAutoencoder(Trained):
         return F.mse_loss(F.linear(hidden, self.encoder.weight.T, self.back), x)
 
 
-@member("encoder.weight", "mean.weight", "deviation.weight", "decoder.weight")
+@member("encoder.weight", "mean.weight", "deviation.weight", "decoder.weight", arguments=NO_SOFTMAX)
 class VAE(Trained):
     """Draws random numbers within the step and adds a divergence to its loss."""
 

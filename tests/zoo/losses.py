@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.entry import NUM_CLASSES, Trained, drawn, labels, loader_of, member, mlp
+from zoo.entry import NO_SOFTMAX, NUM_CLASSES, Trained, drawn, labels, loader_of, member, mlp
 
 
 @member("net.?.weight")
@@ -40,7 +40,7 @@ def several_labels():
     return loader_of(drawn(12, 1, 8, 8), (drawn(12, 3) > 0).float())
 
 
-@member("net.?.weight", loaders=several_labels)
+@member("net.?.weight", loaders=several_labels, arguments=NO_SOFTMAX)
 class MultiLabel(Trained):
     """A sigmoid for each of three labels; the loss is computed by a module."""
 
@@ -85,7 +85,7 @@ def numbers():
     return loader_of(drawn(12, 5), drawn(12))
 
 
-@member("net.?.weight", loaders=numbers)
+@member("net.?.weight", loaders=numbers, arguments=NO_SOFTMAX)
 class Regression(Trained):
     """Squeezes its only output, and ends in tanh."""
 

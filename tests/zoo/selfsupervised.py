@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.entry import IN_PARTS, NUM_CLASSES, Trained, drawn, loader_of, member, mlp
+from zoo.entry import IN_PARTS, NO_SOFTMAX, NUM_CLASSES, Trained, drawn, loader_of, member, mlp
 
 
 def views(images: Tensor) -> tuple[Tensor, Tensor]:
@@ -22,7 +22,7 @@ def move_towards(copied: nn.Module, network: nn.Module, share: float = 0.1) -> N
         p.lerp_(q, share)
 
 
-@member("online.?.weight", "predictor.?.weight", refuses=IN_PARTS)
+@member("online.?.weight", "predictor.?.weight", refuses=IN_PARTS, arguments=NO_SOFTMAX)
 class BYOL(Trained):
     """A target network follows the online one slowly and needs no gradient."""
 
@@ -83,7 +83,7 @@ class SimCLR(Trained):
         return F.cross_entropy(likeness, pairs)
 
 
-@member("tower.?.weight")
+@member("tower.?.weight", arguments=NO_SOFTMAX, refuses={"Fisher": "batch of one sample fails"})
 class Siamese(Trained):
     """One network is called twice in a step, and the loss is a margin, no cross-entropy."""
 

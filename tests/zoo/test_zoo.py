@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -87,3 +88,17 @@ def test_a_resumed_run_equals_an_uninterrupted_one(entry: Entry, moment: str, tm
     assert plain(again.state_dict()) == plain(module.state_dict())
     optimizers = [[plain(o.state_dict()) for o in runner.optimizers] for runner in (trainer, other)]
     assert optimizers[0] == optimizers[1]
+
+
+@pytest.mark.parametrize("criterion", [name for name, found in CRITERIA.items() if found.unit == "weight"])
+@pytest.mark.parametrize(
+    "entry", [entry for entry in ALL if entry.same_masks_as], ids=lambda entry: entry.name
+)
+def test_ways_to_compute_the_same_network_give_the_same_masks(entry: Entry, criterion: str) -> None:
+    assert entry.same_masks_as is not None
+    found = []
+    for made in (entry, replace(entry, module=entry.same_masks_as)):
+        pruning = pruning_for(made, criterion, "start")
+        fit(made, pruning)
+        found.append(plain(pruning.masks))
+    assert found[0] == found[1]

@@ -26,6 +26,9 @@ ELEMENTWISE: set[Callable[..., Any]] = {F.mse_loss, F.binary_cross_entropy_with_
 RESHAPING = {"T", "Transpose", "Permute", "View", "UnsafeView", "Expand", "Unsqueeze", "Squeeze", "ToCopy"}
 """Operations that may stand between a parameter and its use, by the names of their nodes."""
 
+WEIGHTING = {"Add", "Sub", "Mul", "Div"}
+"""Operations element by element, by the names of their nodes; those of layers are others."""
+
 
 @dataclass(frozen=True)
 class Logits:
@@ -129,8 +132,10 @@ def _reached(loss: Tensor) -> set[Node]:
     waiting: list[Node] = [] if loss.grad_fn is None else [loss.grad_fn]
     found: set[Node] = set(waiting)
     while waiting:
-        sources = [source for source, _ in waiting.pop().next_functions if source is not None]
-        if any(map(_is_parameter, sources)):
+        node = waiting.pop()
+        sources = [source for source, _ in node.next_functions if source is not None]
+        # Losses that are weighted by learned numbers are losses still.
+        if any(map(_is_parameter, sources)) and _name(node) not in WEIGHTING:
             continue
         new = [source for source in sources if source not in found]
         found.update(new)
@@ -138,14 +143,15 @@ def _reached(loss: Tensor) -> set[Node]:
     return found
 
 
+def _name(node: Node) -> str:
+    return type(node).__name__.rstrip("0123456789").removesuffix("Backward")
+
+
 def _is_parameter(node: Node) -> bool:
     """Tell whether a node gives a parameter, as it is or reshaped."""
     while type(node).__name__ != "AccumulateGrad":
         sources = [source for source, _ in node.next_functions if source is not None]
-        if (
-            type(node).__name__.rstrip("0123456789").removesuffix("Backward") not in RESHAPING
-            or len(sources) != 1
-        ):
+        if _name(node) not in RESHAPING or len(sources) != 1:
             return False
         (node,) = sources
     return True

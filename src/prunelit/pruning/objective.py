@@ -142,10 +142,9 @@ class Objective:
             self._example.append(Call(self.inputs, self.keywords).one_sample(network))
         return self._example[0]
 
-    def one_sample(self) -> Batch:
-        """Return the first batch cut to its first sample."""
-        batch = self.batches[0] if self.first is None else self.first
-        return cut_batch(batch, num_samples(batch), slice(0, 1))
+    def first_batch(self) -> Batch:
+        """Return a batch that every process has."""
+        return self.batches[0] if self.first is None else self.first
 
 
 def split_batch(batch: Batch, parts: int) -> list[Batch]:

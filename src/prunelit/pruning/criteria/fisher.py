@@ -36,9 +36,22 @@ class Fisher(Criterion):
                 module.eval()
 
         def squares(sample: Batch) -> dict[str, Tensor]:
-            gradients = objective.batch_gradients(sample, parameters)
+            try:
+                gradients = objective.batch_gradients(sample, parameters)
+            except torch.OutOfMemoryError:
+                raise
+            except Exception as error:  # whatever a loss of one's own does with a batch of one
+                raise ValueError(_not_alone(error)) from error
             return {name: gradient.double().square() for name, gradient in gradients.items()}
 
         samples = [part for batch in objective.batches for part in split_batch(batch, num_samples(batch))]
         diagonal = objective.mean(squares, parameters, samples, torch.float64)
         return {name: p.detach().double().square() * diagonal[name] / 2 for name, p in parameters.items()}
+
+
+def _not_alone(error: Exception) -> str:
+    said = " ".join(f"{type(error).__name__}: {error}".split())
+    return (
+        f"Fisher takes the loss of each sample alone, and that of a batch of one sample fails ({said}); "
+        "Taylor takes the loss of whole batches"
+    )

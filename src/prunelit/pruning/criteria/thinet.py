@@ -97,5 +97,5 @@ class ThiNet(Criterion):
 
 def _units(network: nn.Module, objective: Objective | None) -> list[Units]:
     assert objective is not None
-    batch = objective.one_sample()
+    batch = objective.first_batch()
     return list(output_units(network, lambda: objective.loss(batch)).values())

@@ -1,0 +1,39 @@
+"""The examples of docs/python.md run as they stand there, and its tables name every option."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prunelit.training.pruner_options import KINDS
+
+PAGE = (Path(__file__).parents[1] / "docs" / "python.md").read_text()
+
+
+def test_the_examples_print_what_the_page_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"__name__": "example"}
+    checked = 0
+    for block in PAGE.split("```python\n")[1:]:
+        code, _, after = block.partition("```")
+        exec(compile(code, "docs/python.md", "exec"), names)
+        printed = capsys.readouterr().out
+        if said := re.match(r"\s*This prints `(.*?)`", after):
+            assert printed.splitlines()[-1] == said[1]
+            checked += 1
+        else:
+            assert "print(" not in code
+    assert checked >= 8
+
+
+@pytest.mark.parametrize("options", KINDS)
+def test_every_option_is_in_a_table(options: type) -> None:
+    table = PAGE.partition(f"### {options.__name__}")[2].partition("###")[0]
+    known = [field.name for field in fields(options) if field.name != "rewound_to"]  # follows from rewind
+    assert re.findall(r"^\| `(\w+)`", table, re.MULTILINE) == known
