@@ -218,6 +218,10 @@ def _say(record: Record, result: dict[str, Any], layers: list[dict[str, Any]]) -
         print(f"complete: {record.folder} top1={result['top1']:.2f} density={result['density']:.4f}")
 
 
+_said: set[str] = set()
+"""The warnings of pruning that this run has given."""
+
+
 def _show_warning(
     message: Warning | str,
     category: type[Warning],
@@ -226,9 +230,11 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """Write a warning to the log, and one of pruning in a line to standard error too."""
+    """Write a warning to the log, and one of pruning in a line to standard error too, once in a run."""
     if issubclass(category, PruningWarning):
-        warn(str(message))
+        if str(message) not in _said:
+            _said.add(str(message))
+            warn(str(message))
     else:
         text = warnings.formatwarning(message, category, filename, lineno, line)
         logging.getLogger("py.warnings").warning("%s", text)
@@ -239,6 +245,7 @@ def run(cfg: DictConfig) -> float | Exception:
     """Do the run that Hydra composed; returns the test accuracy, for sweepers that optimise it."""
     logging.captureWarnings(True)  # where there is no log, it keeps them from standard error
     logging.getLogger("py.warnings").addHandler(logging.NullHandler())
+    _said.clear()
     warnings.showwarning = _show_warning
     warnings.simplefilter("always", PruningWarning)
     say_of_full_disks_once()
