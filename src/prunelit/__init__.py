@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from prunelit.pruning.rounds import Plan, prune
     from prunelit.request import BadRequest, PruningWarning
     from prunelit.training.callback import Pruning
+    from prunelit.training.hold_masks import HoldMasks
 
 _HOMES = {
     "SNIP": "prunelit.pruning.criteria",
@@ -58,6 +59,7 @@ _HOMES = {
     "BadRequest": "prunelit.request",
     "PruningWarning": "prunelit.request",
     "Pruning": "prunelit.training.callback",
+    "HoldMasks": "prunelit.training.hold_masks",
 }
 
 __all__ = [
@@ -70,6 +72,7 @@ __all__ = [
     "Fisher",
     "GraSP",
     "Hessian",
+    "HoldMasks",
     "Karnin",
     "L1Filter",
     "Mag",

@@ -13,12 +13,14 @@ from omegaconf import DictConfig
 from torch import nn
 
 from prunelit.interruption import Interruption
+from prunelit.pruning.masks import attached
 from prunelit.request import within
 from prunelit.training import build
 from prunelit.training.callback import Pruning
 from prunelit.training.checkpoints import save_again, start_from
 from prunelit.training.config_options import check_config
 from prunelit.training.data import ImageData
+from prunelit.training.hold_masks import HoldMasks
 from prunelit.training.measure import Measurements
 from prunelit.training.module import Classifier
 from prunelit.training.resuming import checkpoint_to_resume
@@ -27,7 +29,7 @@ from prunelit.training.schedule_length import ScheduleLength, first_length, warn
 
 @dataclass(frozen=True)
 class Assembly:
-    """The objects of one run; ``pruning`` is None for the dense baseline."""
+    """The objects of one run; ``pruning`` is None for the dense baseline, of a network without masks."""
 
     pruning: Pruning | None
     data: ImageData
@@ -71,10 +73,12 @@ def assemble(
     with within("data", cfg.data):
         data.check()
     network, num_classes = _network(cfg, data, pruning)
+    epochs = build.num_epochs(cfg, pruning)
+    if pruning is None and attached(network):
+        pruning = HoldMasks(network="network")
     measured = Measurements(pruning, epochs_changed)
     callbacks: list[Any] = [measured] if pruning is None else [measured, pruning]
     callbacks.append(ScheduleLength(cfg.scheduler))
-    epochs = build.num_epochs(cfg, pruning)
     length = first_length(pruning, epochs)
     warn_of_late_milestones(cfg.scheduler, length)
     trainer = build.build_trainer(cfg, epochs, folder, callbacks, sys.stdout.isatty(), interruption)

@@ -19,6 +19,9 @@ from prunelit.training.network_pruner import STATE_KEY
 from prunelit.training.weight_files import read_file, state_dict_of
 from prunelit.training.weight_names import fitted
 
+SUSPICIOUS = 0.01
+"""Share of weights that are exactly 0 from which on a network has been pruned, or rounded coarsely."""
+
 
 def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], Masks, str]:
     """Return the weights in a file, the masks that ride along (empty if none do), and where the weights lie.
@@ -72,11 +75,15 @@ def start_from(network: nn.Module, path: str | Path, strict: bool = True) -> Non
     weights, masks, key = read_checkpoint(path)
     fit = fitted(weights, network.state_dict(), Path(path), strict)
     network.load_state_dict(fit.weights, strict=True)
-    parameters = dict(network.named_parameters())
+    parameters = dict(network.named_parameters(remove_duplicate=False))
     masks = {name.removeprefix(fit.prefix): mask for name, mask in masks.items()}
     if masks:
-        attach(network, {name: masks[name] for name in masks if name in parameters})
-        apply_masks(parameters, {name: masks[name] for name in masks if name in parameters})
+        # In the network's order; a layer that stays new has none.
+        masks = {n: masks[n] for n, p in parameters.items() if n in masks and masks[n].shape == p.shape}
+        attach(network, masks)
+        apply_masks(parameters, masks)
+    else:
+        _warn_of_zeros(network, path)
     said = [f"the weights under {key!r}"] if key not in ("", "state_dict") else []
     said += [f"names without {fit.prefix!r}"] if fit.prefix else []
     said += (
@@ -91,6 +98,18 @@ def start_from(network: nn.Module, path: str | Path, strict: bool = True) -> Non
     said += [f"{', '.join(fit.fresh)} stay new"] if fit.fresh else []
     if said:
         warn(f"checkpoint={path}: taken are {'; '.join(said)}")
+
+
+def _warn_of_zeros(network: nn.Module, path: str | Path) -> None:
+    """Warn where weights look pruned but no masks say so: such zeros are trained like any other weight."""
+    weights = [p for n, p in network.named_parameters() if n.endswith("weight") and p.ndim > 1]
+    zeros = sum(int((weight == 0).sum()) for weight in weights)
+    total = sum(weight.numel() for weight in weights)
+    if zeros > SUSPICIOUS * total:
+        warn(
+            f"checkpoint={path}: {zeros} of {total} weights are 0 but the file has no masks, so they are "
+            "trained and count as kept (masks ride along in a .ckpt of prunelit, or lie in masks.safetensors)"
+        )
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -14,9 +14,9 @@ from torch import nn
 from prunelit.pruning.criteria import Criterion
 from prunelit.pruning.doubts import warn_of_dense, warn_of_late_weights
 from prunelit.pruning.growth import exchange
-from prunelit.pruning.masks import Masks, count_all, density_of, detach
+from prunelit.pruning.masks import Masks, attached, count_all, density_of, detach
 from prunelit.pruning.parameters import forget_trainable
-from prunelit.pruning.rounds import Outcome, check_density, prune
+from prunelit.pruning.rounds import Outcome, check_density, prune, starting_masks
 from prunelit.request import BadRequest, nearest
 from prunelit.training.agreement import agreed, check_agreement, share_buffers
 from prunelit.training.holding_hooks import HoldingCallback
@@ -108,6 +108,10 @@ class NetworkPruner(HoldingCallback):
         if self.density is not None:
             check_density(self.density, count_all(parameters), self.asked)
 
+    def earlier_masks(self, network: nn.Module) -> Masks:
+        """Return the masks that an earlier pruning left on ``network``; they hold until this one's first."""
+        return starting_masks(network, self.selection.of(network)) if attached(network) else {}
+
     def state_dict(self) -> dict[str, Any]:
         """Return masks, counts and what rewinding goes back to; they ride along in every checkpoint."""
         return {
@@ -141,6 +145,8 @@ class NetworkPruner(HoldingCallback):
         if not known:
             self._begin_network()
             drop_outdated_masks(root)
+            if self.retraining.masked_gradient:
+                self.masks = self.earlier_masks(root)
         if self.masks:
             self._hold_masks(trainer, pl_module)
         if not self.done:
