@@ -7,10 +7,17 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
+from prunelit.amount import Amount
 from prunelit.study.checks import check
 from prunelit.study.configs import CONFIGS
-from prunelit.study.sweep.identity import config_hash, requested
+from prunelit.study.sweep.identity import config_hash
 from prunelit.training import build
+
+
+def amounts(cfg: DictConfig) -> tuple[float | None, float | None]:
+    amount = Amount.of(cfg)
+    return amount.compression, amount.sparsity
+
 
 EXPERIMENTS = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
 BUTLER = [name for name in EXPERIMENTS if name.startswith("butler")]
@@ -33,7 +40,7 @@ def test_it_builds_its_network_optimizer_and_pruner(experiment: str) -> None:
     assert network.train()(torch.zeros(2, *preview[1])).shape == (2, num_classes)
     optimizer = build.build_optimizer(cfg, network.parameters())
     assert optimizer.param_groups[0]["lr"] == cfg.optimizer.lr
-    pruning = build.build_pruning(cfg, *requested(cfg))
+    pruning = build.build_pruning(cfg, *amounts(cfg))
     assert pruning is not None
     pruning.check(network)
 
@@ -44,7 +51,7 @@ def test_the_pruner_can_be_chosen_and_prunes_in_one_round(experiment: str, prune
     cfg = composed(f"experiment={experiment}", f"pruner={pruner}", "compression=2")
     check(cfg)
     assert cfg.pruner.name == pruner
-    pruning = build.build_pruning(cfg, *requested(cfg))
+    pruning = build.build_pruning(cfg, *amounts(cfg))
     assert pruning is not None
     assert pruning.plan.rounds == 1
     assert pruning.density == pytest.approx(0.01)
@@ -62,6 +69,6 @@ def test_mikler_s_biases_compete_with_the_weights() -> None:
     for experiment, published in (("mikler_lenet300100", 266_610), ("mikler_lenet5", 61_706)):
         cfg = composed(f"experiment={experiment}")
         network, _ = build.build_network(cfg, build.build_data(cfg))
-        pruning = build.build_pruning(cfg, *requested(cfg))
+        pruning = build.build_pruning(cfg, *amounts(cfg))
         assert pruning is not None
         assert sum(p.numel() for p in pruning.selection.of(network).values()) == published

@@ -1,6 +1,7 @@
 """Each file imports alone, and only from where the wings allow."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ FILES = sorted(path for path in SOURCE.rglob("*.py"))
 COMMON = (
     "prunelit.request",
     "prunelit.declared",
+    "prunelit.amount",
     "prunelit.durable",
     "prunelit.interruption",
     "prunelit.place",
@@ -23,7 +25,7 @@ COMMON = (
 # What a place may import of prunelit; the longest prefix that fits a module counts.
 ALLOWED = {
     "prunelit": ("prunelit",),
-    **dict.fromkeys(COMMON, ("prunelit.request",)),
+    **dict.fromkeys(COMMON, ("prunelit.request", "prunelit.declared")),
     "prunelit.notice": ("prunelit.place",),
     "prunelit.pruning": ("prunelit.request", "prunelit.declared", "prunelit.durable", "prunelit.pruning"),
     "prunelit.training": (*COMMON, "prunelit.pruning", "prunelit.training"),
@@ -105,6 +107,25 @@ def test_the_names_of_the_library_are_there() -> None:
         assert getattr(prunelit, name).__name__ == name
     with pytest.raises(AttributeError, match="no attribute 'Prunning'"):
         _ = prunelit.Prunning
+
+
+def test_options_are_checked_by_their_declarations_alone() -> None:
+    """Only what reads records, and the mechanism itself, tells booleans from numbers by hand."""
+    readers = ("prunelit.declared", "prunelit.request", "prunelit.study.report", "prunelit.study.record")
+    ladder = re.compile(r"isinstance\([^()]*\bbool\b")
+    by_hand = [
+        name_of(path)
+        for path in FILES
+        if ladder.search(path.read_text()) and not name_of(path).startswith(readers)
+    ]
+    assert by_hand == []
+
+
+def test_keys_have_no_prefix_in_the_library() -> None:
+    prefixed = re.compile(r"BadRequest\(\s*f?\"(pruner|data|model)\.")
+    rooms = ("prunelit.pruning.", "prunelit.training.data.", "prunelit.training.callback")
+    found = [name_of(path) for path in FILES if prefixed.search(path.read_text())]
+    assert [name for name in found if name.startswith(rooms)] == []
 
 
 def test_no_file_has_outgrown_its_place() -> None:

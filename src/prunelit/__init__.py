@@ -23,16 +23,22 @@ if TYPE_CHECKING:
         L1Filter,
         Mag,
         Rand,
+        Std,
         SynFlow,
         Taylor,
         ThiNet,
     )
+    from prunelit.pruning.growth import Growth
     from prunelit.pruning.objective import Objective
     from prunelit.pruning.parameters import Selection
     from prunelit.pruning.rounds import Plan, prune
     from prunelit.request import BadRequest, PruningWarning
     from prunelit.training.callback import Pruning
     from prunelit.training.hold_masks import HoldMasks
+    from prunelit.training.pruner_options import PruningOptions
+    from prunelit.training.retraining import Retraining
+    from prunelit.training.timing import Timing
+    from prunelit.training.training_batches import Sample
 
 _HOMES = {
     "SNIP": "prunelit.pruning.criteria",
@@ -60,6 +66,11 @@ _HOMES = {
     "PruningWarning": "prunelit.request",
     "Pruning": "prunelit.training.callback",
     "HoldMasks": "prunelit.training.hold_masks",
+    "Growth": "prunelit.pruning.growth",
+    "PruningOptions": "prunelit.training.pruner_options",
+    "Retraining": "prunelit.training.retraining",
+    "Sample": "prunelit.training.training_batches",
+    "Timing": "prunelit.training.timing",
 }
 
 __all__ = [
@@ -71,6 +82,7 @@ __all__ = [
     "Exact",
     "Fisher",
     "GraSP",
+    "Growth",
     "Hessian",
     "HoldMasks",
     "Karnin",
@@ -79,13 +91,17 @@ __all__ = [
     "Objective",
     "Plan",
     "Pruning",
+    "PruningOptions",
     "PruningWarning",
     "Rand",
+    "Retraining",
+    "Sample",
     "Selection",
     "Std",
     "SynFlow",
     "Taylor",
     "ThiNet",
+    "Timing",
     "compact",
     "prune",
 ]

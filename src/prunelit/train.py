@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import hydra
 from omegaconf import DictConfig
 
+from prunelit.amount import Amount
 from prunelit.durable import DiskFull, is_full, lost_output, say_of_full_disks_once
 from prunelit.interruption import Interruption, until_done
 from prunelit.notice import warn
@@ -29,7 +30,7 @@ from prunelit.study.configs import CONFIGS
 from prunelit.study.record import Record
 from prunelit.study.sweep import trial
 from prunelit.study.sweep.devices import listed_gpus
-from prunelit.study.sweep.identity import config_hash, folder, method, requested, resolved
+from prunelit.study.sweep.identity import config_hash, folder, method, resolved
 from prunelit.study.sweep.job import do
 from prunelit.study.sweep.lock import locked
 from prunelit.study.sweep.share import share
@@ -138,7 +139,7 @@ def refuse(cfg: DictConfig) -> None:
     """Raise BadRequest for what :func:`train` would refuse, as far as that is seen without loading data."""
     from prunelit.training.assembly import try_parts
 
-    try_parts(cfg, requested(cfg))
+    try_parts(cfg, Amount.of(cfg))
 
 
 def _train(cfg: DictConfig, record: Record, interruption: Interruption) -> dict[str, Any]:
@@ -149,13 +150,13 @@ def _train(cfg: DictConfig, record: Record, interruption: Interruption) -> dict[
     outcome.forget_peak_memory()
     record.writable = is_first()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    run = assemble(cfg, requested(cfg), record.folder, record.write_metrics, interruption)
+    run = assemble(cfg, Amount.of(cfg), record.folder, record.write_metrics, interruption)
     record.under_way(run.epochs, _numbered(outcome.place(run.trainer)))
     with full_keys(cfg):
         run.fit(record.folder / "checkpoints")
     found = outcome.find(run)
     asked = {"pruner": method(cfg), "model": cfg.model.name, "data": cfg.data.name, "seed": cfg.seed}
-    result = {**asked, **found.result, "config_hash": config_hash(cfg)}
+    result = {**asked, **_asked(cfg), **found.result, "config_hash": config_hash(cfg)}
     if record.writable:
         _write(record, run, found)
         run.measured.attempt("the result in a logger", partial(_log, cfg, run, asked, result))
@@ -164,6 +165,12 @@ def _train(cfg: DictConfig, record: Record, interruption: Interruption) -> dict[
             rmtree(record.folder / "checkpoints", ignore_errors=True)
         _say(record, result, found.layers)
     return result
+
+
+def _asked(cfg: DictConfig) -> dict[str, float | None]:
+    """Return the amount that was asked for, as numbers of its own."""
+    amount = Amount.of(cfg)
+    return {"asked_compression": amount.compression, "asked_sparsity": amount.sparsity}
 
 
 def _numbered(place: str) -> str:
@@ -193,13 +200,13 @@ def _log(cfg: DictConfig, run: Assembly, asked: dict[str, Any], result: dict[str
 
 def _hyperparameters(cfg: DictConfig, asked: dict[str, Any]) -> dict[str, Any]:
     """Return the same keys for every run, for TensorBoard's HPARAMS page."""
-    compression, sparsity = requested(cfg)
+    amount = Amount.of(cfg)
     values = resolved(cfg)
     more = ("epochs", "pre_epochs", "batch_size", "label_smoothing")
     return {
         **asked,
-        "compression": "" if compression is None else compression,
-        "sparsity": "" if sparsity is None else sparsity,
+        "compression": "" if amount.compression is None else amount.compression,
+        "sparsity": "" if amount.sparsity is None else amount.sparsity,
         **{key: values[key] for key in more},
         **{f"pruner.{key}": values["pruner"][key] for key in ("rounds", "schedule", "scope", "when")},
         "optimizer": values["optimizer"]["name"],

@@ -6,10 +6,10 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from prunelit.amount import Amount, decides_density
 from prunelit.declared import options_of
 from prunelit.request import BadRequest, within
 from prunelit.study.options import SweepOptions, TopLevel
-from prunelit.study.sweep.identity import decides_density, requested
 
 LONGEST_NAME = 255
 """Bytes of a folder's name, by what file systems allow."""
@@ -48,13 +48,9 @@ def check_name(name: str) -> None:
 
 def check_amount(cfg: DictConfig) -> None:
     """Raise BadRequest unless at most one of compression and sparsity is given, and fits the pruner."""
-    if cfg.compression is not None and cfg.sparsity is not None:
-        both = f"compression={cfg.compression} is given too"
-        raise BadRequest("sparsity", cfg.sparsity, "compression or sparsity, never both", both)
-    key = next((key for key in ("compression", "sparsity") if cfg[key] is not None), None)
-    if key and decides_density(cfg):
-        raise BadRequest(key, cfg[key], "left out", f"pruner.scope={cfg.pruner.scope} decides the density")
-    compression, _ = requested(cfg)
-    if key is None:
-        with within("pruner", ("compression",)):
-            options_of(TopLevel)["compression"].check(compression)
+    given = Amount(cfg.compression, cfg.sparsity)
+    if given.is_decided:
+        Amount.of(cfg)
+    elif decides_density(cfg.pruner):
+        why = f"pruner.scope={cfg.pruner.scope} decides the density"
+        raise BadRequest(*given.given, "left out", why)

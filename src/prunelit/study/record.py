@@ -32,7 +32,7 @@ Row = Mapping[str, Any]
 
 RESULT_FIELDS = (
     # what was asked for
-    *("pruner", "model", "data", "seed"),
+    *("pruner", "model", "data", "seed", "asked_compression", "asked_sparsity"),
     # what was kept: log10(prunable / kept), shares, numbers of parameters, multiply-accumulates
     *("compression", "sparsity", "density", "effective_density", "prunable", "kept"),
     *("flops_dense", "flops_sparse"),
@@ -46,6 +46,9 @@ RESULT_FIELDS = (
     *("device", "precision", "versions", "git", "config_hash"),
 )
 """Keys of ``result.json``, all always there; unknown numbers are null."""
+
+NEWER = ("asked_compression", "asked_sparsity")
+"""Keys that records of an earlier version lack."""
 
 
 WRITTEN = (
@@ -104,7 +107,7 @@ class Record:
             raise DamagedRun(self.folder, "result.json is missing") from None
         except (OSError, ValueError) as error:
             raise DamagedRun(self.folder, f"result.json cannot be used: {error}") from error
-        if missing := [key for key in RESULT_FIELDS if key not in result]:
+        if missing := [key for key in RESULT_FIELDS if key not in result and key not in NEWER]:
             raise DamagedRun(self.folder, f"result.json has no key {missing[0]!r}")
         return result
 

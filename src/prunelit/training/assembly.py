@@ -12,6 +12,7 @@ import lightning.pytorch as pl
 from omegaconf import DictConfig
 from torch import nn
 
+from prunelit.amount import Amount
 from prunelit.interruption import Interruption
 from prunelit.pruning.masks import attached
 from prunelit.request import within
@@ -50,7 +51,7 @@ class Assembly:
 
 def assemble(
     cfg: DictConfig,
-    asked: tuple[Any, Any],
+    asked: Amount,
     folder: Path,
     epochs_changed: Callable[[list[dict[str, Any]]], None],
     interruption: Interruption,
@@ -59,7 +60,7 @@ def assemble(
 
     Args:
         cfg: the run's config.
-        asked: compression and sparsity; None for what is not asked for.
+        asked: how much is to be pruned.
         folder: of the run.
         epochs_changed: called with all rows of ``metrics.csv`` after every epoch.
         interruption: signals that end the run.
@@ -68,7 +69,7 @@ def assemble(
         BadRequest: a wrong value.
     """
     check_config(cfg)
-    pruning = build.build_pruning(cfg, *asked)
+    pruning = build.build_pruning(cfg, asked.compression, asked.sparsity)
     data = build.build_data(cfg)
     with within("data", cfg.data):
         data.check()
@@ -86,14 +87,14 @@ def assemble(
     return Assembly(pruning, data, network, module, measured, trainer, epochs)
 
 
-def try_parts(cfg: DictConfig, asked: tuple[Any, Any]) -> None:
+def try_parts(cfg: DictConfig, asked: Amount) -> None:
     """Make what may be refused and leave it: no data is loaded, and no folder made.
 
     Raises:
         BadRequest: a wrong value.
     """
     check_config(cfg)
-    pruning, data = build.build_pruning(cfg, *asked), build.build_data(cfg)
+    pruning, data = build.build_pruning(cfg, asked.compression, asked.sparsity), build.build_data(cfg)
     with within("data", cfg.data):
         data.check()
     build.try_trainer(cfg)

@@ -10,7 +10,9 @@ from typing import Any
 
 import lightning.pytorch as pl
 from torch import nn
+from typing_extensions import Unpack
 
+from prunelit.amount import Amount
 from prunelit.pruning.criteria import Criterion
 from prunelit.pruning.doubts import warn_of_dense, warn_of_late_weights
 from prunelit.pruning.growth import exchange
@@ -23,7 +25,7 @@ from prunelit.training.holding_hooks import HoldingCallback
 from prunelit.training.monitors import Monitors
 from prunelit.training.notification import first_rank_alone_warns, notify
 from prunelit.training.observer import Observer
-from prunelit.training.pruner_options import distribute, for_filters, listed_thresholds, target_density
+from prunelit.training.pruner_options import PruningOptions, distribute, for_filters, listed_thresholds
 from prunelit.training.retraining import Rates, Snapshot, forget_moments, set_rates
 from prunelit.training.same_network import drop_outdated_masks, goes_on
 from prunelit.training.scoring import build_objective
@@ -47,22 +49,22 @@ class NetworkPruner(HoldingCallback):
         *,
         network: str = "",
         seed: int = 0,
-        **options: Any,
+        **options: Unpack[PruningOptions],
     ) -> None:
         if not isinstance(criterion, Criterion):
             raise BadRequest("criterion", criterion, "a criterion instance, such as prunelit.Mag()")
         super().__init__()
-        options = for_filters(options) if criterion.unit == "filter" else options
-        self.thresholds = listed_thresholds(options)
-        chosen = distribute(options)
+        given: dict[str, Any] = dict(options)
+        given = for_filters(given) if criterion.unit == "filter" else given
+        self.thresholds = listed_thresholds(given)
+        chosen = distribute(given)
         self.selection, self.plan, self.growth = chosen[:3]
         self.sample, self.timing, self.retraining = chosen[3:]
         self.criterion, self.network_name, self.seed = criterion, network, seed
-        asked = compression is not None or sparsity is not None
-        self.density = (
-            target_density(compression, sparsity) if asked or not self.plan.decides_density else None
-        )
-        self.asked = ("compression", compression or 0.0) if sparsity is None else ("sparsity", sparsity)
+        amount = Amount(compression, sparsity)
+        if amount.is_decided and not self.plan.decides_density:
+            raise BadRequest("compression", None, "a number >= 0", "sparsity is not given either")
+        self.density, self.asked = amount.density, amount.given
         self.steps = self.timing.steps(self.plan, self.density)
         self._monitors, self._timeline = Monitors(), Timeline()
         self._observer: Observer | None = None

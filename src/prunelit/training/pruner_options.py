@@ -1,11 +1,12 @@
-"""The keys of a pruner's config: amounts, and which dataclass each option belongs to."""
+"""The options of a pruning: their types by name, and which dataclass each of them belongs to."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, TypedDict
 
-from annotated_types import Ge, Len, Lt
+from annotated_types import Len
 
 from prunelit.declared import Option, Says
 from prunelit.pruning.allocation import pattern_of
@@ -16,28 +17,6 @@ from prunelit.request import BadRequest, nearest
 from prunelit.training.retraining import Retraining
 from prunelit.training.timing import Timing
 from prunelit.training.training_batches import Sample
-
-
-def target_density(compression: float | None, sparsity: float | None) -> float:
-    """Return ``10 ** -compression`` or ``1 - sparsity``.
-
-    Raises:
-        BadRequest: both or neither given, or out of range.
-    """
-    if compression is not None and sparsity is not None:
-        raise BadRequest(
-            "sparsity", sparsity, "compression or sparsity, never both", f"compression={compression}"
-        )
-    if sparsity is not None:
-        return float(1 - SPARSITY.check(sparsity))
-    if compression is None:
-        raise BadRequest("compression", compression, COMPRESSION.expected, "sparsity is not given either")
-    return float(10 ** -COMPRESSION.check(compression))
-
-
-COMPRESSION = Option("compression", Annotated[float, Ge(0)], None)
-SPARSITY = Option("sparsity", Annotated[float, Ge(0), Lt(1)], None)
-
 
 THRESHOLDS = Option(
     "threshold",
@@ -82,6 +61,46 @@ def for_filters(options: dict[str, Any]) -> dict[str, Any]:
 
 KINDS: tuple[Any, ...] = (Selection, Plan, Growth, Sample, Timing, Retraining)
 """The dataclasses whose fields are the options of :class:`~prunelit.training.callback.Pruning`."""
+
+
+class PruningOptions(TypedDict, total=False):
+    """What :class:`~prunelit.training.callback.Pruning` takes by name, for editors and type checkers.
+
+    The meaning of each stands beside the field of the same name of ``Selection``, ``Plan``, ``Growth``,
+    ``Sample``, ``Timing`` or ``Retraining``.
+    """
+
+    bias: bool
+    norm: bool
+    frozen: bool
+    exclude: str | Sequence[str]
+    only: str | Sequence[str]
+    rounds: int
+    schedule: Literal["exponential", "linear", "cubic", "constant"]
+    share: float
+    scope: str
+    train_mode: bool
+    invert: bool
+    shuffle: bool
+    reinitialize: bool
+    threshold: float | Sequence[float] | None
+    keep_at_least: int
+    layer_densities: Mapping[str, float] | None
+    rounding: Literal["nearest", "up"]
+    grow: Literal["random", "gradient"] | None
+    every: int
+    decay: Literal["none", "cosine"]
+    stop: float
+    regrow: bool
+    samples_per_class: int | None
+    batches: int | None
+    batch_size: int | None
+    when: Literal["start", "epoch", "end"]
+    pre_epochs: int | None
+    rewind: Literal["none", "init"] | int
+    restart_schedule: bool
+    masked_gradient: bool
+
 
 Options = tuple[Selection, Plan, Growth, Sample, Timing, Retraining]
 

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from prunelit.amount import Amount, decides_density
 from prunelit.request import BadRequest
 from prunelit.study.bounded import LONGEST_NAME, check_plain, read_text
 from prunelit.study.record import RESULT_FIELDS
@@ -249,15 +250,15 @@ def _asked(config: Mapping[str, Any]) -> tuple[str, float]:
         return "", math.nan
     if pruner.get("criterion") is None:
         return "dense", 1.0
-    compression, sparsity, scope = config.get("compression"), config.get("sparsity"), str(pruner.get("scope"))
-    if compression is None and sparsity is None and (":" in scope or scope == "like"):
-        return plain(scope), math.nan
-    if compression is None and sparsity is None:
-        compression = pruner.get("compression")
-    if isinstance(compression, (int, float)) and 0 <= compression < 100:
-        return f"compression {compression:g}", 10.0**-compression
-    if isinstance(sparsity, (int, float)) and 0 <= sparsity <= 1:
-        return f"sparsity {sparsity:g}", 1.0 - sparsity
+    absent = {"compression": None, "sparsity": None}
+    try:
+        amount = Amount.of({**absent, **config, "pruner": {**absent, **pruner}})
+    except BadRequest:
+        return "", math.nan
+    if amount.density is not None:
+        return amount.words, amount.density
+    if decides_density(pruner):
+        return plain(str(pruner.get("scope"))), math.nan
     threshold = pruner.get("threshold")
     first = threshold[0] if isinstance(threshold, list) and threshold else threshold
     return plain(f"threshold {first}"), math.nan

@@ -12,6 +12,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from prunelit.amount import Amount, decides_density
+from prunelit.request import BadRequest
 from prunelit.study.configs import CONFIGS
 
 NO_RESULT = (
@@ -44,37 +46,26 @@ def config_hash(cfg: DictConfig) -> str:
         _drop(values, ["data", "root"])
     if values.get("checkpoint_strict") is True:
         _drop(values, ["checkpoint_strict"])
-    compression, sparsity = requested(cfg)
-    values["compression"], values["sparsity"] = compression, sparsity
+    amount = _amount(cfg)
+    values["compression"], values["sparsity"] = amount.compression, amount.sparsity
     _drop(values, ["pruner", "compression"])
     text = json.dumps(_canonical(values), sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
-def requested(cfg: DictConfig) -> tuple[Any, Any]:
-    """Return the compression and sparsity asked for; the pruner's own compression if neither is.
-
-    The dense baseline has compression 0 whatever is asked, so that it is one run in a sweep.
-    """
-    if cfg.pruner.criterion is None:
-        return 0.0, None
-    if cfg.compression is None and cfg.sparsity is None:
-        return None if decides_density(cfg) else cfg.pruner.compression, None
-    return cfg.compression, cfg.sparsity
-
-
-def decides_density(cfg: DictConfig) -> bool:
-    """Whether the pruner's scope settles the density by itself: N:M, or like another run's masks."""
-    scope = str(cfg.pruner.scope)
-    return ":" in scope or scope == "like"
+def _amount(cfg: DictConfig) -> Amount:
+    """Return the amount asked for, none if that is wrong: Hydra asks for a folder before it is checked."""
+    try:
+        return Amount.of(cfg)
+    except BadRequest:
+        return Amount()
 
 
 def slug(cfg: DictConfig) -> str:
     """Return the readable name of a run's folder, such as ``digits-fc-synflow-c0.5-seed0-1a2b3c4d5e``."""
-    compression, sparsity = requested(cfg)
-    amount = f"s{_canonical(sparsity)}" if compression is None else f"c{_canonical(compression)}"
-    if compression is None and sparsity is None:
-        amount = str(cfg.pruner.scope) if decides_density(cfg) else f"t{cfg.pruner.threshold}"
+    amount = _amount(cfg).short
+    if not amount:
+        amount = str(cfg.pruner.scope) if decides_density(cfg.pruner) else f"t{cfg.pruner.threshold}"
     parts = [cfg.data.name, cfg.model.name, method(cfg), amount, f"seed{cfg.seed}"]
     readable = re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join(map(str, parts))).lstrip("._-")
     return f"{readable[:80]}-{config_hash(cfg)}"

@@ -1,0 +1,87 @@
+"""How much is to be pruned: the only place that reads, checks, names and computes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from annotated_types import Ge, Lt
+from typing_extensions import Doc
+
+from prunelit.declared import check_fields
+from prunelit.request import BadRequest, within
+
+
+@dataclass(frozen=True)
+class Amount:
+    """A compression, or a sparsity, or neither: then the method itself decides.
+
+    Raises:
+        BadRequest: both are given, or one is out of range.
+    """
+
+    compression: Annotated[
+        Annotated[float, Ge(0)] | None, Doc("log10(prunable / kept): 0.5 keeps 31.62 %.")
+    ] = None
+    sparsity: Annotated[
+        Annotated[float, Ge(0), Lt(1)] | None, Doc("The removed share, instead of `compression`.")
+    ] = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.compression is not None and self.sparsity is not None:
+            both = f"compression={self.compression} is given too"
+            raise BadRequest("sparsity", self.sparsity, "compression or sparsity, never both", both)
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> Amount:
+        """Return what a run's config asks for: the top-level keys come before the pruner's own.
+
+        The dense baseline has compression 0 whatever is asked for, so that it is one run in a sweep.
+        """
+        pruner = config["pruner"]
+        if pruner["criterion"] is None:
+            return cls(0.0)
+        if config["compression"] is None and config["sparsity"] is None:
+            with within("pruner", ("compression",)):
+                return cls() if decides_density(pruner) else cls(pruner["compression"])
+        return cls(config["compression"], config["sparsity"])
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether the method itself decides."""
+        return self.compression is None and self.sparsity is None
+
+    @property
+    def density(self) -> float | None:
+        """The kept share, ``10 ** -compression`` or ``1 - sparsity``; None: the method decides."""
+        if self.sparsity is not None:
+            return 1 - self.sparsity
+        return None if self.compression is None else float(10**-self.compression)
+
+    @property
+    def given(self) -> tuple[str, float]:
+        """The key and the value that were given, for messages."""
+        if self.sparsity is not None:
+            return "sparsity", self.sparsity
+        return "compression", self.compression or 0.0
+
+    @property
+    def words(self) -> str:
+        """What is asked for, such as ``compression 0.5``; empty if the method decides."""
+        return "" if self.is_decided else "{} {:g}".format(*self.given)
+
+    @property
+    def short(self) -> str:
+        """A part of a folder's name, such as ``c0.5`` or ``s0.9``; empty if the method decides."""
+        if self.is_decided:
+            return ""
+        key, value = self.given
+        return f"{key[0]}{int(value) if value.is_integer() else value}"
+
+
+def decides_density(pruner: Mapping[str, Any]) -> bool:
+    """Whether a pruner's scope settles the density by itself: N:M, or like another run's masks."""
+    scope = str(pruner.get("scope"))
+    return ":" in scope or scope == "like"
