@@ -47,7 +47,11 @@ class Checkpointed(nn.Module):
 BATCH = (torch.randn(4, 5, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 1]))
 
 
-@pytest.mark.parametrize("criterion", [SNIP(), GraSP(), Fisher(), Hessian(), Hessian(3), SynFlow()], ids=str)
+@pytest.mark.parametrize(
+    "criterion",
+    [SNIP(), GraSP(), Fisher(), Hessian(), Hessian(3), SynFlow()],
+    ids=lambda criterion: type(criterion).__name__,
+)
 def test_attention_of_every_kind_is_scored(criterion: Criterion) -> None:
     torch.manual_seed(0)
     network = Attending()
@@ -55,7 +59,9 @@ def test_attention_of_every_kind_is_scored(criterion: Criterion) -> None:
     assert all(score.any() for score in outcome.scores.values())
 
 
-@pytest.mark.parametrize("criterion", [SNIP(), GraSP(), Hessian(), SynFlow()], ids=str)
+@pytest.mark.parametrize(
+    "criterion", [SNIP(), GraSP(), Hessian(), SynFlow()], ids=lambda criterion: type(criterion).__name__
+)
 def test_reentrant_checkpoints_change_no_score(criterion: Criterion) -> None:
     found = []
     for reentrant in (True, False):
