@@ -90,8 +90,9 @@ class MultiStepLR:
     """Keys of `torch.optim.lr_scheduler.MultiStepLR`."""
 
     milestones: Annotated[
-        tuple[Annotated[int, Ge(0)], ...],
-        Doc("The epochs at whose end the learning rate is multiplied by `gamma`."),
+        tuple[Annotated[int, Ge(0)] | Annotated[float, Gt(0), Lt(1)], ...],
+        Says("a list of integers >= 0, or of shares of the epochs in (0, 1)"),
+        Doc("The epochs at whose end the learning rate is multiplied by `gamma`, or shares of all epochs."),
     ] = (60, 120)
     gamma: Gamma = 0.1
 
@@ -159,7 +160,7 @@ class Trainer:
     deterministic: Annotated[bool | Literal["warn"] | None, Doc("True: also on a GPU, at a cost.")] = False
     gradient_clip_algorithm: Literal["norm", "value"] | None = None
     limit_train_batches: Annotated[int, Ge(1)] | Annotated[float, Gt(0), Le(1)] | None = None
-    limit_val_batches: Annotated[int, Ge(1)] | Annotated[float, Gt(0), Le(1)] | None = None
+    limit_val_batches: Annotated[int, Ge(0)] | Annotated[float, Gt(0), Le(1)] | None = None
     limit_test_batches: Annotated[int, Ge(1)] | Annotated[float, Gt(0), Le(1)] | None = None
     check_val_every_n_epoch: Annotated[int, Ge(1)] | None = 1
     val_check_interval: Annotated[int, Ge(1)] | Annotated[float, Gt(0), Le(1)] | None = None
