@@ -45,7 +45,7 @@ def test_real_runs_become_tables_and_files(
     study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = contents(study)
-    assert main([str(study), "--out", str(tmp_path / "out")]) == 0
+    assert main([str(study), "--published", "--out", str(tmp_path / "out")]) == 0
     assert contents(study) == before
     printed = capsys.readouterr().out
     assert "digits, fc: test accuracy, top 1, % (one seed)" in printed

@@ -2,6 +2,7 @@
 
 python -m prunelit.report outputs
 python -m prunelit.report outputs --metric best_top1 --out report
+python -m prunelit.report outputs --published
 python -m prunelit.report --watch outputs
 python -m prunelit.report --verify outputs
 """
@@ -16,13 +17,16 @@ from pathlib import Path
 from prunelit.request import BadRequest
 
 
-def report(folders: Sequence[Path], out: Path | None = None, metric: str = "top1") -> list[Path]:
+def report(
+    folders: Sequence[Path], out: Path | None = None, metric: str = "top1", published: bool = False
+) -> list[Path]:
     """Read the records below ``folders``, print the results, write all files and return their paths.
 
     Args:
         folders: where runs lie.
         out: where files go; ``report`` in the first folder if not given.
         metric: the numeric key of ``result.json`` that the first tables are about.
+        published: whether to lay published numbers beside those of the study.
 
     Raises:
         BadRequest: a folder is missing or holds no runs, or there is no such metric.
@@ -44,7 +48,7 @@ def report(folders: Sequence[Path], out: Path | None = None, metric: str = "top1
         )
     read, target = len(study.skipped), out or folders[0] / "report"
     with bundling() as script:
-        tables = make_tables(study, chosen)
+        tables = make_tables(study, chosen, published)
         show_study(study, tables)
         try:
             files = [*write_report(study, tables, target), *write_page(study, tables, target, script)]
@@ -74,6 +78,9 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="where files go; default: report/ in the first DIR")
     parser.add_argument("--metric", default="top1", help="a numeric key of result.json; default: top1")
     parser.add_argument(
+        "--published", action="store_true", help="also compare with the published numbers of five reports"
+    )
+    parser.add_argument(
         "--watch", action="store_true", help="show the runs of a sweep under way; writes nothing"
     )
     parser.add_argument(
@@ -96,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             watch(chosen.folders, once=chosen.once)
         else:
-            report(chosen.folders, chosen.out, chosen.metric)
+            report(chosen.folders, chosen.out, chosen.metric, chosen.published)
     except BadRequest as error:
         from prunelit.study.report.grid import plain
 

@@ -7,7 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
-from prunelit.study.report.grid import Cell, Grid, for_terminal, latex, markdown, plain
+from prunelit.study.report.grid import Cell, Grid, for_terminal, markdown, plain
+from prunelit.study.report.latex import latex
 
 NASTY = "a|b<script>&`_*x*_[l](u) $5 50% #1 {z} ~ ^ \\cmd \x1b[2J\u202e\nnext"
 
@@ -36,9 +37,11 @@ def test_latex_escapes() -> None:
     text = latex(grid(NASTY))
     assert r"\textbackslash{}cmd" in text
     assert r"\$5 50\% \#1 \{z\} \textasciitilde{} \textasciicircum{}" in text
-    assert r"a\textbar{}b\textless{}script\textgreater{}\&`\_*x*\_{[}l{]}(u)" in text
+    assert r"a\textbar{}b\textless{}script\textgreater{}\&`\_*x*\_{[}l{]}(u)" in text.replace(
+        r"\allowbreak{}", ""
+    )
     assert r"\textbf{1 $\pm$ 2} \\" in text
-    for part in (r"\toprule", r"\midrule", r"\bottomrule", r"\begin{tabular}{lr}"):
+    for part in (r"\toprule", r"\midrule", r"\bottomrule", r"\begin{tabular}"):
         assert text.count(part) == 1
     assert not {"\x1b", "\u202e"} & set(text)
 

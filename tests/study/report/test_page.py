@@ -164,8 +164,8 @@ def test_a_filter_changes_everything_at_once(open_page: Callable[..., Any]) -> N
     assert unchanged == {"rounds_by_epoch", "rounds_by_sparsity"}  # no run of mag is iterative
     assert page.inner_text("#count") == "8 of 12 runs"
     assert "mag" not in page.inner_text("#chart-accuracy_by_compression")
-    assert not page.is_visible("#results tr[data-method=mag] >> nth=0")
-    assert page.is_visible("#results tr[data-method=snip] >> nth=0")
+    assert not page.is_visible("#results tr[data-methods*=mag] >> nth=0")
+    assert page.is_visible("#results tr[data-methods='[\"snip\"]'] >> nth=0")
     assert not any(
         "mag" in text for text in page.eval_on_selector_all("#one-run option", "a => a.map((o) => o.text)")
     )

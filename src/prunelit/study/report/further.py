@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from prunelit.study.report.grid import Cell, Grid
 from prunelit.study.report.literature import SOURCES
+from prunelit.study.report.order import group_key, method_key, natural_key
 from prunelit.study.report.records import Study
 from prunelit.study.report.rows import read_rows
 from prunelit.study.report.statistics import summarise
@@ -43,7 +45,8 @@ def literature_grids(found: pd.DataFrame) -> list[Grid]:
         ["report", "table", "data", "model", "metric"], sort=False
     ):
         remarks: dict[str, str] = {}
-        cells = [_literature_row(row, remarks) for row in rows.to_dict("records")]
+        ordered = sorted(rows.to_dict("records"), key=lambda row: method_key(str(row["label"])))
+        cells = [_literature_row(row, remarks) for row in ordered]
         name = f"table {table}" if len(str(table)) < 4 else str(table)
         grids.append(
             Grid(
@@ -52,9 +55,17 @@ def literature_grids(found: pd.DataFrame) -> list[Grid]:
                 rows=cells,
                 notes=[f"{mark} {text}." for text, mark in remarks.items()],
                 left=2,
+                data=str(data),
+                model=str(model),
+                methods=[[str(row["label"])] for row in ordered],
             )
         )
     return grids
+
+
+def count_text(mean: float) -> str:
+    """Return the mean of whole numbers: whole where it is, else with one decimal."""
+    return f"{mean:,.0f}" if mean == round(mean) else f"{mean:,.1f}"
 
 
 def _literature_row(row: dict[str, object], remarks: dict[str, str]) -> list[Cell]:
@@ -65,7 +76,8 @@ def _literature_row(row: dict[str, object], remarks: dict[str, str]) -> list[Cel
     marks = [remarks.setdefault(text, f"({_letter(len(remarks))})") for text in said]
     ours, sd, theirs = (float(str(row[key])) for key in ("ours", "sd", "theirs"))
     digits = 1 if row["metric"] in COUNTS else 2
-    shown = f"{ours:.{digits}f}" if math.isnan(sd) else f"{ours:.{digits}f} ± {sd:.{digits}f}"
+    mean = count_text(ours) if row["metric"] in COUNTS else f"{ours:.2f}"
+    shown = mean if math.isnan(sd) else f"{mean} ± {sd:.{digits}f}"
     published = "failed" if math.isnan(theirs) else f"{theirs:g}"
     return [
         *(Cell(str(row["label"])), Cell(str(row["setting"])), Cell(str(row["n"])), Cell(shown)),
@@ -83,7 +95,8 @@ def round_grids(study: Study) -> list[Grid]:
     counts = study.rounds.groupby("run").size()
     several = study.complete[study.complete.index.isin(counts[counts > 1].index)]
     grids = []
-    for (data, model, label, asked), runs in several.groupby(["data", "model", "label", "asked"]):
+    groups = several.groupby(["data", "model", "label", "asked"])
+    for (data, model, label, asked), runs in sorted(groups, key=lambda group: group_key(group[0])):
         rounds = study.rounds.join(runs["seed"], on="run", how="inner")
         shown = [column for column in ROUND_COLUMNS if column in rounds and rounds[column].notna().any()]
         rows = []
@@ -95,7 +108,8 @@ def round_grids(study: Study) -> list[Grid]:
             ]
             rows.append([Cell(f"{number:g}"), Cell(str(len(group))), *cells])
         header = ["round", "seeds", *(ROUND_COLUMNS[column] for column in shown)]
-        grids.append(Grid(f"{data}, {model}: {label}, {asked}, round by round", header, rows))
+        title = f"{data}, {model}: {label}, {asked}, round by round"
+        grids.append(about_method(Grid(title, header, rows), data, model, label))
     return grids
 
 
@@ -116,7 +130,8 @@ def threshold_grids(study: Study) -> list[Grid]:
     names = study.complete[["data", "model", "label", "seed"]]
     tried = read_rows(places, "thresholds.csv", []).join(names, on="run")
     grids = []
-    for (data, model, label), rows in tried.groupby(["data", "model", "label"]):
+    groups = tried.groupby(["data", "model", "label"])
+    for (data, model, label), rows in sorted(groups, key=lambda group: group_key(group[0])):
         shown = [column for column in rows if column in THRESHOLD_COLUMNS or column.startswith("removed/")]
         cells = []
         for threshold, of_runs in sorted(rows.groupby("threshold"), reverse=True):
@@ -131,7 +146,8 @@ def threshold_grids(study: Study) -> list[Grid]:
             "seeds",
             *(THRESHOLD_COLUMNS.get(name, name.replace("/", "\n")) for name in shown),
         ]
-        grids.append(Grid(f"{data}, {model}: {label}, by threshold", header, cells))
+        grid = Grid(f"{data}, {model}: {label}, by threshold", header, cells)
+        grids.append(about_method(grid, data, model, label))
     return grids
 
 
@@ -143,7 +159,8 @@ def layer_grids(study: Study) -> list[Grid]:
     names = study.complete[["data", "model", "label", "asked", "density", "pruner", "seed"]]
     layers = study.layers.join(names.rename(columns={"density": "run_density"}), on="run", how="inner")
     grids = []
-    for (data, model, label), rows in layers[layers["pruner"] != "none"].groupby(["data", "model", "label"]):
+    groups = layers[layers["pruner"] != "none"].groupby(["data", "model", "label"])
+    for (data, model, label), rows in sorted(groups, key=lambda group: group_key(group[0])):
         amounts = list(rows.groupby("asked")["run_density"].mean().sort_values(ascending=False).index)
         by_seed = rows.groupby(["layer", "asked", "seed"], sort=False)[["kept", "density"]].mean()
         means = by_seed.groupby(["layer", "asked"], sort=False).mean()
@@ -158,7 +175,8 @@ def layer_grids(study: Study) -> list[Grid]:
             ]
             cells.append([Cell(layer), Cell(shape), Cell(f"{total:,}"), *values])
         header = ["layer", "shape", "parameters", *map(str, amounts)]
-        grids.append(Grid(f"{data}, {model}: {label}, parameters kept by layer", header, cells, left=2))
+        grid = Grid(f"{data}, {model}: {label}, parameters kept by layer", header, cells, left=2)
+        grids.append(about_method(grid, data, model, label))
     return grids
 
 
@@ -192,13 +210,26 @@ def class_grids(study: Study) -> list[Grid]:
             title=f"{data}, {model}: test accuracy by class, %",
             header=["method", "asked", "seeds", *names],
             rows=[
-                [Cell(label), Cell(asked), *_class_cells(runs, study.runs["seed"])]
-                for (label, asked), runs in sorted(methods.items())
+                [Cell(label), Cell(asked), *_class_cells(methods[label, asked], study.runs["seed"])]
+                for label, asked in _in_order(methods)
             ],
             left=2,
+            data=data,
+            model=model,
+            methods=[[label] for label, _ in _in_order(methods)],
         )
         for (data, model, names), methods in sorted(found.items())
     ]
+
+
+def _in_order(methods: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return methods and amounts in order."""
+    return sorted(methods, key=lambda key: (method_key(key[0]), natural_key(key[1])))
+
+
+def about_method(grid: Grid, data: str, model: str, label: str) -> Grid:
+    """Return a table all of whose rows are about one method."""
+    return replace(grid, data=data, model=model, methods=[[label]] * len(grid.rows))
 
 
 def _class_cells(runs: Mapping[str, np.ndarray], seeds: pd.Series) -> list[Cell]:
@@ -212,5 +243,5 @@ def _mean_cell(values: pd.Series, scale: float, deviation: bool) -> Cell:
     of = summarise(list(scale * values))
     if not of.n:
         return MISSING
-    text = f"{of.mean:.2f}" if deviation else f"{of.mean:g}"
+    text = f"{of.mean:.2f}" if deviation else count_text(of.mean)
     return Cell(f"{text} ± {of.sd:.2f}" if deviation and of.n > 1 else text)

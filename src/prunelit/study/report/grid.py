@@ -1,4 +1,4 @@
-"""A table of texts, and what it looks like in Markdown, in LaTeX and at a terminal."""
+"""A table of texts, and what it looks like in Markdown and at a terminal."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ class Grid:
         rows: a cell a column.
         notes: lines below it.
         left: how many of the first columns are words; the others are numbers.
+        data, model: what the table is about, empty if several.
+        methods: for each row the methods it is about, by which the page can leave it out; empty: all.
     """
 
     title: str
@@ -38,6 +40,9 @@ class Grid:
     rows: Sequence[Sequence[Cell]]
     notes: Sequence[str] = field(default_factory=tuple)
     left: int = 1
+    data: str = ""
+    model: str = ""
+    methods: Sequence[Sequence[str]] = ()
 
 
 def plain(text: object) -> str:
@@ -73,48 +78,6 @@ def _md_head(text: str) -> str:
 def _md(text: str) -> str:
     safe = plain(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_{}\[\]#|~$!])", r"\\\1", safe)
-
-
-LATEX = {
-    **{character: f"\\{character}" for character in "&%$#_{}"},
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    '"': "''",  # the other command for it needs the T1 encoding
-    "±": r"$\pm$",
-    "−": "$-$",
-    "×": r"$\times$",
-    "†": r"$\dagger$",
-    "–": "--",
-    "…": r"\dots{}",
-    "[": "{[}",
-    "]": "{]}",
-    "\ufffd": "?",
-}
-
-
-def latex(grid: Grid) -> str:
-    """Return the table as a LaTeX ``table`` with the rules of booktabs, everything in it escaped."""
-    spec = "l" * grid.left + "r" * (len(grid.header) - grid.left)
-    lines = [r"\begin{table}", r"\centering", rf"\caption{{{_tex(grid.title)}}}"]
-    lines += [rf"\begin{{tabular}}{{{spec}}}", r"\toprule"]
-    heads = [[*text.split("\n"), ""] for text in grid.header]
-    for part in range(2 if any(head[1] for head in heads) else 1):
-        lines.append(" & ".join(_tex(head[part]) for head in heads) + r" \\")
-    lines.append(r"\midrule")
-    for row in grid.rows:
-        texts = (rf"\textbf{{{_tex(cell.text)}}}" if cell.bold else _tex(cell.text) for cell in row)
-        lines.append(" & ".join(texts) + r" \\")
-    lines += [r"\bottomrule", r"\end{tabular}"]
-    lines += [rf"\par\footnotesize {_tex(note)}" for note in grid.notes]
-    return "\n".join([*lines, r"\end{table}"]) + "\n"
-
-
-def _tex(text: str) -> str:
-    return "".join(LATEX.get(character, character) for character in plain(text))
 
 
 TONES = {"": "", "bad": "red", "dim": "dim"}

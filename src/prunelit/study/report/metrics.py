@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from prunelit.request import BadRequest, nearest
 
@@ -18,6 +19,9 @@ class Metric:
         better: 1 if more is better, -1 if less is, 0 if neither.
         scale: what its values are multiplied with to be shown.
         digits: decimals shown; None: four significant digits.
+        least: the least value that there can be, in the column's unit.
+        greatest: the greatest one.
+        large: what the values are shown in where they are large, such as ``millions``; small ones are whole.
     """
 
     key: str
@@ -25,39 +29,70 @@ class Metric:
     better: int = 0
     scale: float = 1.0
     digits: int | None = 2
+    least: float = -math.inf
+    greatest: float = math.inf
+    large: str = ""
 
-    def show(self, value: float) -> str:
-        """Return a value of the column as text in the metric's unit."""
+    def fitted(self, values: Iterable[float]) -> Metric:
+        """Return the metric with the unit that fits values: counts are whole up to 999,999, else millions."""
+        if not self.large:
+            return self
+        most = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
+        if most < 1e6:
+            return replace(self, digits=0, large="")
+        return replace(self, title=f"{self.title}, {self.large}", scale=1e-6, large="")
+
+    def show(self, value: float, beside: float | None = None) -> str:
+        """Return a value of the column as text in the metric's unit, rounded once.
+
+        Args:
+            value: what is shown.
+            beside: the mean that ``value`` is a spread of: both are shown with the same decimals.
+        """
         if math.isnan(value):
             return "n/a"
-        shown = value * self.scale
-        return f"{shown:.4g}" if self.digits is None else f"{shown:.{self.digits}f}"
+        measure = self.scale * (value if beside is None else beside)
+        digits = _decimals(measure) if self.digits is None else self.digits
+        text = f"{value * self.scale:,.{digits}f}"
+        return text.removeprefix("-") if not text.strip("-0.,") else text
+
+
+def _decimals(value: float) -> int:
+    """Return the decimals of a number's four significant digits."""
+    return min(9, max(0, 3 - math.floor(math.log10(abs(value))))) if value else 0
 
 
 METRICS = {
     metric.key: metric
     for metric in (
-        Metric("top1", "test accuracy, top 1, %", 1),
-        Metric("top5", "test accuracy, top 5, %", 1),
-        Metric("best_top1", "best test accuracy over epochs, top 1, %", 1),
-        Metric("top1_before", "test accuracy before the last pruning, top 1, %", 1),
-        Metric("top1_after", "test accuracy just after the last pruning, top 1, %", 1),
-        Metric("test_loss", "test loss, nats", -1, digits=4),
-        Metric("density", "kept share, %", scale=100),
-        Metric("sparsity", "removed share, %", scale=100),
-        Metric("compression", "log10(prunable / kept)", digits=3),
-        Metric("effective_density", "kept share that lies on a path from input to output, %", 1, scale=100),
-        Metric("prunable", "prunable parameters", digits=0),
-        Metric("kept", "kept parameters", digits=0),
-        Metric("flops_dense", "FLOPs of the dense network, millions", scale=1e-6, digits=None),
-        Metric("flops_sparse", "FLOPs, sparse, millions", -1, scale=1e-6, digits=None),
-        Metric("epochs", "epochs", digits=0),
-        Metric("rounds", "rounds of pruning", digits=0),
-        Metric("seconds", "seconds of pruning, training and testing", -1),
-        Metric("prune_seconds", "seconds of pruning", -1),
-        Metric("train_seconds", "seconds of training", -1),
-        Metric("test_seconds", "seconds of testing", -1),
-        Metric("peak_memory_bytes", "peak memory, MB", -1, scale=1e-6, digits=0),
+        Metric("top1", "test accuracy, top 1, %", 1, least=0, greatest=100),
+        Metric("top5", "test accuracy, top 5, %", 1, least=0, greatest=100),
+        Metric("best_top1", "best test accuracy over epochs, top 1, %", 1, least=0, greatest=100),
+        Metric("top1_before", "test accuracy before the last pruning, top 1, %", 1, least=0, greatest=100),
+        Metric("top1_after", "test accuracy just after the last pruning, top 1, %", 1, least=0, greatest=100),
+        Metric("test_loss", "test loss, nats", -1, digits=4, least=0),
+        Metric("density", "kept share, %", scale=100, least=0, greatest=1),
+        Metric("sparsity", "removed share, %", scale=100, least=0, greatest=1),
+        Metric("compression", "log10(prunable / kept), reached", digits=3, least=0),
+        Metric(
+            "effective_density",
+            "kept share that lies on a path from input to output, %",
+            1,
+            scale=100,
+            least=0,
+            greatest=1,
+        ),
+        Metric("prunable", "prunable parameters", digits=0, least=0),
+        Metric("kept", "kept parameters", digits=0, least=0),
+        Metric("flops_dense", "FLOPs of the dense network", digits=None, least=0, large="millions"),
+        Metric("flops_sparse", "FLOPs, sparse", -1, digits=None, least=0, large="millions"),
+        Metric("epochs", "epochs", digits=0, least=0),
+        Metric("rounds", "rounds of pruning", digits=0, least=0),
+        Metric("seconds", "seconds of pruning, training and testing", -1, least=0),
+        Metric("prune_seconds", "seconds of pruning", -1, least=0),
+        Metric("train_seconds", "seconds of training", -1, least=0),
+        Metric("test_seconds", "seconds of testing", -1, least=0),
+        Metric("peak_memory_bytes", "peak memory, MB", -1, scale=1e-6, digits=0, least=0),
     )
 }
 """By column of ``Study.runs``."""

@@ -6,12 +6,12 @@ import io
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from prunelit.durable import write_atomically
-from prunelit.study.report.grid import Grid, latex, markdown, plain
+from prunelit.study.report.grid import Grid, markdown, plain
+from prunelit.study.report.latex import document
 from prunelit.study.report.records import Study
 from prunelit.study.report.tables import Tables
 
@@ -28,9 +28,9 @@ def write_report(study: Study, tables: Tables, out: Path) -> list[Path]:
         "results.parquet": _parquet(results),
         "layers.parquet": _parquet(layers),
         "comparisons.csv": _csv(comparisons(tables)),
-        "literature.csv": _csv(tables.literature),
-        "tables.md": _document(tables, markdown, "# Results\n", "## {}\n"),
-        "tables.tex": _document(tables, latex, "% needs \\usepackage{booktabs}\n", "% {}\n"),
+        **({} if tables.literature is None else {"literature.csv": _csv(tables.literature)}),
+        "tables.md": _markdown(sections(tables)),
+        "tables.tex": document(sections(tables)),
     }
     for name, content in contents.items():
         write_atomically(out / name, content)
@@ -54,7 +54,7 @@ def tidy(study: Study) -> pd.DataFrame:
 
 WHOLE = (
     *("seed", "prunable", "kept", "epochs", "rounds", "peak_memory_bytes"),
-    *("epochs_asked", "pre_epochs_asked", "rounds_asked"),
+    *("flops_dense", "epochs_asked", "pre_epochs_asked", "rounds_asked"),
 )
 """Columns that are counts."""
 
@@ -94,17 +94,20 @@ def _parquet(table: pd.DataFrame) -> bytes:
     return buffer.getvalue()
 
 
-def _document(tables: Tables, render: Any, top: str, heading: str) -> str:
-    parts = [top]
-    sections: dict[str, list[Grid]] = {
+def sections(tables: Tables) -> dict[str, list[Grid]]:
+    """Return all tables by the title of their section, in order; sections without tables are left out."""
+    found = {
         "What went wrong": [tables.problems] if tables.problems else [],
         "Results": tables.results,
         **tables.further,
     }
-    for section, grids in sections.items():
-        if grids:
-            # In Markdown the heading stands right above: it is not said twice.
-            said = section if render is markdown else None
-            shown = (replace(grid, title="") if grid.title == said else grid for grid in grids)
-            parts += [heading.format(section), *map(render, shown)]
+    return {title: grids for title, grids in found.items() if grids}
+
+
+def _markdown(sections: dict[str, list[Grid]]) -> str:
+    parts = ["# Results\n"]
+    for title, grids in sections.items():
+        # The heading stands right above: it is not said twice.
+        shown = (replace(grid, title="") if grid.title == title else grid for grid in grids)
+        parts += [f"## {title}\n", *map(markdown, shown)]
     return "\n".join(parts)

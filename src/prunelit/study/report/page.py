@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from prunelit.durable import write_atomically
 from prunelit.study.report.figures import CHAPTERS, Figure
 from prunelit.study.report.figures.theme import CATEGORIES, theme
 from prunelit.study.report.frames import OF_RUN, first_shown, methods_of, shown_in_detail, tidy
-from prunelit.study.report.grid import Grid
 from prunelit.study.report.pictures import write_pictures
 from prunelit.study.report.records import Study
 from prunelit.study.report.story import problems, run_list, summary, title
@@ -21,16 +19,6 @@ from prunelit.study.report.tables import Tables
 from prunelit.study.report.vega import bundle
 
 ASSETS = Path(__file__).parent / "assets"
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A table of the page; ``data`` and ``model`` are what it is about, empty if several."""
-
-    grid: Grid
-    data: str = ""
-    model: str = ""
-    by_method: bool = False
 
 
 def write_page(study: Study, tables: Tables, out: Path, script: Callable[[], str] = bundle) -> list[Path]:
@@ -79,8 +67,8 @@ def page(
         colours=len(CATEGORIES["light"]),
         sections=sections,
         problems=problems(study, tables),
-        results=result_tables(tables),
-        further={name: [Shown(grid) for grid in grids] for name, grids in tables.further.items() if grids},
+        results=tables.results,
+        further={name: grids for name, grids in tables.further.items() if grids},
         chapters=shown,
         shared=shared,
         runs=listed,
@@ -101,14 +89,6 @@ def filters(runs: pd.DataFrame) -> list[dict[str, Any]]:
     }
     return [
         {"key": key, "title": title, "choices": [str(v) for v in values[key]]} for key, title in keys.items()
-    ]
-
-
-def result_tables(tables: Tables) -> list[Shown]:
-    """Return the main tables with what they are about."""
-    return [
-        Shown(grid, block.data, block.model, by_method=True)
-        for grid, block in zip(tables.results, tables.blocks, strict=True)
     ]
 
 

@@ -55,6 +55,7 @@ class Study:
             ``asked``: the amount asked for, such as ``compression 0.5``, ``sparsity 0.9``, ``dense``,
             ``threshold 0.45``, ``2:4``, or an empty text if not known;
             ``asked_density``: the kept share that this means, NaN if the method decides;
+            ``asked_compression``, ``asked_sparsity``: the same as numbers that equal what was typed;
             ``seconds``: of pruning, training and testing;
             ``epochs_asked``, ``pre_epochs_asked``, ``rounds_asked``: by the config.
         epochs: ``metrics.csv`` of all runs, column ``run`` first.
@@ -195,7 +196,7 @@ def _runs(found: Mapping[str, Files]) -> pd.DataFrame:
     for row, label in zip(rows, names, strict=True):
         row["label"] = label
     table = pd.DataFrame(rows, index=pd.Index(list(found), name="run", dtype=str), columns=COLUMNS)
-    numbers = (*NUMBER_FIELDS, "asked_density", "epochs_asked", "pre_epochs_asked", "rounds_asked")
+    numbers = (*NUMBER_FIELDS, *ASKED)
     table[list(numbers)] = table[list(numbers)].apply(pd.to_numeric).astype(float)
     table["seconds"] = table[["prune_seconds", "train_seconds", "test_seconds"]].sum(axis=1, skipna=False)
     table["seed"] = table["seed"].astype("Int64")
@@ -203,10 +204,12 @@ def _runs(found: Mapping[str, Files]) -> pd.DataFrame:
     return table
 
 
+ASKED = (*("asked_density", "epochs_asked", "pre_epochs_asked", "rounds_asked"),)
+"""Numbers that the config asks for."""
 COLUMNS = (
     *RESULT_FIELDS,
-    *("status", "error", "folder", "label", "asked", "asked_density"),
-    *("epochs_asked", "pre_epochs_asked", "rounds_asked"),
+    *("status", "error", "folder", "label", "asked"),
+    *ASKED,
 )
 
 
@@ -230,10 +233,21 @@ def _row(files: Files) -> dict[str, Any]:
         "folder": files.folder,
         "asked": asked,
         "asked_density": density,
+        **_both_amounts(density, files.result or {}),
         "epochs_asked": _number(config.get("epochs")),
         "pre_epochs_asked": _number(config.get("pre_epochs")),
         "rounds_asked": _number(_at(config, "pruner", "rounds")),
     }
+
+
+def _both_amounts(density: float, result: Mapping[str, Any]) -> dict[str, float]:
+    """Return the amount asked for as compression and as sparsity, the one that was typed as it was typed."""
+    # Rounding takes away what powers and logarithms add: 0.5 that was asked for is 0.5 here.
+    amounts = {
+        "asked_compression": round(-math.log10(density), 12) + 0.0 if density > 0 else math.nan,
+        "asked_sparsity": round(1 - density, 12),
+    }
+    return {key: amount if result.get(key) is None else result[key] for key, amount in amounts.items()}
 
 
 def _why(status: str, state: Mapping[str, Any]) -> str | None:

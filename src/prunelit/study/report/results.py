@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from prunelit.study.report.metrics import Metric
+from prunelit.study.report.order import sorted_methods
 from prunelit.study.report.records import UNKNOWN, Study
 from prunelit.study.report.statistics import Comparison, Summary, clear_winner, compare_all, summarise
 
@@ -94,14 +95,17 @@ def column_keys(runs: pd.DataFrame) -> pd.Series:
 
 def _block(data: str, model: str, metric: Metric, runs: pd.DataFrame) -> Block:
     columns = _columns(runs)
-    methods = sorted(set(runs["label"]), key=lambda label: (label.split(" ")[0] != "none", label))
+    methods = sorted_methods(runs["label"])
+    metric = metric.fitted(runs[metric.key].dropna())
     entries = _entries(metric, runs)
     comparisons = {}
     for column in columns:
         values = {m: entries[m, column.key].values for m in methods if (m, column.key) in entries}
         # What each method keeps by itself differs: such accuracies are not compared.
         pairs = [] if column.key == OWN else compare_all({m: v for m, v in values.items() if v})
-        comparisons[column.key] = [pair for pair in pairs if pair.n > 1]
+        comparisons[column.key] = [
+            pair.within(metric.greatest - metric.least) for pair in pairs if pair.n > 1
+        ]
         best = _best(values, metric, comparisons[column.key])
         if best is not None:
             entry = entries[best, column.key]
@@ -134,7 +138,7 @@ def _entries(metric: Metric, runs: pd.DataFrame) -> dict[tuple[str, str], Entry]
     return {
         key: Entry(
             values=values.get(key, {}),
-            summary=summarise(list(values.get(key, {}).values())),
+            summary=summarise(list(values.get(key, {}).values())).within(metric.least, metric.greatest),
             counts=counts[key],
             density=float(means.get(key, math.nan)),
             collapsed=int(collapsed.get(key, 0)),

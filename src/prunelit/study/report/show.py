@@ -9,7 +9,7 @@ from rich.console import Console
 
 from prunelit.study.report.grid import Grid, for_terminal
 from prunelit.study.report.records import STATES, Study
-from prunelit.study.report.tables import Tables
+from prunelit.study.report.tables import PUBLISHED, Tables
 
 MOST_PROBLEMS = 20
 PIPE_WIDTH = 1000
@@ -30,7 +30,7 @@ def show_study(study: Study, tables: Tables) -> None:
     screen.print(f"{len(study.runs)} run{'' if len(study.runs) == 1 else 's'}: {', '.join(said)}")
     if tables.problems is not None:
         screen.print(for_terminal(_shortened(tables.problems), screen.is_terminal))
-    for grid in [*tables.results, *tables.further.get("Against the literature", [])]:
+    for grid in [*tables.results, *tables.further.get(PUBLISHED, [])]:
         screen.print(for_terminal(grid, screen.is_terminal))
 
 

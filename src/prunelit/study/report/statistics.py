@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,14 +18,15 @@ LEVEL = 0.95
 """Confidence of the intervals; differences with a corrected p-value of ``1 - LEVEL`` or more are noise."""
 
 ROUNDING = 1e-9
-"""Share of the values below which their differences count as equal."""
+"""Share of the values below which their differences are rounding of floats, and count as 0."""
 
 
 @dataclass(frozen=True)
 class Summary:
     """Of one number a seed: how many, their mean, standard deviation and 95 % confidence interval.
 
-    ``sd`` divides by n - 1. With one seed ``sd``, ``low`` and ``high`` are NaN.
+    ``sd`` divides by n - 1, and is 0 where values differ by rounding alone. With one seed ``sd``, ``low`` and
+    ``high`` are NaN.
     """
 
     n: int
@@ -33,6 +34,11 @@ class Summary:
     sd: float
     low: float
     high: float
+
+    def within(self, least: float, greatest: float) -> Summary:
+        """Return the summary with its interval cut at the values that the number can have."""
+        low, high = (min(max(end, least), greatest) for end in (self.low, self.high))
+        return self if math.isnan(self.low) else replace(self, low=low, high=high)
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,13 @@ class Comparison:
     p: float
     p_holm: float = math.nan
 
+    def within(self, most: float) -> Comparison:
+        """Return the comparison with its interval cut at the greatest difference that there can be."""
+        if math.isnan(self.low):
+            return self
+        low, high = (min(max(end, -most), most) for end in (self.low, self.high))
+        return replace(self, low=low, high=high)
+
 
 def summarise(values: Sequence[float]) -> Summary:
     """Return mean, standard deviation and confidence interval of one number a seed; NaN is left out."""
@@ -66,6 +79,8 @@ def summarise(values: Sequence[float]) -> Summary:
     if n == 1:
         return Summary(1, mean, math.nan, math.nan, math.nan)
     sd = float(numbers.std(ddof=1))
+    if sd <= ROUNDING * float(np.abs(numbers).max()):
+        return Summary(n, mean, 0.0, mean, mean)
     half = t_quantile(n - 1) * sd / math.sqrt(n)
     return Summary(n, mean, sd, mean - half, mean + half)
 
@@ -74,7 +89,7 @@ def compare_all(methods: Mapping[str, Mapping[int, float]]) -> list[Comparison]:
     """Compare every two methods, each a value a seed, corrected for all of these comparisons."""
     pairs = [_compare(a, b, methods[a], methods[b]) for a, b in itertools.combinations(methods, 2)]
     corrected = holm([pair.p for pair in pairs])
-    return [Comparison(**{**pair.__dict__, "p_holm": p}) for pair, p in zip(pairs, corrected, strict=True)]
+    return [replace(pair, p_holm=p) for pair, p in zip(pairs, corrected, strict=True)]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

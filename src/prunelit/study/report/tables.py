@@ -17,10 +17,13 @@ from prunelit.study.report.further import (
 from prunelit.study.report.grid import Cell, Grid
 from prunelit.study.report.literature import against_literature
 from prunelit.study.report.metrics import METRICS, Metric
+from prunelit.study.report.order import group_key
 from prunelit.study.report.records import Study
 from prunelit.study.report.results import OWN, TOLERANCE, Block, Column, Entry, blocks
 
 MISSING = "–"
+PUBLISHED = "Against the literature"
+"""The section of published numbers beside ours."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Tables:
         problems: what failed, collapsed, stopped or could not be read; None if nothing did.
         further: all other grids, by section.
         literature: published numbers beside ours, see
-            :func:`~prunelit.study.report.literature.against_literature`.
+            :func:`~prunelit.study.report.literature.against_literature`; None if they were not asked for.
     """
 
     metric: Metric
@@ -42,17 +45,17 @@ class Tables:
     results: list[Grid]
     problems: Grid | None
     further: dict[str, list[Grid]]
-    literature: pd.DataFrame
+    literature: pd.DataFrame | None
 
 
-def make_tables(study: Study, metric: Metric) -> Tables:
-    """Return the tables of a study."""
+def make_tables(study: Study, metric: Metric, published: bool = False) -> Tables:
+    """Return the tables of a study, those beside published numbers only where ``published`` asks for them."""
     main = blocks(study, metric)
     shown = [METRICS[key] for key in OTHERS if key != metric.key]
     others = [results_grid(block) for other in shown for block in blocks(study, other)]
-    literature = against_literature(study)
+    literature = against_literature(study) if published else None
     further = {
-        "Against the literature": literature_grids(literature),
+        PUBLISHED: [] if literature is None else literature_grids(literature),
         "95 % confidence intervals": [interval_grid(block) for block in main if _has_intervals(block)],
         "Comparisons": [grid for block in main if (grid := comparison_grid(block)) is not None],
         "Other measurements": others,
@@ -83,6 +86,9 @@ def results_grid(block: Block) -> Grid:
         header=_header(block),
         rows=rows,
         notes=_notes(block),
+        data=block.data,
+        model=block.model,
+        methods=[[method] for method in block.methods],
     )
 
 
@@ -110,7 +116,7 @@ def _value_cell(block: Block, method: str, column: Column, usual: int) -> Cell:
             return Cell("n/a", tone="dim")
         return Cell(", ".join(remarks) or MISSING, tone="bad" if entry.counts.get("failed") else "dim")
     text = mean_and_sd(block.metric, entry) + _marks(entry, column)
-    if column.key == OWN:
+    if column.key == OWN and not math.isnan(entry.density):
         remarks.append(f"{100 * entry.density:.3g} % kept")
     return Cell(f"{text} ({', '.join(remarks)})" if remarks else text, bold=entry.best)
 
@@ -118,7 +124,7 @@ def _value_cell(block: Block, method: str, column: Column, usual: int) -> Cell:
 def mean_and_sd(metric: Metric, entry: Entry) -> str:
     """Return ``98.12 ± 0.15``; without the deviation where there is one seed."""
     mean = metric.show(entry.summary.mean)
-    return mean if entry.summary.n < 2 else f"{mean} ± {metric.show(entry.summary.sd)}"
+    return mean if entry.summary.n < 2 else f"{mean} ± {metric.show(entry.summary.sd, entry.summary.mean)}"
 
 
 def _remarks(entry: Entry, usual: int) -> list[str]:
@@ -173,10 +179,11 @@ def interval_grid(block: Block) -> Grid:
                 cells.append(Cell(MISSING, tone="dim"))
             else:
                 show, of = block.metric.show, entry.summary
-                cells.append(Cell(f"{show(of.low)} to {show(of.high)} (n = {of.n})"))
+                cells.append(Cell(f"{show(of.low, of.mean)} to {show(of.high, of.mean)} (n = {of.n})"))
         rows.append(cells)
     title = f"{block.data}, {block.model}: {block.metric.title}, 95 % confidence interval of the mean"
-    return Grid(title, _header(block), rows)
+    about = [[method] for method in block.methods]
+    return Grid(title, _header(block), rows, data=block.data, model=block.model, methods=about)
 
 
 def comparison_grid(block: Block) -> Grid | None:
@@ -216,6 +223,9 @@ def comparison_grid(block: Block) -> Grid | None:
             "Two-sided paired t-tests on common seeds; Holm's correction over every two methods of a column."
         ],
         left=3,
+        data=block.data,
+        model=block.model,
+        methods=[[row[1].text, row[2].text] for row in rows],
     )
 
 
@@ -233,14 +243,13 @@ def problem_grid(study: Study) -> Grid | None:
             rows.append([Cell(word, tone="bad"), Cell(str(run)), Cell(row["error"] or "")])
     complete = study.complete.assign(empty=[", ".join(names) for names in study.complete["collapsed"]])
     collapsed = complete[complete["empty"] != ""]
-    for (data, model, label, asked, empty), runs in collapsed.groupby(
-        ["data", "model", "label", "asked", "empty"]
-    ):
+    groups = collapsed.groupby(["data", "model", "label", "asked", "empty"])
+    for (data, model, label, asked, empty), runs in sorted(groups, key=lambda group: group_key(group[0])):
         where = f"{data}, {model}: {label}, {asked} ({len(runs)} runs)" if len(runs) > 1 else runs.index[0]
-        reached = "–".join(
-            dict.fromkeys(f"{value:.2f}" for value in (runs["top1"].min(), runs["top1"].max()))
-        )
-        why = f"nothing is kept in {empty}; top 1 is {reached} %"
+        top1 = runs["top1"].dropna()
+        ends = (f"{value:.2f}" for value in (top1.min(), top1.max()))
+        reached = f"; top 1 is {'–'.join(dict.fromkeys(ends))} %" if len(top1) else ""
+        why = f"nothing is kept in {empty}{reached}"
         rows.append([Cell("collapsed", tone="bad"), Cell(where), Cell(why)])
     for line in study.skipped:
         path, _, why = line.partition(": ")

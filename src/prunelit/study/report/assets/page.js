@@ -140,10 +140,16 @@
     const values = chosen();
     shown = new Set(runs.filter((run) => fits(run, values)).map((run) => run.run));
     for (const row of document.querySelectorAll("[data-run]")) row.hidden = !shown.has(Number(row.dataset.run));
-    for (const row of document.querySelectorAll("[data-method],[data-data],[data-model]"))
-      row.hidden = !["method", "data", "model"].every(
-        (key) => !(key in row.dataset) || !values[key] || values[key].has(row.dataset[key]),
-      );
+    for (const row of document.querySelectorAll("tr[data-methods]"))
+      row.hidden = !JSON.parse(row.dataset.methods).every((method) => !values.method || values.method.has(method));
+    // A table is there while it is about what was chosen and has a row left.
+    for (const table of document.querySelectorAll("figure.table"))
+      table.hidden =
+        !["data", "model"].every(
+          (key) => !(key in table.dataset) || !values[key] || values[key].has(table.dataset[key]),
+        ) || !table.querySelector("tbody tr:not([hidden])");
+    for (const section of document.querySelectorAll("details.more"))
+      section.hidden = !section.querySelector("figure.table:not([hidden])");
     if (select) {
       const kept = options.filter((option) => shown.has(Number(option.value)));
       const before = select.value;

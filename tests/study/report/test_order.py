@@ -1,0 +1,24 @@
+"""Methods and amounts stand in one order wherever they stand."""
+
+from __future__ import annotations
+
+from prunelit.study.report.order import group_key, natural_key, sorted_methods
+
+
+def test_the_dense_network_is_first_and_numbers_count_as_numbers() -> None:
+    names = ["synflow rounds=100", "snip", "synflow rounds=20", "none lr=0.1", "none lr=1e-05", "rand"]
+    assert sorted_methods([*names, "snip"]) == [
+        *("none lr=1e-05", "none lr=0.1", "rand", "snip"),
+        *("synflow rounds=20", "synflow rounds=100"),
+    ]
+
+
+def test_amounts_are_in_the_order_of_their_numbers() -> None:
+    assert natural_key("compression 2") < natural_key("compression 10")
+    groups = [("mnist", "fc", "snip", "compression 10"), ("mnist", "fc", "none", "dense")]
+    groups += [("mnist", "fc", "snip", "compression 2")]
+    assert [group[3] for group in sorted(groups, key=group_key)] == [
+        "dense",
+        "compression 2",
+        "compression 10",
+    ]
