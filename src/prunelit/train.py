@@ -7,6 +7,7 @@ python -m prunelit.train -m pruner=snip,synflow compression=0.5,1
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import sys
 import warnings
@@ -146,6 +147,7 @@ def _train(cfg: DictConfig, record: Record, interruption: Interruption) -> dict[
     from prunelit.training import outcome
     from prunelit.training.assembly import assemble
     from prunelit.training.build import full_keys
+    from prunelit.training.recorded_network import NetworkDescription
 
     outcome.forget_peak_memory()
     record.writable = is_first()
@@ -159,6 +161,7 @@ def _train(cfg: DictConfig, record: Record, interruption: Interruption) -> dict[
     result = {**asked, **_asked(cfg), **found.result, "config_hash": config_hash(cfg)}
     if record.writable:
         _write(record, run, found)
+        record.write_network(vars(NetworkDescription.of(resolved(cfg)["model"], run.data, os.getcwd())))
         run.measured.attempt("the result in a logger", partial(_log, cfg, run, asked, result))
         record.finish(result, cfg.sweep.keep_checkpoints)
         if not cfg.sweep.keep_checkpoints:

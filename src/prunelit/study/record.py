@@ -53,7 +53,7 @@ NEWER = ("asked_compression", "asked_sparsity")
 
 WRITTEN = (
     *("metrics.csv", "rounds.csv", "thresholds.csv", "layers.csv", "details.npz"),
-    *("masks.safetensors", "weights.safetensors"),
+    *("masks.safetensors", "weights.safetensors", "network.json"),
 )
 """Files of a complete run, beside its checkpoints, that are compared with what the run wrote."""
 
@@ -182,6 +182,24 @@ class Record:
         contents: dict[str, Any] = {name: np.asarray(value) for name, value in arrays.items()}
         np.savez_compressed(buffer, **contents)
         self._write("details.npz", buffer.getvalue())
+
+    def write_network(self, description: Row) -> None:
+        """Write ``network.json``: what it takes to make the network again without the run's images."""
+        self._write("network.json", json.dumps(description, indent=1, default=str) + "\n")
+
+    @property
+    def network(self) -> dict[str, Any] | None:
+        """The contents of ``network.json``; None for runs of versions that wrote none.
+
+        Raises:
+            DamagedRun: they are not what a run writes.
+        """
+        try:
+            return bounded.read_object(self.folder / "network.json")
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise DamagedRun(self.folder, f"network.json cannot be used: {error}") from error
 
     def finish(self, result: Row, keep_checkpoints: bool = True) -> None:
         """Write ``files.json`` and then ``result.json``, the last file of a run.

@@ -57,11 +57,16 @@ def build_network(cfg: DictConfig, data: ImageData) -> tuple[nn.Module, int]:
         known = data.num_classes, data.input_shape
     num_classes, input_shape = known
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    network: nn.Module = build(cfg.model, num_classes=num_classes, input_shape=input_shape)
+    return make_network(cfg.model, num_classes, input_shape), num_classes
+
+
+def make_network(node: DictConfig, num_classes: int, input_shape: tuple[int, int, int]) -> nn.Module:
+    """Return the network of a config node, with all its parameters."""
+    network: nn.Module = build(node, num_classes=num_classes, input_shape=input_shape)
     if any(isinstance(parameter, UninitializedParameter) for parameter in network.parameters()):
         with modes(network), torch.no_grad():  # lazy layers take their sizes from a first image
             network.eval()(torch.zeros(1, *input_shape))
-    return network, num_classes
+    return network
 
 
 def build_module(cfg: DictConfig, network: nn.Module, num_classes: int, length: int) -> Classifier:

@@ -77,6 +77,7 @@ class Normalise:
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        self.mean, self.std = list(map(float, mean)), list(map(float, std))
         scale = torch.tensor([s or 1.0 for s in std], dtype=torch.float64)
         self.factor = (1 / (255 * scale)).float().view(-1, 1, 1)
         self.shift = (-torch.tensor(mean, dtype=torch.float64) / scale).float().view(-1, 1, 1)
