@@ -21,6 +21,7 @@ COMMON = (
     "prunelit.interruption",
     "prunelit.place",
     "prunelit.notice",
+    "prunelit.image_files",
 )
 # What a place may import of prunelit; the longest prefix that fits a module counts.
 ALLOWED = {

@@ -62,7 +62,7 @@ def evaluate_test(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Evaluat
 
 
 def evaluate_train(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Evaluation | None:
-    """Return the same on the training images as they are, None where they are not held in memory."""
+    """Return the same on the training images as they are, None where the data module does not give them."""
     datamodule: Any = getattr(trainer, "datamodule", None)
     loader = datamodule.plain_train_dataloader() if hasattr(datamodule, "plain_train_dataloader") else None
     return None if loader is None else evaluate(trainer, pl_module, loader)

@@ -185,7 +185,8 @@ def test_a_damaged_cifar_file_is_refused(cifar: dict[str, np.ndarray], tmp_path:
 
 @pytest.mark.parametrize("dataset", ["mnist", "fashion_mnist", "cifar10", "cifar100", "tiny_imagenet"])
 def test_without_download_missing_files_are_reported_at_once(dataset: str, tmp_path: Path) -> None:
-    with pytest.raises(BadRequest, match=r"^download=false; must be a folder with") as wrong:
+    why = r"^root=.*: not there, and data\.download=false; must be a folder with"
+    with pytest.raises(BadRequest, match=why) as wrong:
         ImageData(dataset, root=tmp_path / "none", download=False).check()
     assert wrong.value.key == "root"
     assert not (tmp_path / "none").exists()

@@ -46,6 +46,9 @@ def config_hash(cfg: DictConfig) -> str:
         _drop(values, ["data", "root"])
     if values.get("checkpoint_strict") is True:
         _drop(values, ["checkpoint_strict"])
+    for key in ("mean", "std", "bits", "test_share"):  # null is as if there were no such key
+        if values.get("data", {}).get(key) is None:
+            _drop(values, ["data", key])
     amount = _amount(cfg)
     values["compression"], values["sparsity"] = amount.compression, amount.sparsity
     _drop(values, ["pruner", "compression"])

@@ -9,18 +9,21 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock
 
-from prunelit.durable import fsync_folder
+from prunelit.durable import fsync_folder, write_atomically
+from prunelit.image_files import CACHE as FOLDER
+from prunelit.training.data.options import Options
 from prunelit.training.data.source import Contents, Source, Split
 
 log = logging.getLogger(__name__)
 
-FOLDER = "prunelit-cache"
-FORMAT = 1
+Moments = tuple[list[float], list[float]]
+FORMAT = 2
 """Raise it when the files' meaning changes: older copies are then made anew."""
 
 
@@ -33,11 +36,37 @@ def load(source: Source) -> Contents:
     raw = source.raw_files()
     if not raw:
         return source.decode()
-    folder = source.options.folder / FOLDER
-    size = "own" if source.options.size is None else str(source.options.size)
-    stem = f"{source.name}-{size}"
-    final = folder / f"{stem}-{fingerprint(raw, source.options.folder)}"
+    stem = _stem(source.name, source.options)
+    final = source.options.folder / FOLDER / f"{stem}-{fingerprint(raw, source.options.folder)}"
     return _read(final) or _build(final, stem, source.decode)
+
+
+def kept_moments(source: Source, channels: int, compute: Callable[[], Moments]) -> Moments:
+    """Mean and standard deviation of streamed images: from the file that keeps them, or computed and kept."""
+    stem = f"{_stem(source.name, source.options)}-moments{channels}"
+    folder = source.options.folder / FOLDER
+    path = folder / f"{stem}-{fingerprint(source.raw_files(), source.options.folder)}.json"
+    try:
+        mean, std = json.loads(path.read_text())
+        if all(isinstance(number, float) for number in [*mean, *std]) and len(mean) == len(std) == channels:
+            return mean, std
+    except (OSError, ValueError, TypeError):
+        pass  # not there, or damaged
+    found = compute()
+    with suppress(OSError):  # what is kept only saves time
+        folder.mkdir(exist_ok=True)
+        for old in folder.glob(f"{stem}-*.json"):
+            old.unlink(missing_ok=True)
+        write_atomically(path, json.dumps(found))
+    return found
+
+
+def _stem(name: str, options: Options) -> str:
+    """The name of a copy, less its fingerprint: all options that decide what the decoded images are."""
+    parts = [name, "own" if options.size is None else str(options.size)]
+    parts += [] if options.bits is None else [f"{options.bits}bits"]
+    parts += [] if options.test_share is None else [f"test{options.test_share}"]
+    return "-".join(parts)
 
 
 def fingerprint(files: Iterable[Path], root: Path) -> str:
@@ -45,7 +74,8 @@ def fingerprint(files: Iterable[Path], root: Path) -> str:
     digest = hashlib.blake2b(str(FORMAT).encode(), digest_size=8)
     for file in files:
         stat = os.stat(file)
-        digest.update(f"{os.path.relpath(file, root)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        name = os.fsencode(os.path.relpath(file, root))  # it need not be UTF-8
+        digest.update(name + f"\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 

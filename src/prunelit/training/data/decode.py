@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
+from prunelit.image_files import printable
 from prunelit.request import BadRequest
+from prunelit.training.data.pixels import WrongDepth, is_gray, plain
 
+UNREAD_FORMATS = ("EPS", "PDF", "MPEG", "HDF5", "GRIB", "BUFR", "WMF", "IPTC")
+"""Pillow formats that are no pictures, or that another program would be started for."""
+AT_ONCE = 128
+"""Files that a thread takes at a time."""
 SIZE_ALLOWED = "the pixels a side to resize every image to, as data.size=64"
 
 
@@ -32,27 +41,30 @@ class Decoder:
         size: pixels a side of the result; None keeps the images' own size, which must then be one.
         center: cut out the middle square (7/8 of the shorter side, as is usual for ImageNet) instead of
             stretching the whole image to a square.
+        bits: how many bits pixels of more than 8 bits use; None: 16.
     """
 
     root: str | Path
     channels: int = 3
     size: int | None = None
     center: bool = False
+    bits: int | None = None
 
     def open(self, path: str) -> Any:
-        """The image at ``path`` as a Pillow image, gray or RGB, in its own size."""
-        from PIL import Image
+        """The image at ``path`` as a Pillow image, gray or RGB, upright, in its own size.
 
-        mode = "L" if self.channels == 1 else "RGB"
+        :func:`prunelit.training.data.pixels.plain` states the rules.
+        """
         try:
-            with Image.open(path) as image:
+            with opened(path) as image:
                 if self.channels == 1 and not is_gray(image):
                     raise NotGray(path)
-                if image.mode.startswith("I;16"):  # Pillow would cut 16 bits off at 255
-                    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert(mode)
-                return image.convert(mode)
+                return plain(image, self.channels, self.bits)
         except NotGray:
             raise
+        except WrongDepth as wrong:
+            key, value = ("bits", self.bits) if wrong.is_number_of_bits else ("root", self.root)
+            raise BadRequest(key, value, wrong.allowed, f"{printable(path)}: {wrong.why}") from wrong
         except Exception as fault:  # Pillow's readers raise almost anything for a broken file
             raise unreadable(self.root, path, fault) from fault
 
@@ -69,7 +81,8 @@ class Decoder:
         elif self.size is not None and image.size != (self.size, self.size):
             image = image.resize((self.size, self.size), Image.Resampling.BILINEAR)
         pixels = np.asarray(image)
-        return pixels[None] if self.channels == 1 else pixels.transpose(2, 0, 1)
+        # contiguous: networks compute other roundings for images that lie in memory in another order
+        return np.ascontiguousarray(pixels[None] if self.channels == 1 else pixels.transpose(2, 0, 1))
 
     def __call__(self, path: str, shape: tuple[int, ...] | None = None) -> np.ndarray:
         """The file at ``path`` as uint8 (channels, height, width).
@@ -88,30 +101,58 @@ class Decoder:
         out = np.empty((len(paths), *shape), np.uint8)
 
         def decode(first: int) -> None:
-            for i in range(first, min(first + 128, len(paths))):
+            for i in range(first, min(first + AT_ONCE, len(paths))):
                 out[i] = self(paths[i], shape)
 
-        # threads: Pillow lets go of the interpreter while it decodes and resizes
-        pool = ThreadPoolExecutor(cores())
-        try:
-            for _ in pool.map(decode, range(0, len(paths), 128)):
-                pass
-        finally:
-            pool.shutdown(cancel_futures=True)
+        _on_all_cores(decode, len(paths))
         return out
 
+    def statistics(self, paths: Sequence[str]) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation of each channel over all files, as if they were in memory."""
+        found = np.zeros((self.channels, 256), np.int64)
+        shape = None if self.size is not None else self(paths[0]).shape
+        lock = Lock()
 
-def is_gray(image: Any) -> bool:
-    """Whether the Pillow image has one channel of gray."""
-    return image.mode in ("L", "1") or image.mode.startswith("I;16")
+        def count(first: int) -> None:
+            counts = sum(levels(self(path, shape)[None]) for path in paths[first : first + AT_ONCE])
+            with lock:
+                found[:] += counts
+
+        _on_all_cores(count, len(paths))
+        return moments(found)
+
+
+def _on_all_cores(work: Callable[[int], None], number: int) -> None:
+    """Call ``work`` with the first of each ``AT_ONCE`` numbers below ``number``."""
+    # threads: Pillow lets go of the interpreter while it decodes and resizes
+    pool = ThreadPoolExecutor(cores())
+    try:
+        for _ in pool.map(work, range(0, number, AT_ONCE)):
+            pass
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    from PIL import Image
+
+    Image.init()
+    common = ("JPEG", "PNG")  # tried first
+    return (*common, *(name for name in Image.ID if name not in (*common, *UNREAD_FORMATS)))
+
+
+def opened(path: str) -> Any:
+    """The image file opened by Pillow, its pixels not yet read; its contents decide, not its suffix."""
+    from PIL import Image
+
+    return Image.open(path, formats=_formats())
 
 
 def has_gray_header(root: str | Path, path: str) -> bool:
     """Whether the image file is gray, by its header alone."""
-    from PIL import Image
-
     try:
-        with Image.open(path) as image:
+        with opened(path) as image:
             return is_gray(image)
     except Exception as fault:
         raise unreadable(root, path, fault) from fault
@@ -120,14 +161,17 @@ def has_gray_header(root: str | Path, path: str) -> bool:
 def unreadable(root: str | Path, path: str, fault: Exception) -> BadRequest:
     """The error for an image file that Pillow cannot read."""
     reason = "not an image" if type(fault).__name__ == "UnidentifiedImageError" else fault
-    return BadRequest("root", root, "image files that Pillow reads", f"{path} cannot be read ({reason})")
+    with suppress(OSError):
+        reason = "it is empty" if os.path.getsize(path) == 0 else reason
+    why = f"{printable(path)} cannot be read ({printable(reason)})"
+    return BadRequest("root", root, "image files that Pillow reads", why)
 
 
 def other_size(path: str, found: tuple[int, ...], expected: tuple[int, ...]) -> BadRequest:
     """The error for images of several sizes when none was asked for."""
     sizes = [f"{shape[2]} x {shape[1]} pixels" for shape in (found, expected)]
     return BadRequest(
-        "size", "null", SIZE_ALLOWED, f"{path} has {sizes[0]} where the first image has {sizes[1]}"
+        "size", "null", SIZE_ALLOWED, f"{printable(path)} has {sizes[0]} where the first image has {sizes[1]}"
     )
 
 
@@ -147,8 +191,17 @@ def statistics(images: np.ndarray) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of each channel, pixels counted from 0 to 1, in float64."""
     counts = np.zeros((images.shape[1], 256), np.int64)
     for first in range(0, len(images), 1024):
-        for channel in range(images.shape[1]):
-            counts[channel] += np.bincount(images[first : first + 1024, channel].ravel(), minlength=256)
+        counts += levels(images[first : first + 1024])
+    return moments(counts)
+
+
+def levels(images: np.ndarray) -> np.ndarray:
+    """How often each of the 256 values occurs in each channel: int64 (channels, 256)."""
+    return np.stack([np.bincount(images[:, c].ravel(), minlength=256) for c in range(images.shape[1])])
+
+
+def moments(counts: np.ndarray) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel, given :func:`levels` of all images."""
     values = np.arange(256) / 255
     share = counts / max(1, counts[0].sum())
     mean = share @ values

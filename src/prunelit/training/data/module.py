@@ -91,10 +91,24 @@ class ImageData(pl.LightningDataModule):
         self._contents, self._augmentation = contents, _augmentation(kind, shape)
         self.class_names, self.num_classes = contents.class_names, len(contents.class_names)
         self.input_shape = (int(shape[0]), int(shape[1]), int(shape[2]))
-        self.normalise = Normalise(contents.mean, contents.std)
+        self.normalise = Normalise(*self._moments(contents))
         self._split_off_validation(torch.from_numpy(contents.train.labels))
         self.train_size, self.validation_size = len(self._rows["train"]), len(self._rows["validation"])
         self.test_size = len(self._rows["test"])
+
+    def _moments(self, contents: Contents) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation by channel: as given, else those of the data set."""
+        options, channels = self.options, self.input_shape[0]
+        for name, given in (("mean", options.mean), ("std", options.std)):
+            if given is not None and len(given) != channels:
+                allowed = f"a list of {channels}, one for each channel of the images" if channels > 1 else ""
+                shown = f"[{','.join(map(str, given))}]"
+                raise BadRequest(name, shown, allowed or "a list of 1 number: the images are gray")
+        return list(options.mean or contents.mean), list(options.std or contents.std)
+
+    def inputs(self) -> list[Path]:
+        """The files and folders that the images are read from, for the record of a run."""
+        return source_of(self.options).inputs()
 
     def _streams(self, source: Tree, kind: str) -> bool:
         if self.options.in_memory != "auto":
@@ -119,8 +133,8 @@ class ImageData(pl.LightningDataModule):
         return self._loader("train", self.options.batch_size, shuffle=True)
 
     def plain_train_dataloader(self) -> EpochLoader | None:
-        """The training images in order, not augmented; None if they are not held in memory."""
-        if self._split("train").images is None:
+        """The training images in order, not augmented; None where random crops need the full-size files."""
+        if isinstance(self._augmentation, ResizedCrop):
             return None
         return self._loader("train", self.options.eval_batch_size, shuffle=False)
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from annotated_types import Ge, Lt
+from annotated_types import Ge, Gt, Le, Lt
 from typing_extensions import Doc
 
-from prunelit.declared import Says, check_fields
+from prunelit.declared import Says, check_fields, options_of
 from prunelit.request import BadRequest, nearest
 
 Dataset = Literal[
@@ -65,10 +65,41 @@ class Options:
     seed: Annotated[
         int, Ge(0), Doc("Decides the order, the augmentation, the validation split and the scoring batches.")
     ] = 0
+    mean: Annotated[
+        tuple[Annotated[float, Ge(0), Le(1)], ...] | None,
+        Says("a list with a number in [0, 1] for each channel, or null"),
+        Doc(
+            "What is subtracted from each channel, pixels counted from 0 to 1, such as "
+            "`[0.485,0.456,0.406]`; null: the literature's, or the mean of the training images."
+        ),
+    ] = None
+    std: Annotated[
+        tuple[Annotated[float, Gt(0)], ...] | None,
+        Says("a list with a number > 0 for each channel, or null"),
+        Doc("What each channel is then divided by; null: as for `mean`, the standard deviation."),
+    ] = None
+    bits: Annotated[
+        Annotated[int, Ge(8), Le(32)] | None,
+        Doc(
+            "How many bits pixels of more than 8 bits use, of which the upper 8 are kept, of image folders; "
+            "null: 16, and images that look darker are refused."
+        ),
+    ] = None
+    test_share: Annotated[
+        Annotated[float, Gt(0), Lt(1)] | None,
+        Says("a share in (0, 1), or null"),
+        Doc(
+            "The share of the images of each class that becomes the test set, the same for every seed, of a "
+            "`folder` without a test set; null: such a folder is refused."
+        ),
+    ] = None
     labels: Annotated[Literal["fine", "coarse"], Doc("100 or 20 classes, of `cifar100` only.")] = "fine"
 
     def __post_init__(self) -> None:
         check_fields(self)
+        for name in ("mean", "std"):
+            if getattr(self, name) == ():
+                raise BadRequest(name, "[]", options_of(Options)[name].expected)
 
     @classmethod
     def of(cls, **given: Any) -> Options:

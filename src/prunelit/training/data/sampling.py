@@ -17,6 +17,7 @@ class Purpose(enum.IntEnum):
     AUGMENT = 2
     VALIDATION = 3
     SCORING = 4
+    TEST = 5
 
 
 def generator(purpose: Purpose, seed: int, epoch: int = 0) -> torch.Generator:

@@ -97,6 +97,10 @@ class Source(ABC):
     def raw_files(self) -> list[Path]:
         """The files whose change makes a decoded copy stale; empty: the data set needs no copy."""
 
+    def inputs(self) -> list[Path]:
+        """The files and folders that are read, for the record of a run."""
+        return self.raw_files()
+
     @abstractmethod
     def decode(self) -> Contents:
         """All images in memory."""

@@ -69,7 +69,7 @@ class StreamedSet(Dataset):
             pixels = self.decoder.fit(picture)
             if pixels.shape != self.shape:
                 raise other_size(path, pixels.shape, self.shape)
-            image = torch.from_numpy(np.array(pixels))
+            image = torch.from_numpy(pixels)
         if draws is not None and isinstance(self.augmentation, CropFlip):
             return self.augmentation(image[None], draws[None])[0]
         return image

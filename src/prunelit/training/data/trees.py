@@ -10,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
+from prunelit.image_files import printable
+from prunelit.notice import warn
 from prunelit.request import BadRequest
+from prunelit.training.data import cache
 from prunelit.training.data.decode import Decoder, NotGray, has_gray_header, statistics
+from prunelit.training.data.layout import TEST, VALIDATION, Layout, class_names, layout_of
+from prunelit.training.data.listing import Lister, put_aside, warn_of_untested
 from prunelit.training.data.source import Contents, Preview, Source, Split
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-"""The files that count as images: those torchvision's ``ImageFolder`` takes."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Tree(Source):
     """
 
     layout = "a folder with train/ and test/ (or val/), each with a folder of images for every class"
-    test_names: tuple[str, ...] = ("test", "val")
+    test_kinds: tuple[tuple[str, ...], ...] = (TEST, VALIDATION)
     center = False
 
     @property
@@ -44,64 +46,86 @@ class Tree(Source):
         return self.options.folder
 
     def present(self) -> bool:
-        """Whether there is a ``train/``."""
-        return (self.base / "train").is_dir()
+        """Whether there is the folder."""
+        return self.base.is_dir()
+
+    @cached_property
+    def places(self) -> Layout:
+        """Where the training and the test images lie."""
+        return layout_of(self.base, self.test_kinds, self.options.test_share, self.wrong_root)
+
+    @cached_property
+    def _lister(self) -> Lister:
+        return Lister(self.base, self.wrong_root)
+
+    @cached_property
+    def _classes(self) -> list[str]:
+        return self._lister.classes(self.places.train)
+
+    def class_folder(self, name: str) -> Path:
+        """The folder of a class's training images."""
+        return self.places.train / name
 
     def check(self) -> None:
         """Look for the folders, an image in each class, and test classes that have no training images."""
         self.check_root()
         if not self.base.is_dir():
-            raise self.wrong_root(f"{self.base} is not a folder")
-        if not self.present():
-            raise self.wrong_root(f"{self.base} has no train/")
-        classes = _classes(self.base / "train")
-        if not classes:
-            raise self.wrong_root(f"{self.base / 'train'} has no class folders")
-        self._check_test(classes)
-        for name in classes:
-            self._check_not_empty(self.base / "train" / name)
+            raise self.wrong_root(f"{printable(self.base)} is not a folder")
+        for name in self._classes:
+            self._lister.check_not_empty(self.class_folder(name))
+        self._check_test()
 
-    def _check_test(self, classes: list[str]) -> None:
-        folder = self._test_folder()
-        found = _classes(folder)
-        if not found:
-            raise self.wrong_root(f"{folder} has no class folders")
-        for name in found:
-            if name not in classes:
-                raise self.wrong_root(f"{folder / name} is a class that train/ lacks")
-            self._check_not_empty(folder / name)
-
-    def _check_not_empty(self, folder: Path) -> None:
-        if not _has_image(folder):
-            raise self.wrong_root(f"the class folder {folder} has no image ({' '.join(SUFFIXES)})")
-
-    def _test_folder(self) -> Path:
-        for name in self.test_names:
-            if (self.base / name).is_dir():
-                return self.base / name
-        raise self.wrong_root(f"{self.base} has no {'/ or '.join(self.test_names)}/")
+    def _check_test(self) -> None:
+        folder, train = self.places.test, self.places.train
+        if folder is None:
+            return
+        for name in class_names(folder, self.wrong_root):
+            if name not in self._classes:
+                lacking = f"{printable(train.name)}/ lacks"
+                raise self.wrong_root(f"{printable(folder / name)} is a class that {lacking}")
+            self._lister.check_not_empty(folder / name)
 
     def preview(self) -> Preview | None:
         """The class folders, and the first image if it is coloured: only all images tell gray ones."""
         if not self.present():
             return None
-        classes = _classes(self.base / "train")
-        first = _walk([(self.base / "train" / classes[0], 0)]).files[0]
-        if has_gray_header(str(self.options.root), first):
+        first = Lister(self.base, self.wrong_root).split([(self.class_folder(self._classes[0]), 0)]).files[0]
+        if self._is_gray(first):
             return None
         channels, height, width = self.decoder(3)(first).shape
-        return len(classes), (channels, height, width)
+        return len(self._classes), (channels, height, width)
 
     @cached_property
     def listing(self) -> Listing:
-        """Every image file, class by class in the order of their paths."""
-        classes = _classes(self.base / "train")
-        train = _walk([(self.base / "train" / name, label) for label, name in enumerate(classes)])
-        return Listing(train, self._test_split(classes), self.class_names(classes))
+        """Every image file, class by class in the order of their paths; warns of what is no image."""
+        lister, places, classes = self._lister, self.places, self._classes
+        train = lister.split([(self.class_folder(name), label) for label, name in enumerate(classes)])
+        if places.test is None:
+            assert self.options.test_share is not None
+            train, test = put_aside(train, self.options.test_share)
+        else:
+            test = self._test_split(places.test)
+        for folder in filter(None, (places.train, places.test)):
+            lister.note_loose(folder)
+        if places.said:
+            warn(places.said)
+        lister.say_left_out()
+        names = self.class_names(classes)
+        self._check_counts(names, train)
+        warn_of_untested(names, test.labels)
+        return Listing(train, test, names)
 
-    def _test_split(self, classes: list[str]) -> Split:
-        folder = self._test_folder()
-        return _walk([(folder / name, label) for label, name in enumerate(classes)])
+    def _test_split(self, folder: Path) -> Split:
+        present = set(class_names(folder, self.wrong_root))
+        places = [(folder / name, label) for label, name in enumerate(self._classes) if name in present]
+        return self._lister.split(places)
+
+    def _check_counts(self, names: list[str], train: Split) -> None:
+        for name, count in zip(names, np.bincount(train.labels, minlength=len(names)), strict=True):
+            if not count:
+                raise BadRequest(
+                    "test_share", self.options.test_share, "smaller", f"{name} has no image left to train on"
+                )
 
     def class_names(self, classes: list[str]) -> list[str]:
         """The names of the classes, given their folders'."""
@@ -111,14 +135,21 @@ class Tree(Source):
         """All image files."""
         return [Path(file) for split in (self.listing.train, self.listing.test) for file in split.files]
 
+    def inputs(self) -> list[Path]:
+        """The folders of the training and the test set."""
+        return [folder for folder in (self.places.train, self.places.test) if folder]
+
+    def _is_gray(self, file: str) -> bool:
+        """Whether an image counts as gray; none does where the literature's constants are for colours."""
+        return self.constants is None and has_gray_header(str(self.options.root), file)
+
     def decoder(self, channels: int) -> Decoder:
         """What turns the files into arrays."""
-        return Decoder(str(self.options.root), channels, self.options.size, self.center)
+        return Decoder(str(self.options.root), channels, self.options.size, self.center, self.options.bits)
 
     def decode(self) -> Contents:
         """All files in memory, decoded on all cores."""
-        first = self.listing.train.files[0]
-        if has_gray_header(str(self.options.root), first):
+        if self._is_gray(self.listing.train.files[0]):
             try:
                 return self._decode(channels=1)
             except NotGray:
@@ -141,28 +172,26 @@ class Tree(Source):
     def decoded_bytes(self) -> int:
         """Memory the decoded images would take, if all are as large as the first."""
         first, listing = self.listing.train.files[0], self.listing
-        gray = has_gray_header(str(self.options.root), first)
-        return self.decoder(1 if gray else 3)(first).size * (
-            len(listing.train.files) + len(listing.test.files)
-        )
+        size = self.decoder(1 if self._is_gray(first) else 3)(first).size
+        return size * (len(listing.train.files) + len(listing.test.files))
 
     def streamed(self) -> tuple[Contents, Decoder]:
         """The files, and what reads them one by one.
 
-        Mean and std, where no constants are known, are those of 4,096 evenly spaced training images.
+        Mean and std, where neither the user nor the literature gives them, are those of all training
+        images, as they are where the images are in memory; they are computed once and kept.
         """
         train, test = self.listing.train, self.listing.test
-        gray = all(
-            has_gray_header(str(self.options.root), file) for split in (train, test) for file in split.files
-        )
+        gray = all(self._is_gray(file) for split in (train, test) for file in split.files)
         read = self.decoder(1 if gray else 3)
-        if self.constants:
-            mean, std = self.constants
-            return Contents(train, test, self.listing.class_names, list(mean), list(std)), read
-        step = max(1, len(train.files) // 4096)
-        sample = train.files[::step]
-        moments = statistics(read.many(sample, read(sample[0]).shape))
-        return Contents(train, test, self.listing.class_names, *moments), read
+        mean, std = self.constants or self._moments(read)
+        return Contents(train, test, self.listing.class_names, list(mean), list(std)), read
+
+    def _moments(self, read: Decoder) -> tuple[list[float], list[float]]:
+        given = self.options.mean, self.options.std
+        if given[0] and given[1]:  # they are put in later
+            return [], []
+        return cache.kept_moments(self, read.channels, lambda: read.statistics(self.listing.train.files))
 
 
 class ImageNet(Tree):
@@ -175,7 +204,7 @@ class ImageNet(Tree):
     augmentation = "resized_crop"
     constants = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     layout = "a folder with train/ and val/, each with a folder of images for every class (n01440764 …)"
-    test_names = ("val",)
+    test_kinds = (VALIDATION,)
     center = True
 
     def check(self) -> None:
@@ -206,6 +235,19 @@ class TinyImageNet(Tree):
         """The folder the archive unpacks to."""
         return self.options.folder / "tiny-imagenet-200"
 
+    @cached_property
+    def places(self) -> Layout:
+        """As the archive has them."""
+        for name in ("train", "val"):
+            if not (self.base / name).is_dir():
+                raise self.wrong_root(f"{printable(self.base)} has no {name}/")
+        return Layout(self.base / "train", self.base / "val")
+
+    def class_folder(self, name: str) -> Path:
+        """The folder of images, without the table of boxes beside it."""
+        folder = self.places.train / name
+        return folder / "images" if (folder / "images").is_dir() else folder
+
     def check(self) -> None:
         """As any tree, once it is there."""
         Source.check(self)
@@ -228,52 +270,32 @@ class TinyImageNet(Tree):
         table = self.base / "val" / "val_annotations.txt"
         if not table.is_file():
             raise self.wrong_root(f"{table} is missing")
-        return [line.split("\t")[:2] for line in table.read_text().splitlines() if line]
+        lines = [line for line in table.read_text(errors="replace").splitlines() if line]
+        for number, line in enumerate(lines, start=1):
+            if "\t" not in line:
+                raise self.wrong_root(f"val/val_annotations.txt has no class in line {number}")
+        return [line.split("\t")[:2] for line in lines]
 
-    def _check_test(self, classes: list[str]) -> None:
-        known = set(classes)
+    def _check_test(self) -> None:
+        known = set(self._classes)
         for file, name in self._annotations():
             if name not in known:
                 raise self.wrong_root(
                     f"val/val_annotations.txt gives {file} the class {name} that train/ lacks"
                 )
 
-    def _test_split(self, classes: list[str]) -> Split:
-        number = {name: label for label, name in enumerate(classes)}
+    def _test_split(self, folder: Path) -> Split:
+        number = {name: label for label, name in enumerate(self._classes)}
         table = self._annotations()
-        files = [str(self.base / "val" / "images" / file) for file, _ in table]
-        return Split(np.array([number[name] for _, name in table], np.int64), files=files)
+        files = [folder / "images" / file for file, _ in table]
+        for file in files:
+            if not file.is_file():
+                raise self.wrong_root(f"{printable(file)} of val_annotations.txt is missing, or is no file")
+        return Split(np.array([number[name] for _, name in table], np.int64), files=list(map(str, files)))
 
     def class_names(self, classes: list[str]) -> list[str]:
         """The first word ``words.txt`` has for a class, or its folder's name."""
         words = self.base / "words.txt"
-        lines = words.read_text().splitlines() if words.is_file() else []
+        lines = words.read_text(errors="replace").splitlines() if words.is_file() else []
         table = dict(line.split("\t", 1) for line in lines if "\t" in line)
         return [table.get(name, name).split(",")[0] for name in classes]
-
-
-def _classes(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
-
-
-def _has_image(folder: Path) -> bool:
-    # looks at one entry of a good folder, however many it has
-    deeper = []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.lower().endswith(SUFFIXES):
-                return True
-            if entry.is_dir():
-                deeper.append(Path(entry.path))
-    return any(_has_image(path) for path in deeper)
-
-
-def _walk(folders: list[tuple[Path, int]]) -> Split:
-    files: list[str] = []
-    labels: list[int] = []
-    for folder, label in folders:
-        for parent, _, names in sorted(os.walk(folder, followlinks=True)):
-            found = [os.path.join(parent, name) for name in sorted(names) if name.lower().endswith(SUFFIXES)]
-            files += found
-            labels += [label] * len(found)
-    return Split(np.array(labels, np.int64), files=files)
