@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from enum import Enum
+from pathlib import Path
 
 SUFFIXES = (
     *(".apng", ".avif", ".avifs", ".blp", ".bmp", ".bw", ".cur", ".dcx", ".dds", ".dib", ".fit", ".fits"),
@@ -34,7 +35,7 @@ class Kind(Enum):
     IMAGE = "an image"
     HIDDEN = "hidden, or of the operating system"
     OTHER = "of another suffix"
-    SEEN = "a link to a folder that was read already"
+    SEEN = "links to a folder around it, or to one that was read already"
     BROKEN = "a link that leads nowhere"
     SPECIAL = "neither a file nor a folder"
 
@@ -73,13 +74,15 @@ def entries_below(
 ) -> Iterator[tuple[os.DirEntry[str], Kind]]:
     """Yield every entry at any depth below ``folder`` but the folders that are entered, and its kind.
 
-    Links are followed. A folder is read once, whatever links lead to it, so that loops end. The order is
-    that of the names within each folder; without ``in_order`` the first entry comes sooner.
+    Links are followed, but for those to a folder that holds ``folder``. A folder is read once, whatever
+    links lead to it, so that loops end. The order is that of the names within each folder; without
+    ``in_order`` the first entry comes sooner.
 
     Raises:
         OSError: a folder cannot be read.
     """
-    waiting, seen = [os.fspath(folder)], {_identity(os.stat(folder))}
+    own = Path(folder).absolute()
+    waiting, seen = [os.fspath(folder)], {_identity(os.stat(place)) for place in (own, *own.parents)}
     while waiting:
         parent = waiting.pop()
         for entry in sorted_entries(parent) if in_order else _entries(parent):
