@@ -15,7 +15,7 @@ from torchvision.transforms import v2
 
 from prunelit.request import BadRequest
 from prunelit.training.data import ImageData
-from prunelit.training.data.trees import TinyImageNet
+from prunelit.training.data.imagenets import TinyImageNet
 
 MakeTree = Callable[..., Path]
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from prunelit.training.data.arrays import Cifar10, Cifar100, Digits, FashionMnist, Mnist
+from prunelit.training.data.imagenets import ImageNet, TinyImageNet
 from prunelit.training.data.options import Options
 from prunelit.training.data.source import Source
-from prunelit.training.data.trees import ImageNet, TinyImageNet, Tree
+from prunelit.training.data.trees import Tree
 
 SOURCES: dict[str, type[Source]] = {
     "digits": Digits,
