@@ -15,6 +15,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from prunelit.study.sweep.composed import Run
+from prunelit.study.sweep.hydra_job import do_in_this_process
 from prunelit.study.sweep.lead import lead
 from prunelit.study.sweep.state import Sweep
 
@@ -38,6 +39,9 @@ class CheckedSweeper(BasicSweeper):
         )
         (requests,) = self.split_arguments(overrides, None)
 
+        def job(run: Run, number: int) -> Any:
+            return do_in_this_process(self.hydra_context, self.task_function, config_of_sweep, run, number)
+
         def launch(config: DictConfig, sweep: Sweep, runs: Sequence[Run], first: int) -> Sequence[Any]:
             launcher = Plugins.instance().instantiate_launcher(
                 hydra_context=self.hydra_context, task_function=self.task_function, config=config
@@ -48,4 +52,5 @@ class CheckedSweeper(BasicSweeper):
                 jobs = launcher.launch([list(run.overrides) for run in runs], initial_job_idx=first)
             return jobs
 
-        return lead(self.config, loader, requests, launch, self.max_batch_size)
+        config_of_sweep = self.config
+        return lead(config_of_sweep, loader, requests, job, launch, self.max_batch_size)

@@ -8,9 +8,15 @@ import signal
 import sys
 import threading
 import time
+from functools import cache
 
 MARKS = ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
 """Variables that mark a rank: Lightning's, torchrun's and SLURM's."""
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded here: not between fork and prctl
+_forks_now = [0]
+"""The process whose main thread is about to fork; 0 if another thread is."""
 
 
 def is_first() -> bool:
@@ -19,13 +25,37 @@ def is_first() -> bool:
 
 
 def die_with(parent: int) -> None:
-    """Let this process be killed when its parent, the process ``parent``, ends in whatever way."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, int(signal.SIGKILL))  # PR_SET_PDEATHSIG
+    """Let this process be killed when its parent, the process ``parent``, ends in whatever way.
+
+    On Linux it is killed when the *thread* that started it ends, which should be the main thread.
+    """
+    if _libc is not None:
+        _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
     else:
         threading.Thread(target=_look_for, args=(parent,), daemon=True).start()
     if os.getppid() != parent:
         os._exit(1)
+
+
+@cache
+def end_forks_with_parent() -> None:
+    """Let each process that is forked from now on, by this one or its children, end with its parent.
+
+    These are the workers of data loaders, of any library, and the ranks of a run. Linux only. A process
+    that another thread than the main one forks is left alone, since it would end with that thread.
+    """
+    if _libc is not None:
+        os.register_at_fork(before=_note_fork, after_in_child=_follow_parent)
+
+
+def _note_fork() -> None:
+    in_main = threading.current_thread() is threading.main_thread()
+    _forks_now[0] = os.getpid() if in_main else 0
+
+
+def _follow_parent() -> None:
+    if _forks_now[0]:
+        die_with(_forks_now[0])
 
 
 def _look_for(parent: int) -> None:

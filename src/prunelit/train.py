@@ -34,6 +34,7 @@ from prunelit.study.sweep.devices import listed_gpus
 from prunelit.study.sweep.identity import config_hash, folder, method, resolved
 from prunelit.study.sweep.job import do
 from prunelit.study.sweep.lock import locked
+from prunelit.study.sweep.progress import complete_line
 from prunelit.study.sweep.share import share
 from prunelit.study.sweep.state import Sweep
 
@@ -220,12 +221,16 @@ def _hyperparameters(cfg: DictConfig, asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def _say(record: Record, result: dict[str, Any], layers: list[dict[str, Any]]) -> None:
-    if sys.stdout.isatty():
+    sweep = Sweep.current()
+    if sweep is not None:
+        if not sweep.pooled:  # else the leader counts the runs, and prints the line
+            print(complete_line(record.folder), flush=True)
+    elif sys.stdout.isatty():
         from prunelit.study.terminal import show_run
 
         show_run(record.folder, result, layers)
     else:
-        print(f"complete: {record.folder} top1={result['top1']:.2f} density={result['density']:.4f}")
+        print(complete_line(record.folder))
 
 
 _said: set[str] = set()

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from prunelit.request import BadRequest
 from prunelit.study.bounded import read_object, read_text
+from prunelit.study.duration import duration
 from prunelit.study.report.grid import plain
 from prunelit.study.report.reading import Files, Unreadable, find_runs, is_gone, read_run, why_stopped
 from prunelit.study.report.show import console
@@ -131,17 +132,6 @@ def _left(rows: Sequence[Mapping[str, str]], of: Any, since: float) -> float | N
     if not recent or not isinstance(of, int):
         return None
     return max(0.0, statistics.mean(recent) * (of - len(rows)) - since)
-
-
-def duration(seconds: float) -> str:
-    """Return ``45 s``, ``3 min 20 s``, ``2 h 05 min`` or ``1 d 02 h``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    for size, unit, small, smaller in ((60, "min", 1, "s"), (3600, "h", 60, "min"), (86400, "d", 3600, "h")):
-        if whole < size * (60 if size == 60 else 24) or unit == "d":
-            return f"{whole // size} {unit} {whole % size // small:02} {smaller}"
-    raise AssertionError
 
 
 def _done_line(name: str, result: Mapping[str, Any]) -> str:

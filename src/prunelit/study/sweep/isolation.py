@@ -10,11 +10,12 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from functools import cache
 from multiprocessing.connection import Connection
 from typing import Any
 
 from prunelit.interruption import SIGNALS, Interrupted
-from prunelit.place import die_with
+from prunelit.place import die_with, end_forks_with_parent
 
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 20.0
@@ -25,7 +26,7 @@ SAFE = sys.platform == "linux"
 
 
 class Killed(RuntimeError):
-    """A run's process died without a word: a crash in native code, or the system was out of memory."""
+    """A run's process ended without a result: a crash in native code, or the system was out of memory."""
 
     def __init__(self, exitcode: int) -> None:
         name = f" ({signal.Signals(-exitcode).name})" if exitcode < 0 else ""
@@ -34,70 +35,123 @@ class Killed(RuntimeError):
         self.exitcode = exitcode
 
 
+class ForkedProcess:
+    """Calls ``task`` in a forked process, which is killed when this process ends, in whatever way.
+
+    It ignores Ctrl-C at a terminal, which reaches every process there: this process decides.
+
+    Attributes:
+        receiver: becomes readable when the process has a result, for ``multiprocessing.connection.wait``.
+    """
+
+    def __init__(self, task: Callable[[], Any]) -> None:
+        context: Any = multiprocessing.get_context("fork")
+        self.receiver, sender = context.Pipe(duplex=False)
+        self._process = context.Process(target=_child, args=(task, sender, os.getpid()))
+        self._deadline = math.inf
+        self._sent: tuple[bool, Any] | None = None
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # A signal that comes just after the fork waits until the handlers of this process are gone there.
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            with warnings.catch_warnings():
+                # Python warns of threads when it forks: those of numerical libraries allow a fork.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                self._process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        sender.close()
+
+    def ask_to_end(self) -> None:
+        """Send SIGTERM, once; :meth:`is_over` kills the process if it does not end in ``GRACE_SECONDS``."""
+        if self._deadline == math.inf:
+            self._deadline = time.monotonic() + GRACE_SECONDS
+            self._process.terminate()
+
+    def is_over(self) -> bool:
+        """Whether there is a result, or the process has ended without one."""
+        if self._sent is not None:
+            return True
+        alive = self._process.is_alive()  # first: what it sent before it ended is then in the pipe
+        try:
+            if self.receiver.poll():
+                self._sent = self.receiver.recv()
+                return True
+        except (EOFError, OSError):  # it was killed before, or while it sent its result
+            alive = False
+        if alive and time.monotonic() > self._deadline:
+            self._process.kill()
+        return not alive
+
+    def result(self) -> Any:
+        """Return what the task returned, once :meth:`is_over`, or raise what it raised.
+
+        Raises:
+            Killed: the process ended without a result.
+            Interrupted: the process was asked to end.
+        """
+        if self._sent is None:
+            self._process.join(GRACE_SECONDS)
+        self.kill()
+        if self._sent is None:
+            raise Interrupted(signal.SIGTERM) if self._deadline < math.inf else Killed(self._process.exitcode)
+        returned, value = self._sent
+        if returned:
+            return value
+        raise value
+
+    def kill(self) -> None:
+        """End the process if it has not ended, and wait for that."""
+        self._process.kill()
+        self._process.join()
+        self.receiver.close()
+
+
 def in_own_process(task: Callable[[], Any], cancelled: Callable[[], bool]) -> Any:
     """Return what ``task`` returns, called in a forked process, or raise what it raised.
 
-    The process ends when this one does. ``cancelled`` is asked all the while; if it says so, the process
-    gets SIGTERM. Ctrl-C at a terminal, which reaches every process, it leaves to this one.
+    The process ends when this one does. ``cancelled`` is called repeatedly; once it returns True, the
+    process gets SIGTERM.
 
     Raises:
         Killed: the process was killed.
         Interrupted: the process was asked to end.
     """
-    context: Any = multiprocessing.get_context("fork")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(task, sender, os.getpid()))
-    sys.stdout.flush()
-    sys.stderr.flush()
-    with warnings.catch_warnings():
-        # Python warns of threads when it forks: those of numerical libraries, which know how to be forked.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        process.start()
-    sender.close()
+    parent = _first_parent()
+    process = ForkedProcess(task)
     try:
-        told, asked = _wait(process, receiver, cancelled)
+        while not process.is_over():
+            process.receiver.poll(POLL_SECONDS)
+            if os.getppid() != parent:  # the process that launched this job has ended
+                process.kill()
+                os._exit(1)
+            if cancelled():
+                process.ask_to_end()
+        return process.result()
     finally:
-        if process.is_alive():
-            process.kill()
-        process.join()
-        receiver.close()
-    if told is None:
-        raise Interrupted(signal.SIGTERM) if asked else Killed(process.exitcode)
-    returned, value = told
-    if returned:
-        return value
-    raise value
+        process.kill()
 
 
-def _wait(process: Any, receiver: Connection, cancelled: Callable[[], bool]) -> tuple[Any, bool]:
-    """Return what the process sent, None if it ended without, and whether it was asked to end."""
-    parent, deadline = os.getppid(), math.inf
-    while True:
-        try:
-            if receiver.poll(POLL_SECONDS):
-                return receiver.recv(), deadline < math.inf
-        except EOFError:
-            process.join(GRACE_SECONDS)
-            return None, deadline < math.inf
-        if os.getppid() != parent:  # who launched this job is gone
-            process.kill()
-            os._exit(1)
-        if deadline == math.inf and cancelled():
-            process.terminate()
-            deadline = time.monotonic() + GRACE_SECONDS
-        elif time.monotonic() > deadline:
-            process.kill()
+@cache
+def _first_parent() -> int:
+    """Return the parent of this process at its first run; a later one means that the first has ended."""
+    return os.getppid()
 
 
 def _child(task: Callable[[], Any], sender: Connection, parent: int) -> None:
     """Do the task and send its outcome."""
+    die_with(parent)
+    end_forks_with_parent()
     for number in SIGNALS:  # the handlers of the process that leads do not act for it here
         signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else signal.SIG_DFL)
-    die_with(parent)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     try:
-        told = (True, task())
+        outcome = (True, task())
     except BaseException as error:
-        told = (False, error)
+        outcome = (False, error)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    sender.send(told)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    sender.send(outcome)
     sender.close()

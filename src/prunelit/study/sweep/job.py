@@ -20,12 +20,12 @@ from prunelit.interruption import SIGNALS, Interrupted
 from prunelit.request import BadRequest
 from prunelit.study.command import as_request
 from prunelit.study.integrity import DamagedRun
-from prunelit.study.record import Record
 from prunelit.study.refused import note_new_folders
 from prunelit.study.sweep import identity
 from prunelit.study.sweep.failures import NotStarted, RunFailed, SweepStopped
 from prunelit.study.sweep.isolation import Killed, in_own_process
 from prunelit.study.sweep.lock import Busy
+from prunelit.study.sweep.pool import interrupted, killed
 from prunelit.study.sweep.state import Sweep
 
 Work = Callable[[DictConfig], float]
@@ -38,6 +38,8 @@ def do(cfg: DictConfig, sweep: Sweep, work: Work, prepare: Callable[[], None]) -
     ``prepare`` imports what ``work`` needs, before the process for the run is forked.
     """
     folder = identity.folder(cfg)
+    if sweep.pooled:  # this is the process of the run alone
+        return _outcome(cfg, folder, work)
     leads = os.getpid() == sweep.leader
     if not leads and sweep.isolate:
         # Ctrl-C at a terminal, and SIGTERM of `timeout`, reach every process; the leader's word is enough.
@@ -79,15 +81,9 @@ def _attempt(
     except Interrupted:
         if sweep.cluster:
             raise  # the scheduler asked, and hears of it by the job's exit status
-        if folder.is_dir() and not Record(folder).complete:
-            Record(folder).interrupt()  # its process may have had to be killed
-        return NotStarted(folder, "interrupted")
+        return interrupted(folder)
     except Killed as error:
-        record = Record(folder)
-        if not record.complete:
-            record.start()
-            record.fail(error)
-        return RunFailed(folder, str(error))
+        return killed(folder, error)
 
 
 @cache

@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from prunelit.interruption import Interrupted
@@ -19,16 +20,32 @@ from prunelit.study.sweep.failures import SweepFailed, SweepStopped, failures
 from prunelit.study.sweep.interrupts import Leader, handled_by
 from prunelit.study.sweep.isolation import SAFE
 from prunelit.study.sweep.plan import Plan
+from prunelit.study.sweep.pool import Job, Pool
+from prunelit.study.sweep.progress import Progress
 from prunelit.study.sweep.state import Sweep
+
+SIDE_BY_SIDE = (
+    "hydra_plugins.hydra_joblib_launcher.joblib_launcher.jobliblauncher",
+    "hydra_plugins.hydra_submitit_launcher.submitit_launcher.locallauncher",
+)
+"""Launchers in whose place the leader forks the processes, so that one that is killed stops no other."""
 
 Launch = Callable[[DictConfig, Sweep, Sequence[Run], int], Sequence[Any]]
 """Launches runs of a sweep: Hydra's config, the runs, the number of the first; returns Hydra's jobs."""
 
 
 def lead(
-    config: DictConfig, loader: Any, requests: Sequence[Sequence[str]], launch: Launch, batch_size: int | None
+    config: DictConfig,
+    loader: Any,
+    requests: Sequence[Sequence[str]],
+    job: Job,
+    launch: Launch,
+    batch_size: int | None,
 ) -> list[Sequence[Any]]:
     """Do what of a sweep is not done yet, and print a table of all.
+
+    On this machine each run has a process that is forked here and calls ``job``; elsewhere Hydra's launcher
+    does the runs, by ``launch``.
 
     Raises:
         BadRequest: one of the runs is wrong; nothing was done.
@@ -40,8 +57,9 @@ def lead(
     plan.say()
     if not plan.todo:
         return []
-    sweep = sweep_of(config, composer.compose(plan.todo[0].overrides), len(plan.todo))
-    if sweep.isolate and not sweep.shared:  # elsewhere this process would import for the look alone
+    first = composer.compose(plan.todo[0].overrides)
+    sweep = sweep_of(config, first, len(plan.todo))
+    if sweep.pooled:  # elsewhere this process would import for the look alone
         trial.try_out(plan.todo, composer.compose)
     study.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(config, study / "multirun.yaml")
@@ -51,6 +69,10 @@ def lead(
         if "n_jobs" in config.hydra.launcher:
             config.hydra.launcher.n_jobs = sweep.jobs
     handler = Leader(sweep)
+    if sweep.pooled:
+        trial.prepare_for_runs()
+        progress = Progress(len(plan.complete), len(plan.todo), sweep.jobs)
+        launch, batch_size = _launch_in(Pool(sweep, job, first.sweep, progress)), None
     with handled_by(handler):
         jobs, end = _launched(config, handler, plan.todo, launch, batch_size or len(plan.todo))
     values = dict(zip((run.folder for run in plan.todo), map(_returned, chain(*jobs)), strict=False))
@@ -62,6 +84,13 @@ def lead(
         raise Interrupted(handler.signum)
     failures[:] = ([end] if isinstance(end, Exception) else []) + ([SweepFailed(status)] if status else [])
     return jobs
+
+
+def _launch_in(pool: Pool) -> Launch:
+    def launch(config: DictConfig, sweep: Sweep, runs: Sequence[Run], first: int) -> Sequence[Any]:
+        return [JobReturn(status=JobStatus.COMPLETED, _return_value=value) for value in pool.do(runs)]
+
+    return launch
 
 
 def _launched(
@@ -108,13 +137,15 @@ def sweep_of(config: DictConfig, first: DictConfig, num_runs: int) -> Sweep:
     launcher = str(config.hydra.launcher.get("_target_", "")).lower()
     local = "slurm" not in launcher
     shared = local and "basic" not in launcher
+    isolate = bool(first.sweep.isolate) and local and SAFE
     if local and not first.sweep.wait:
         raise BadRequest("sweep.wait", False, "true, but for hydra/launcher=submitit_slurm")
     found = gpus() if shared else {}
     return Sweep(
         Sweep.new_folder(Path(str(config.hydra.sweep.dir))),
         jobs=min(num_runs, _jobs_at_once(config, first, len(found))) if shared else 1,
-        isolate=bool(first.sweep.isolate) and local and SAFE,
+        isolate=isolate,
+        pooled=SAFE and (launcher in SIDE_BY_SIDE or (isolate and not shared)),
         warm="submitit" not in launcher,
         shared=shared,
         gpus=found,

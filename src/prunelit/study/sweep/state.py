@@ -24,15 +24,20 @@ QUEUED = "slurm-"
 class Sweep:
     """A sweep under way, as its jobs see it, whichever launcher started them.
 
-    ``jobs``: how many runs are done side by side on this machine. ``isolate``: each run in a process of its
-    own. ``warm``: a job's process does several runs, and imports for all. ``shared``: runs lease this
-    machine's ``gpus`` (what CUDA calls each, to its UUID) or cores. ``cluster``: jobs outlive the leader.
-    ``leader``: the process that launched the jobs.
+    Attributes:
+        jobs: how many runs are done side by side on this machine.
+        isolate: each run has a process of its own.
+        pooled: the leader starts these processes, and prints a line for each run.
+        warm: a job's process does several runs, and imports for all.
+        shared: runs lease this machine's ``gpus`` (what CUDA calls each, to its UUID) or cores.
+        cluster: jobs outlive the leader.
+        leader: the process that launched the jobs.
     """
 
     folder: Path
     jobs: int = 1
     isolate: bool = False
+    pooled: bool = False
     warm: bool = True
     shared: bool = False
     gpus: dict[str, str] = field(default_factory=dict)

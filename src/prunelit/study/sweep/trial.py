@@ -31,6 +31,12 @@ def register(refuse: Refuse, prepare: Callable[[], None]) -> None:
     _registered[:] = [(refuse, prepare)]
 
 
+def prepare_for_runs() -> None:
+    """Import what runs need into this process, from which theirs are forked."""
+    if _registered:
+        warm_up(_registered[0][1])
+
+
 def sample(runs: Sequence[Run]) -> list[Run]:
     """Return runs in which each override of all runs is found once at least: few, even of very many."""
     seen: set[str] = set()
@@ -51,8 +57,8 @@ def try_out(runs: Sequence[Run], compose: Callable[[Request], DictConfig]) -> No
     """
     if not _registered:
         return
-    refuse, prepare = _registered[0]
-    warm_up(prepare)
+    refuse, _ = _registered[0]
+    prepare_for_runs()
 
     def look() -> BadRequest | None:
         deadline = time.monotonic() + MOST_SECONDS

@@ -1,0 +1,132 @@
+"""Runs of a sweep in processes that its leader forks, several at a time: none depends on another one."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+from prunelit.interruption import Interrupted
+from prunelit.request import BadRequest
+from prunelit.study.integrity import DamagedRun
+from prunelit.study.record import Record
+from prunelit.study.sweep.composed import Run
+from prunelit.study.sweep.failures import NotStarted, RunFailed
+from prunelit.study.sweep.isolation import POLL_SECONDS, ForkedProcess, Killed
+from prunelit.study.sweep.lock import is_busy
+from prunelit.study.sweep.progress import Progress
+from prunelit.study.sweep.state import Sweep
+
+Job = Callable[[Run, int], Any]
+"""Does a run, which has this number in the sweep; returns its accuracy, or why there is none."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A run in progress; ``tries``: how often it may be tried again if it fails."""
+
+    run: Run
+    number: int
+    tries: int
+    process: ForkedProcess
+    began: float
+
+
+class Pool:
+    """Does the runs of ``sweep``, at most ``sweep.jobs`` at a time, each in a process of its own.
+
+    The processes are forked from this one, which has imported what they need, and end when it ends. A
+    process that is killed is one failed run; the others go on.
+
+    Args:
+        job: called in the process of each run.
+        options: the node ``sweep`` of the config.
+    """
+
+    def __init__(self, sweep: Sweep, job: Job, options: Any, progress: Progress) -> None:
+        self.sweep, self.job, self.progress = sweep, job, progress
+        self.tries = options.retries if options.on_failure == "retry" else 0
+        self.stops = options.on_failure == "stop"
+
+    def do(self, runs: Sequence[Run]) -> list[Any]:
+        """Do the runs; return of each its accuracy, or why there is none.
+
+        Must be called from the main thread: its end would end the processes.
+        """
+        outcomes: list[Any] = [NotStarted(run.folder, "not started") for run in runs]
+        waiting = deque((number, self.tries) for number in range(len(runs)))
+        active: list[Attempt] = []
+        try:
+            while True:
+                stopped = self.sweep.stopped
+                while waiting and not stopped and len(active) < self.sweep.jobs:
+                    number, tries = waiting.popleft()
+                    active.append(self._begin(runs[number], number, tries))
+                if not active:
+                    return outcomes
+                for attempt in self._ended(active):
+                    outcomes[attempt.number] = outcome = self._outcome(attempt)
+                    again = isinstance(outcome, RunFailed) and attempt.tries > 0 and not self.sweep.stopped
+                    if again:
+                        waiting.appendleft((attempt.number, attempt.tries - 1))
+                    self.progress.ended(attempt.run.folder, outcome, again)
+        finally:
+            for attempt in active:
+                attempt.process.kill()
+
+    def _begin(self, run: Run, number: int, tries: int) -> Attempt:
+        began = time.time()
+        return Attempt(run, number, tries, ForkedProcess(lambda: self.job(run, number)), began)
+
+    def _ended(self, active: list[Attempt]) -> list[Attempt]:
+        """Wait a moment, and take the attempts that have ended out of ``active``."""
+        wait([attempt.process.receiver for attempt in active], POLL_SECONDS)
+        if self.sweep.stopped == "interrupted":
+            for attempt in active:
+                attempt.process.ask_to_end()
+        ended = [attempt for attempt in active if attempt.process.is_over()]
+        active[:] = [attempt for attempt in active if attempt not in ended]
+        return ended
+
+    def _outcome(self, attempt: Attempt) -> Any:
+        folder = attempt.run.folder
+        try:
+            outcome = attempt.process.result()
+        except Interrupted:
+            outcome = interrupted(folder)
+        except Killed as error:
+            outcome = killed(folder, error, attempt.began if attempt.run.rerun else 0.0)
+        if self.stops and isinstance(outcome, (RunFailed, BadRequest)):
+            self.sweep.stop("failed")
+        return outcome
+
+
+def interrupted(folder: Path) -> NotStarted:
+    """Say in the record of a run that it was interrupted, if its process had to be killed."""
+    if folder.is_dir() and not Record(folder).complete:
+        Record(folder).interrupt()
+    return NotStarted(folder, "interrupted")
+
+
+def killed(folder: Path, error: Killed, began: float = 0.0) -> float | RunFailed:
+    """Return the outcome of a run whose process was killed: often a failure, which the record says too.
+
+    A run that had written its result is complete; one that was to be repeated, if it had since ``began``.
+    """
+    record, result = Record(folder), folder / "result.json"
+    if record.complete and (not began or (result.exists() and os.path.getmtime(result) >= began - 1)):
+        with suppress(DamagedRun):
+            top1 = record.result["top1"]
+            record.settle()
+            return float("nan") if top1 is None else float(top1)
+    if not record.complete and not is_busy(folder):
+        with suppress(BadRequest):  # the folder cannot be written
+            record.start()
+            record.fail(error)
+    return RunFailed(folder, str(error))

@@ -1,0 +1,57 @@
+"""One line for each run of a sweep: what became of it, how many are done, and the time left."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from prunelit.study.duration import duration
+from prunelit.study.integrity import DamagedRun
+from prunelit.study.record import Record
+from prunelit.study.sweep.failures import NotStarted, RunFailed
+
+
+class Progress:
+    """Counts the runs of a sweep and prints a line for each, as it ends.
+
+    Args:
+        complete: how many were complete before the sweep began.
+        todo: how many it is to do.
+        jobs: how many at a time.
+    """
+
+    def __init__(self, complete: int, todo: int, jobs: int) -> None:
+        self.done, self.total, self.jobs = complete, complete + todo, jobs
+        self._begun, self._complete = time.monotonic(), complete
+
+    def ended(self, folder: Path, outcome: float | Exception, again: bool = False) -> None:
+        """Print the line of a run that has ended; ``again``: it failed and will be tried again.
+
+        Runs that the user interrupted have no line: the table at the end names them.
+        """
+        self.done += not again
+        if isinstance(outcome, RunFailed):
+            print(f"failed: {folder}: {outcome.why}{' (trying again)' if again else ''}", file=sys.stderr)
+        elif isinstance(outcome, Exception):
+            if not isinstance(outcome, NotStarted):
+                print(outcome, file=sys.stderr)
+        else:
+            print(f"{complete_line(folder)} ({self.count()})", flush=True)
+
+    def count(self) -> str:
+        """Return how many runs are done, and about how long the others take."""
+        left, ended = self.total - self.done, self.done - self._complete
+        text = f"{self.done} of {self.total}"
+        if left and ended:
+            text += f", about {duration((time.monotonic() - self._begun) / ended * left)} left"
+        return text
+
+
+def complete_line(folder: Path) -> str:
+    """Return the line on a run that has just been completed."""
+    try:
+        result = Record(folder).result
+        return f"complete: {folder} top1={result['top1']:.2f} density={result['density']:.4f}"
+    except (DamagedRun, TypeError, ValueError):
+        return f"complete: {folder}"
