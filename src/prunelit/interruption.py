@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import faulthandler
+import math
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -39,6 +42,26 @@ class Interrupted(SystemExit):
         return type(self), (int(self.signal),)
 
 
+PATIENCE_SECONDS = 3.0
+"""How long a signal waits at least for a checkpoint while the run makes no progress."""
+PATIENCE_STEPS = 3.0
+"""How many times the longest step so far it waits, if that is more."""
+
+
+class RunTimedOut(RuntimeError):
+    """A run took longer than it may; it can be resumed."""
+
+    def __init__(self, minutes: float) -> None:
+        super().__init__(
+            f"took longer than sweep.timeout_minutes={minutes:g}; the same command goes on from what is saved"
+        )
+        self.minutes = minutes
+
+    def __reduce__(self) -> tuple[type[RunTimedOut], tuple[float]]:
+        """Pickle by the minutes."""
+        return type(self), (self.minutes,)
+
+
 class Interruption:
     """Takes ``SIGNALS`` while a run is under way, and lets it save before it ends.
 
@@ -51,7 +74,9 @@ class Interruption:
 
     A signal that is not in ``waiting`` raises :class:`Interrupted` at once: what is saved is whole, and
     repeating what came after it gives the same bits. One that is in ``waiting`` is noted as ``asked``, and
-    the callback raises :class:`Interrupted` just after it has saved. A second Ctrl-C never waits.
+    the callback raises :class:`Interrupted` just after it has saved. A second Ctrl-C never waits, and none
+    waits for a run that hangs: one that makes no progress for ``PATIENCE_SECONDS``, or for several times its
+    longest step so far.
 
     A signal that was ignored before stays ignored. On leaving the block the old handlers are back. Outside
     the main thread, where Python allows no handlers, nothing is done. Worker processes that inherit the
@@ -68,6 +93,9 @@ class Interruption:
         self._before: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
         self._process = 0
         self._ranks: list[int] = []
+        self._last_progress, self._longest_step = time.monotonic(), 0.0
+        self._saving = False
+        self._alarm_before: Any = None
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
@@ -83,9 +111,30 @@ class Interruption:
             signal.signal(number, self._received)
 
     def __exit__(self, *_: object) -> None:
+        if self._alarm_before is not None:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, self._alarm_before)
+            self._alarm_before = None
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
+
+    def progressed(self, counts: bool = True) -> None:
+        """Note that a step has ended; ``counts=False``: it does not count among the longest ones."""
+        now = time.monotonic()
+        if counts:
+            self._longest_step = max(self._longest_step, now - self._last_progress)
+        self._last_progress = now
+
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """Let a checkpoint take as long as it takes."""
+        self._saving = True
+        try:
+            yield
+        finally:
+            self._saving = False
+            self.progressed(counts=False)
 
     def hand_over(self, interrupted: Interrupted) -> None:
         """Let the handler from before have the signal: submitit's puts the job in the queue again and exits.
@@ -125,20 +174,88 @@ class Interruption:
         for rank in self._ranks:
             with suppress(ProcessLookupError):
                 os.kill(rank, signal.SIGTERM if number == signal.SIGINT else number)
+        if not self._ranks and self._alarm_before is None and hasattr(signal, "setitimer"):
+            self.progressed(counts=False)
+            self._alarm_before = signal.signal(signal.SIGALRM, self._look_for_progress)
+            signal.setitimer(signal.ITIMER_REAL, self._patience())
+
+    def _patience(self) -> float:
+        return max(PATIENCE_SECONDS, PATIENCE_STEPS * self._longest_step)
+
+    def _look_for_progress(self, number: int, frame: FrameType | None) -> None:
+        """End the run if it hangs: no checkpoint will come."""
+        if os.getpid() != self._process or self.asked is None:
+            return
+        left = self._last_progress + self._patience() - time.monotonic()
+        if left <= 0 and not self._saving:
+            raise Interrupted(self.asked)
+        signal.setitimer(signal.ITIMER_REAL, max(0.1, left))
 
 
-def until_done(attempt: Callable[[Interruption], T], on_interruption: Callable[[], None]) -> T:
+def until_done(
+    attempt: Callable[[Interruption], T], on_interruption: Callable[[], None], minutes: float | None = None
+) -> T:
     """Return what ``attempt`` returns; where a signal interrupts it, the handler from before has its turn.
 
-    ``on_interruption`` is called first. If that handler returns, the attempt is made anew.
+    ``on_interruption`` is called first. If that handler returns, another attempt is made.
+
+    Raises:
+        RunTimedOut: the attempts took longer than ``minutes``.
     """
+    limit = TimeLimit(minutes)
     while True:
-        with Interruption() as interruption:
+        with Interruption() as interruption, limit:
             try:
                 return attempt(interruption)
             except Interrupted as interrupted:
                 on_interruption()
+                limit.check()
                 interruption.hand_over(interrupted)
+
+
+class TimeLimit:
+    """Sends this process SIGTERM after ``minutes``; None, or outside the main thread: never.
+
+    A process that then does not end within ``GRACE_SECONDS``, since it hangs in native code, ends with
+    status 1.
+    """
+
+    GRACE_SECONDS = 20.0
+
+    def __init__(self, minutes: float | None) -> None:
+        self.minutes, self.expired = minutes, False
+        self._before: Any = None
+        self._end = math.inf if minutes is None else time.monotonic() + 60 * minutes
+
+    def __enter__(self) -> TimeLimit:
+        in_main = threading.current_thread() is threading.main_thread()
+        if self.minutes is not None and in_main and hasattr(signal, "setitimer"):
+            left = max(0.001, self._end - time.monotonic())
+            self._before = signal.signal(signal.SIGALRM, self._expire)
+            signal.setitimer(signal.ITIMER_REAL, left)
+            nowhere = open(os.devnull, "w")
+            self._nowhere = nowhere
+            faulthandler.dump_traceback_later(left + self.GRACE_SECONDS, exit=True, file=nowhere)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, self._before)
+            faulthandler.cancel_dump_traceback_later()
+            self._nowhere.close()
+            self._before = None
+
+    def check(self) -> None:
+        """Raise RunTimedOut if the time is over."""
+        if self.expired and self.minutes is not None:
+            raise RunTimedOut(self.minutes)
+
+    def _expire(self, number: int, frame: FrameType | None) -> None:
+        self.expired = True
+        if signal.getsignal(signal.SIGTERM) in (signal.SIG_IGN, signal.SIG_DFL):
+            raise Interrupted(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
 
 
 def _received_by_a_worker(number: int) -> None:

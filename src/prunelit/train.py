@@ -105,7 +105,7 @@ def _recorded(cfg: DictConfig, record: Record) -> dict[str, Any]:
     try:
         build.check_trainer(cfg)
         job = partial(ranks.run, partial(_listen, cfg, record), cfg.trainer)
-        result: dict[str, Any] = until_done(job, record.interrupt)
+        result: dict[str, Any] = until_done(job, record.interrupt, cfg.sweep.timeout_minutes)
         return result
     except (SystemExit, KeyboardInterrupt):
         record.interrupt()

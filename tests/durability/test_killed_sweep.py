@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from killed_sweeps import begin_sweep, findings_of, kill, of_kind, processes, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")

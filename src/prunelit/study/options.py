@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Le, Lt
+from annotated_types import Ge, Gt, Le, Lt
 from typing_extensions import Doc
 
 from prunelit.declared import Says
@@ -84,6 +84,13 @@ class SweepOptions:
         ),
     ] = "continue"
     retries: Annotated[int, Ge(0), Doc("How often `retry` tries a failed run again.")] = 1
+    timeout_minutes: Annotated[
+        Annotated[float, Gt(0)] | None,
+        Doc(
+            "How long a run may take. One that takes longer is saved, if it can be, ended and counts as "
+            "failed; the same command goes on with it. null: no limit."
+        ),
+    ] = None
     isolate: Annotated[
         bool, Doc("Each run of a sweep has a process of its own (Linux); imports are paid once.")
     ] = True

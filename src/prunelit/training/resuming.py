@@ -70,14 +70,18 @@ class LastCheckpoint(Checkpoint):
         """Take back the signals that Lightning has taken."""
         self.interruption.take()
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         """From here on signals wait for the batch to end."""
         self.interruption.waiting = BATCHES
+        self.interruption.progressed(counts=batch_idx > 0)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save, if it is time to."""
+        self.interruption.progressed()
         done = batch_idx + 1
         if done % trainer.accumulate_grad_batches or done == trainer.num_training_batches:
             return
@@ -94,6 +98,10 @@ class LastCheckpoint(Checkpoint):
         if asked is not None and asked not in EVALUATION:
             raise Interrupted(asked)
 
+    def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        """A scheduler's signal may wait while the evaluation goes on."""
+        self.interruption.progressed()
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save; no signal needs to wait any longer."""
         self._save(trainer)
@@ -103,7 +111,8 @@ class LastCheckpoint(Checkpoint):
             raise Interrupted(asked)
 
     def _save(self, trainer: pl.Trainer) -> None:
-        trainer.save_checkpoint(self.path)
+        with self.interruption.saving():
+            trainer.save_checkpoint(self.path)
         self._saved = time.monotonic()
 
     def _agreed(self, trainer: pl.Trainer, at_end: bool = False) -> tuple[int, bool]:

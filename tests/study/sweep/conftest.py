@@ -36,6 +36,9 @@ class Faulty(nn.Module):
                 raise ZeroDivisionError("no luck at first")
             if self.fault == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
+            if self.fault == "hang":
+                Path("hanging").touch()
+                time.sleep(3600)
             if self.fault == "wait":
                 Path("writing").write_text(str(os.getpid()))
                 Path("writing").replace("waiting")  # whoever sees it can read it

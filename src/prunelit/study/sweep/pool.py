@@ -12,7 +12,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from prunelit.interruption import Interrupted
+from prunelit.interruption import Interrupted, RunTimedOut
 from prunelit.request import BadRequest
 from prunelit.study.integrity import DamagedRun
 from prunelit.study.record import Record
@@ -52,6 +52,7 @@ class Pool:
     def __init__(self, sweep: Sweep, job: Job, options: Any, progress: Progress) -> None:
         self.sweep, self.job, self.progress = sweep, job, progress
         self.tries = options.retries if options.on_failure == "retry" else 0
+        self.limit = options.timeout_minutes
         self.stops = options.on_failure == "stop"
 
     def do(self, runs: Sequence[Run]) -> list[Any]:
@@ -101,7 +102,10 @@ class Pool:
         except Interrupted:
             outcome = interrupted(folder)
         except Killed as error:
-            outcome = killed(folder, error, attempt.began if attempt.run.rerun else 0.0)
+            # In native code no signal is heard: such a run ends with status 1, some time after its limit.
+            late = self.limit and time.time() > attempt.began + 60 * self.limit
+            why = RunTimedOut(self.limit) if late and error.exitcode == 1 else error
+            outcome = killed(folder, why, attempt.began if attempt.run.rerun else 0.0)
         if self.stops and isinstance(outcome, (RunFailed, BadRequest)):
             self.sweep.stop("failed")
         return outcome
@@ -114,7 +118,7 @@ def interrupted(folder: Path) -> NotStarted:
     return NotStarted(folder, "interrupted")
 
 
-def killed(folder: Path, error: Killed, began: float = 0.0) -> float | RunFailed:
+def killed(folder: Path, error: Killed | RunTimedOut, began: float = 0.0) -> float | RunFailed:
     """Return the outcome of a run whose process was killed: often a failure, which the record says too.
 
     A run that had written its result is complete; one that was to be repeated, if it had since ``began``.
