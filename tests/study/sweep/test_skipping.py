@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from prunelit.study.record import RESULT_FIELDS, Record
 from prunelit.study.sweep.composed import Run
 from prunelit.study.sweep.plan import MOST_LINES, Plan
 
@@ -62,7 +63,7 @@ def run(folder: Path, *overrides: str, rerun: bool = False) -> Run:
 def test_a_plan_has_each_run_once_and_skips_the_complete(tmp_path: Path, capsys) -> None:
     done = tmp_path / "done"
     done.mkdir()
-    (done / "result.json").touch()
+    Record(done).finish(dict.fromkeys(RESULT_FIELDS, 1))
     asked = [run(tmp_path / "a", "x=1"), run(done, "x=2"), run(tmp_path / "a", "x=3"), run(tmp_path / "b")]
     plan = Plan.of(asked)
     assert [r.folder.name for r in plan.todo] == ["a", "b"]
