@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from prunelit.training.evaluation import evaluate_test
 from prunelit.training.module import Classifier
@@ -64,6 +65,10 @@ def test_best_is_of_the_final_masks_where_weights_change_places(cli, truth) -> N
     changed = int(rows("rounds.csv")[-1]["epoch"])
     assert changed == 2
     assert result()["best_top1"] == max(truth[changed:])
+    best = torch.load(only_folder() / "checkpoints" / "best.ckpt", weights_only=True)
+    masks = load_file(only_folder() / "masks.safetensors")
+    kept = best["callbacks"]["prunelit.Pruning"]["masks"]
+    assert all(torch.equal(kept[name], mask.bool()) for name, mask in masks.items())
 
 
 def test_a_resumed_epoch_keeps_its_evaluation(cli, monkeypatch) -> None:

@@ -22,6 +22,15 @@ def test_training_before_pruning(cli) -> None:
     assert found["best_top1"] == pytest.approx(float(metrics[2]["test_top1"]))
 
 
+def test_training_before_a_pruning_that_no_epoch_follows(cli) -> None:
+    assert cli("pruner=mag", "compression=1", "pre_epochs=2", "epochs=0", "logger=none")[0] == 0
+    metrics, found = rows("metrics.csv"), result()
+    assert [float(row["density"]) for row in metrics] == [1, 1]
+    assert found["density"] == pytest.approx(0.1)
+    assert found["top1_before"] == pytest.approx(float(metrics[1]["test_top1"]))
+    assert (found["best_top1"], found["top1"]) == (None, pytest.approx(found["top1_after"]))
+
+
 def test_rounds_by_epoch_leave_the_published_sparsities(cli) -> None:
     """10 % of what remains each round until 50 % is passed; the learning rate starts anew each time."""
     schedule = ("scheduler=exponential", "scheduler.gamma=0.5", "pre_epochs=1", "epochs=0", "pruner.every=2")

@@ -138,16 +138,23 @@ def build_pruning(cfg: DictConfig, compression: float | None, sparsity: float | 
     is_trained = cfg.checkpoint is not None or not cfg.epochs
     pruning: Pruning = build(
         cfg.pruner,
-        *("criterion", "compression", "mask_from"),
+        *("criterion", "compression", "mask_from", "when"),
         layer_densities=densities_of(cfg.pruner.mask_from),
         criterion=build_criterion(cfg.pruner.criterion),
         compression=compression,
         sparsity=sparsity,
         pre_epochs=cfg.pre_epochs or (0 if is_trained else None),
+        when="end" if _prunes_after_training(cfg) else cfg.pruner.when,
         network="network",
         seed=cfg.seed,
     )
     return pruning
+
+
+def _prunes_after_training(cfg: DictConfig) -> bool:
+    """Whether a pruning that waits for ``pre_epochs`` comes after all training, as no epoch follows it."""
+    waits = cfg.pruner.when == "start" and cfg.pre_epochs > 0 and cfg.epochs == 0
+    return bool(waits and cfg.pruner.grow is None)
 
 
 @contextmanager
@@ -165,7 +172,8 @@ def num_epochs(cfg: DictConfig, pruning: Pruning | None) -> int:
     """Return the epochs of the whole run: as asked, or as many as the pruner's rounds need."""
     if pruning is None:
         return int(cfg.pre_epochs + cfg.epochs)
-    return pruning.timing.epochs(cfg.epochs, len(pruning.steps))
+    requested = cfg.pre_epochs if _prunes_after_training(cfg) else cfg.epochs
+    return pruning.timing.epochs(requested, len(pruning.steps))
 
 
 def build_trainer(

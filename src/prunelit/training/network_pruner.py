@@ -203,6 +203,7 @@ class NetworkPruner(HoldingCallback):
         grown = {held[n]: shard_like(mask & ~before[n], held[n]) for n, mask in self.masks.items()}
         forget_moments(trainer.optimizers, grown)
         self._hold_masks(trainer, pl_module)
+        self._monitors.forget(trainer)
         with gathered(pl_module):
             notify(trainer, "on_after_pruning", pl_module, self)
 
