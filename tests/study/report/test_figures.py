@@ -47,7 +47,7 @@ def test_each_dense_method_has_a_line_of_its_own(make_run: MakeRun, draw: Draw) 
 def test_axes_name_the_only_value_they_have(make_run: MakeRun, draw: Draw) -> None:
     make_run("pruner=mag", "seed=0", "compression=0.5", compression=0.500006, top1=86.42)
     axes = re.findall(r"role-axis-label.*?</g>", draw("accuracy_by_compression"), re.DOTALL)
-    assert [re.findall(r">([\d.]+)</text>", axis) for axis in axes] == [["0.5"], ["86.42"]]
+    assert [re.findall(r">([\d.]+)</t(?:ext|span)>", axis) for axis in axes] == [["0.5"], ["86.42"]]
 
 
 def test_trainings_of_one_epoch_are_seen_beside_long_ones(make_run: MakeRun, draw: Draw) -> None:

@@ -41,6 +41,7 @@ def study_folder(tmp_path_factory: pytest.TempPathFactory, recording: Callable[[
             run = make(
                 *(f"pruner={pruner}", f"seed={seed}", f"compression={compression}", "model=mlp"),
                 top1=top1 - 10 * compression,
+                flops_sparse=1000 * 10 ** (-0.8 * compression),
                 collapsed=["fc2.weight"] if pruner == "mag" and compression == 1 else [],
             )
             fill(run, {"fc1.weight": (4, 64), "fc2.weight": (3, 4)})

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from prunelit.study.report.figures import confusion, kernels, units, weights
+from prunelit.study.report.order import method_key, sorted_methods
 from prunelit.study.report.reading import first_line
 from prunelit.study.report.records import Study
 
@@ -43,9 +44,8 @@ def tidy(study: Study) -> dict[str, pd.DataFrame]:
 
 
 def methods_of(runs: pd.DataFrame) -> list[str]:
-    """Return the methods of a study: pruners by name, the dense network last."""
-    names = runs[["method", "dense"]].drop_duplicates("method").sort_values(["dense", "method"])
-    return [str(name) for name in names["method"]]
+    """Return the methods of a study in order."""
+    return sorted_methods(runs["method"])
 
 
 def shown_in_detail(runs: pd.DataFrame) -> list[int]:
@@ -87,16 +87,24 @@ def _runs(study: Study) -> pd.DataFrame:
             "setting": setting,
             "method_panel": panel,
             "setting_order": setting.rank(method="dense").astype(int),
-            "method_panel_order": (setting + "\0" + runs["label"]).rank(method="dense").astype(int),
+            "method_panel_order": _panel_order(setting, runs["label"]),
             "dense": runs["pruner"] == "none",
             **{key: runs[key] for key in ("asked", "data", "model", "seed", "status", "compression", "kept")},
             "density": 100 * runs["density"],
             "on_path": 100 * runs["effective_density"] / runs["density"],
-            **{key: runs[key] for key in ("flops_sparse", "top1", "top1_before")},
+            **{key: runs[key] for key in ("asked_compression", "flops_sparse", "top1", "top1_before")},
             **{key: runs[key] for key in ("prune_seconds", "train_seconds", "test_seconds")},
         }
     )
-    return _rounded(table.reset_index(drop=True))
+    return _rounded(table.reset_index(drop=True), digits=12)
+
+
+def _panel_order(setting: pd.Series[str], label: pd.Series[str]) -> list[int]:
+    """Return the place of each run's network and method among those of the study."""
+    pairs = list(zip(setting, label, strict=True))
+    order = sorted(set(pairs), key=lambda pair: (pair[0], method_key(pair[1])))
+    places = {pair: place for place, pair in enumerate(order, 1)}
+    return [places[pair] for pair in pairs]
 
 
 def _epochs(epochs: pd.DataFrame) -> pd.DataFrame:
@@ -190,13 +198,16 @@ def _arguments(study: Study, run: str) -> dict[str, tuple[Any, ...]]:
     }
 
 
-def _rounded(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the table with six significant digits: more are not seen, and make the page larger."""
+def _rounded(table: pd.DataFrame, digits: int = 6) -> pd.DataFrame:
+    """Return the table with so few significant digits: more are not seen, and make the page larger.
+
+    What is shown with fewer digits, or averaged, has more here, so that it is not rounded twice.
+    """
     rounded = table.copy()
     for column in table.select_dtypes("float"):
         values = table[column].to_numpy(dtype=float)
         with np.errstate(divide="ignore", invalid="ignore"):
-            digits = 5 - np.floor(np.log10(np.abs(values)))
-            scale = 10.0 ** np.clip(np.where(np.isfinite(digits), digits, 0), -300, 300)
+            places = digits - 1 - np.floor(np.log10(np.abs(values)))
+            scale = 10.0 ** np.clip(np.where(np.isfinite(places), places, 0), -290, 290)
             rounded[column] = np.where(np.isfinite(values), np.round(values * scale) / scale, np.nan)
     return rounded

@@ -10,7 +10,8 @@ import pandas as pd
 
 from prunelit.durable import write_atomically
 from prunelit.study.report.figures import CHAPTERS, Figure
-from prunelit.study.report.figures.theme import CATEGORIES, theme
+from prunelit.study.report.figures.figure import pruned
+from prunelit.study.report.figures.theme import CATEGORIES, DENSE, theme
 from prunelit.study.report.frames import OF_RUN, first_shown, methods_of, shown_in_detail, tidy
 from prunelit.study.report.pictures import write_pictures
 from prunelit.study.report.records import Study
@@ -19,6 +20,10 @@ from prunelit.study.report.tables import Tables
 from prunelit.study.report.vega import bundle
 
 ASSETS = Path(__file__).parent / "assets"
+MOST_SETTINGS = 3
+"""Networks and data sets that the page shows together when it opens; of more it shows the first."""
+MOST_LISTED = 100
+"""Runs up to which the list is as long as it is; a longer one is a box that scrolls."""
 
 
 def write_page(study: Study, tables: Tables, out: Path, script: Callable[[], str] = bundle) -> list[Path]:
@@ -64,7 +69,9 @@ def page(
         title=title(study),
         summary=summary(study),
         filters=filters(frames["runs"]),
-        colours=len(CATEGORIES["light"]),
+        settings=frames["runs"].sort_values("setting_order")["setting"].unique().tolist(),
+        most_settings=MOST_SETTINGS,
+        most_listed=MOST_LISTED,
         sections=sections,
         problems=problems(study, tables),
         results=tables.results,
@@ -88,8 +95,20 @@ def filters(runs: pd.DataFrame) -> list[dict[str, Any]]:
         **{key: sorted(runs[key].dropna().unique()) for key in ("data", "model", "seed")},
     }
     return [
-        {"key": key, "title": title, "choices": [str(v) for v in values[key]]} for key, title in keys.items()
+        {
+            "key": key,
+            "title": title,
+            "choices": [str(value) for value in values[key]],
+            "colours": colours_of(values["method"]) if key == "method" else [],
+        }
+        for key, title in keys.items()
     ]
+
+
+def colours_of(methods: Sequence[str]) -> list[str]:
+    """Return the colour of each method in CSS: its category's, grey for the dense network."""
+    places = {method: place % len(CATEGORIES["light"]) for place, method in enumerate(pruned(methods))}
+    return [f"var(--category-{places[method]})" if method in places else DENSE for method in methods]
 
 
 def chapter_of(title: str, figures: Sequence[Figure], runs: pd.DataFrame) -> dict[str, Any]:

@@ -6,6 +6,7 @@
   let paper = 0; // pixels of a printed line; 0 on a screen
   const vegaErrors = 1; // its warnings are of panels without bands, which are meant
   const margin = 75; // of a panel, for its axis
+  const mostPanels = 12; // of a figure at a time
 
   // Tables come as columns; text as codes of a list.
   const column = (c) => (Array.isArray(c) ? c : c.codes.map((code) => (code < 0 ? null : c.values[code])));
@@ -30,7 +31,10 @@
     }
     return values;
   };
-  const fits = (run, values) => Object.entries(values).every(([key, set]) => set.has(String(run[key])));
+  const setting = document.getElementById("setting");
+  const fits = (run, values) =>
+    (!setting?.value || run.setting === setting.value) &&
+    Object.entries(values).every(([key, set]) => set.has(String(run[key])));
   let shown = new Set(runs.map((run) => run.run));
 
   const select = document.getElementById("one-run");
@@ -53,7 +57,7 @@
       height = (width / across) * down;
     }
     const most = Math.max(1, Math.min(figure.columns, panels, Math.floor(room / Math.min(narrowest, width + margin))));
-    const wide = Math.max(60, Math.min(width * 1.7, (room - excess) / most - margin));
+    const wide = Math.max(60, Math.min(width * 2.1, (room - excess) / most - margin));
     Object.assign(inner, { width: wide, height: width === height ? wide : height });
     if (figure.cells) Object.assign(inner, { width, height });
     if (spec.spec) spec.columns = most;
@@ -71,7 +75,7 @@
   // Legends of methods list those in sight; colours stay with their methods.
   const keepLegend = (node, methods) => {
     if (!node || typeof node !== "object") return;
-    if (node.field === "method" && node.scale && node.scale.domain && !("sort" in node))
+    if (node.field === "method" && node.scale?.domain && !("sort" in node) && node.legend !== null)
       node.legend = { ...node.legend, values: node.scale.domain.filter((name) => methods.has(name)) };
     for (const key of Object.keys(node)) if (key !== "datasets") keepLegend(node[key], methods);
   };
@@ -84,10 +88,36 @@
     logLevel: vegaErrors,
   });
 
+  // Of many panels some are shown, chosen above the figure.
+  const withPanels = (figure, place, rows) => {
+    place.choice ??= Object.assign(document.createElement("select"), { className: "panels", autocomplete: "off" });
+    const order = new Map(rows.map((row) => [row[figure.panel], row[`${figure.panel}_order`]]));
+    const names = [...order.keys()].sort((a, b) => order.get(a) - order.get(b));
+    if (!figure.panel || names.length <= mostPanels) {
+      place.choice.remove();
+      return rows;
+    }
+    const starts = Array.from({ length: Math.ceil(names.length / mostPanels) }, (_, i) => i * mostPanels);
+    const texts = starts.map((start) => {
+      const end = Math.min(start + mostPanels, names.length);
+      return `${start + 1} to ${end} of ${names.length}: ${names[start]} … ${names[end - 1]}`;
+    });
+    const before = Math.max(0, place.choice.selectedIndex);
+    place.choice.replaceChildren(...texts.map((text) => new Option(text)));
+    place.choice.selectedIndex = Math.min(before, starts.length - 1);
+    place.choice.setAttribute("aria-label", `Panels shown of: ${figure.title}`);
+    place.choice.onchange = () => drawAll([figure]);
+    if (!place.choice.isConnected) place.before(place.choice);
+    const first = starts[place.choice.selectedIndex];
+    const chosen = new Set(names.slice(first, first + mostPanels));
+    return rows.filter((row) => chosen.has(row[figure.panel]));
+  };
+
   const draw = async (figure) => {
     const place = document.getElementById(`chart-${figure.name}`);
     const one = select && select.value !== "" ? Number(select.value) : -1;
-    const rows = table(figure.data).filter((row) => (figure.of_run ? row.run === one : shown.has(row.run)));
+    const all = table(figure.data).filter((row) => (figure.of_run ? row.run === one : shown.has(row.run)));
+    const rows = figure.of_run ? all : withPanels(figure, place, all);
     place.parentElement.hidden = figure.of_run && !rows.length;
     place.drawn?.finalize();
     delete place.drawn;
@@ -133,13 +163,47 @@
       }
       await new Promise((resolve) => setTimeout(resolve));
     }
+    arrange();
     document.body.dataset.drawing = "no";
   };
+
+  // A figure that would be alone in a row of two has its caption beside it.
+  const arrange = () => {
+    for (const charts of document.querySelectorAll(".charts")) {
+      let half = null;
+      for (const chart of charts.children) {
+        chart.classList.remove("alone");
+        if (chart.hidden) continue;
+        if (chart.classList.contains("wide")) {
+          half?.classList.add("alone");
+          half = null;
+        } else half = half ? null : chart;
+      }
+      half?.classList.add("alone");
+    }
+  };
+
+  // Tables that are wider than the screen say so.
+  const hint = () => {
+    for (const scroll of document.querySelectorAll(".table .scroll"))
+      scroll.previousElementSibling.hidden = scroll.scrollWidth <= scroll.clientWidth + 1;
+  };
+  for (const section of document.querySelectorAll("details.more")) section.addEventListener("toggle", hint);
+
+  const wanted = document.getElementById("find-run");
+  const listRuns = () => {
+    const words = (wanted?.value ?? "").toLowerCase().split(/\s+/);
+    for (const row of document.querySelectorAll("[data-run]"))
+      row.hidden =
+        !shown.has(Number(row.dataset.run)) ||
+        (row.closest(".runs") && !words.every((word) => row.querySelector("summary").textContent.toLowerCase().includes(word)));
+  };
+  wanted?.addEventListener("input", listRuns);
 
   const filter = () => {
     const values = chosen();
     shown = new Set(runs.filter((run) => fits(run, values)).map((run) => run.run));
-    for (const row of document.querySelectorAll("[data-run]")) row.hidden = !shown.has(Number(row.dataset.run));
+    listRuns();
     for (const row of document.querySelectorAll("tr[data-methods]"))
       row.hidden = !JSON.parse(row.dataset.methods).every((method) => !values.method || values.method.has(method));
     // A table is there while it is about what was chosen and has a row left.
@@ -147,7 +211,9 @@
       table.hidden =
         !["data", "model"].every(
           (key) => !(key in table.dataset) || !values[key] || values[key].has(table.dataset[key]),
-        ) || !table.querySelector("tbody tr:not([hidden])");
+        ) ||
+        (setting?.value && table.dataset.data && setting.value !== `${table.dataset.model} on ${table.dataset.data}`) ||
+        !table.querySelector("tbody tr:not([hidden])");
     for (const section of document.querySelectorAll("details.more"))
       section.hidden = !section.querySelector("figure.table:not([hidden])");
     if (select) {
@@ -156,10 +222,12 @@
       select.replaceChildren(...kept);
       select.value = kept.some((option) => option.value === before) ? before : kept.length ? kept[0].value : "";
     }
+    hint();
     document.getElementById("count").textContent = `${shown.size} of ${runs.length} runs`;
     return drawAll();
   };
   boxes.forEach((box) => box.addEventListener("change", filter));
+  setting?.addEventListener("change", filter);
   for (const button of document.querySelectorAll("#filters button[data-all]"))
     button.addEventListener("click", () => {
       boxes.filter((box) => box.name === button.dataset.all).forEach((box) => (box.checked = true));
@@ -194,6 +262,7 @@
   addEventListener("resize", () => {
     if (innerWidth === width) return; // on a phone the height changes while scrolling
     width = innerWidth;
+    hint();
     clearTimeout(resize.timer);
     resize.timer = setTimeout(() => drawAll(), 150);
   });

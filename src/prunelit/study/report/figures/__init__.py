@@ -21,11 +21,11 @@ from prunelit.study.report.figures.figure import Figure, Frames
 CHAPTERS: dict[str, Callable[[Frames, Sequence[str]], list[Figure]]] = {
     "Accuracy": lambda frames, methods: curves.figures(frames, methods) + pareto.figures(frames, methods),
     "Iterative pruning": rounds.figures,
-    "Layers and paths": lambda frames, methods: (
-        layers.figures(frames, methods) + curves.effective(frames, methods)
+    "Paths and time": lambda frames, methods: (
+        curves.effective(frames, methods) + times.figures(frames, methods)
     ),
+    "Layers": layers.figures,
     "Training": training.figures,
-    "Time": times.figures,
     "Inside a run": lambda frames, methods: [
         figure
         for family in (weights, units, kernels, confusion)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
 from prunelit.study.report.figures.figure import (
@@ -17,54 +19,63 @@ from prunelit.study.report.figures.figure import (
     layered,
     method_marks,
     percent,
+    pruned,
     tips,
 )
 from prunelit.study.report.statistics import t_quantile
 
-COMPRESSION = "Compression: log10(prunable / kept)"
 FLOPS = "Sparse FLOPs (multiply-accumulates)"
 LOG = alt.Scale(type="log", nice=False, padding=12)
 SI = alt.Axis(format="~s", tickCount=5)
-X = {
-    "compression": alt.X(
-        "compression:Q",
-        title=COMPRESSION,
-        scale=alt.Scale(zero=False, nice=False, padding=12),
-        axis=alt.Axis(tickCount=6, format=".3~f"),
-    ),
-    "flops_sparse": alt.X("flops_sparse:Q", title=FLOPS, scale=LOG, axis=SI),
-}
+DODGE = 0.4
+"""Share of the smallest distance between two amounts over which the methods stand side by side."""
 
-
-BAND = (
-    "Lines join means over seeds; bands are 95 % confidence intervals of the mean (Student's t), cut at "
-    "0 and 100 and drawn only from two seeds on. Small dots are single runs."
+MEANS = (
+    "Marks are means over seeds, joined by lines; bars are 95 % confidence intervals of the mean "
+    "(Student's t), cut at 0 and 100, from two seeds on. Small dots are single runs."
 )
+BESIDE = " Ticks are the amounts that were run; at each, the methods stand side by side."
 
 
 def figures(frames: Frames, methods: Sequence[str]) -> list[Figure]:
-    """Return accuracy over compression and over FLOPs; nothing if no pruned run is complete."""
+    """Return accuracy over compression and over FLOPs; nothing if no pruned run is complete.
+
+    Where FLOPs are proportional to the parameters kept, their plot would be the same and is left out.
+    """
     runs = frames["runs"]
     if not (runs["top1"].notna() & ~runs["dense"]).any():
         return []
-    caption = BAND + (" A dotted grey line is the mean of a dense network." if runs["dense"].any() else "")
-    counted = "FLOPs are those of one forward pass of one input, each layer weighted by its kept share."
-    return [
+    dense = " A dotted grey line is the mean of a dense network." if runs["dense"].any() else ""
+    follow = " FLOPs are proportional to the kept parameters here: their plot would be the same."
+    counted = " FLOPs are those of one forward pass of one input, each layer weighted by its kept share."
+    more = follow if runs["flops_sparse"].notna().any() and not flops_differ(runs) else ""
+    found = [
         Figure(
             "accuracy_by_compression",
             "Test accuracy against compression",
-            caption,
+            MEANS + BESIDE + dense + more,
             _curves(runs, methods, "compression", "top1", "Test accuracy"),
             "runs",
-        ),
-        Figure(
-            "accuracy_by_flops",
-            "Test accuracy against FLOPs",
-            f"{caption} {counted}",
-            _curves(runs, methods, "flops_sparse", "top1", "Test accuracy"),
-            "runs",
-        ),
+        )
     ]
+    if flops_differ(runs):
+        found.append(
+            Figure(
+                "accuracy_by_flops",
+                "Test accuracy against FLOPs",
+                MEANS + dense + counted,
+                _curves(runs, methods, "flops_sparse", "top1", "Test accuracy"),
+                "runs",
+            )
+        )
+    return found
+
+
+def flops_differ(runs: pd.DataFrame) -> bool:
+    """Whether FLOPs are known and, on any network, say something else than the number of kept parameters."""
+    known = runs[(runs["flops_sparse"] > 0) & (runs["kept"] > 0)]
+    ratio = (known["flops_sparse"] / known["kept"]).groupby(known["setting"]).agg(["min", "max"])
+    return bool((ratio["max"] > 1.01 * ratio["min"]).any())
 
 
 def effective(frames: Frames, methods: Sequence[str]) -> list[Figure]:
@@ -74,18 +85,39 @@ def effective(frames: Frames, methods: Sequence[str]) -> list[Figure]:
         return []
     caption = (
         "Effective density as a share of density: at 100 % every kept parameter lies on a path from an input "
-        f"to an output, at 0 % nothing gets through. {BAND}"
+        f"to an output, at 0 % nothing gets through. {MEANS}{BESIDE}"
     )
     chart = _curves(runs, methods, "compression", "on_path", "Kept parameters on a path")
     return [Figure("effective_density", "Kept parameters that lie on a path", caption, chart, "runs")]
 
 
+def amounts_run(runs: pd.DataFrame) -> list[float]:
+    """Return the compressions that pruned runs were asked for, in order, to three decimals."""
+    asked = runs.loc[~runs["dense"], "asked_compression"].dropna().round(3)
+    return [float(amount) for amount in np.unique(asked) if np.isfinite(amount)]
+
+
+def _axis(x: str, amounts: Sequence[float]) -> alt.X:
+    if x == "flops_sparse":
+        return alt.X("at:Q", title=FLOPS, scale=LOG, axis=SI)
+    axis = alt.Axis(
+        values=amounts if amounts else alt.Undefined,
+        labelExpr="[format(datum.value, '.3~f'), format(100 * pow(10, -datum.value), '.3~g') + ' %']",
+        labelOverlap="greedy",
+    )
+    title = "Compression: log10(prunable / kept), and the share kept"
+    return alt.X("at:Q", title=title, scale=alt.Scale(zero=False, nice=False, padding=12), axis=axis)
+
+
 def _curves(table: pd.DataFrame, methods: Sequence[str], x: str, y: str, title: str) -> alt.LayerChart:
     """Return means joined by lines, their intervals, and single runs behind them."""
-    dense = set(table.loc[table["dense"], "method"])  # the last methods, so that each keeps its colour
-    methods = [method for method in methods if method not in dense]
+    amounts, names = amounts_run(table), pruned(methods)
+    at = f"datum.{x}"
+    if x == "compression" and len(names) > 1:
+        step = DODGE * min(np.diff(amounts), default=1.0) / len(names)
+        at += f" + {step:.6g} * (indexof({json.dumps(names)}, datum.method) - {(len(names) - 1) / 2})"
     runs = alt.Chart().transform_filter(f"!datum.dense && isValid(datum.{y}) && datum.{x} > 0")
-    means = _means(runs, x, y, table["seed"].nunique())
+    means = _means(runs, x, y, table["seed"].nunique()).transform_calculate(at=at)
     hover = tips(
         method="method",
         setting="network",
@@ -94,19 +126,20 @@ def _curves(table: pd.DataFrame, methods: Sequence[str], x: str, y: str, title: 
         interval="95 % interval",
         seeds="seeds",
     )
-    axis, height, colour = X[x], percent(y, title), by_method(methods)
-    band = means.mark_area(opacity=0.15, clip=True).encode(
-        axis, alt.Y("low:Q"), alt.Y2("high:Q"), colour["color"]
+    axis, height, encoded = _axis(x, amounts), percent(y, title), by_method(methods)
+    dots = (
+        runs.transform_calculate(at=at)
+        .mark_circle(size=14, opacity=0.45)
+        .encode(axis, height, encoded["color"], tooltip=tips(**RUN_TIPS))
     )
-    dots = runs.mark_circle(size=14, opacity=0.45).encode(
-        axis, height, colour["color"], tooltip=tips(**RUN_TIPS)
+    bars = means.mark_rule(strokeWidth=1.5, opacity=0.7, clip=True).encode(
+        axis, alt.Y("low:Q"), alt.Y2("high:Q"), encoded["color"], tooltip=hover
     )
-    lines = means.mark_line(strokeWidth=2).encode(axis, height, **colour)
-    points = means.mark_point(size=55, filled=True, opacity=1).encode(
+    lines = means.mark_line(strokeWidth=1.5).encode(axis, height, **encoded)
+    points = means.mark_point(size=50, filled=True, opacity=1).encode(
         axis, height, **method_marks(methods), tooltip=hover
     )
-    layers = [band, dots, lines, points]
-    return layered(*([dense_line()] if y == "top1" else []), *layers)
+    return layered(*([dense_line()] if y == "top1" else []), dots, lines, bars, points)
 
 
 def _means(runs: alt.Chart, x: str, y: str, most_seeds: int) -> alt.Chart:
@@ -123,6 +156,7 @@ def _means(runs: alt.Chart, x: str, y: str, most_seeds: int) -> alt.Chart:
         .transform_calculate(
             low=f"datum.half === null ? null : max(0, datum.{y} - datum.half)",
             high=f"datum.half === null ? null : min(100, datum.{y} + datum.half)",
-            interval="datum.half === null ? 'one seed: none' : '± ' + format(datum.half, '.2f')",
+            interval="datum.half === null ? 'one seed: none' : format(datum.low, '.2f') + ' to ' + "
+            "format(datum.high, '.2f') + ' (± ' + format(datum.half, '.2f') + ')'",
         )
     )

@@ -10,10 +10,14 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
+from prunelit.study.report.figures.theme import DENSE
+from prunelit.study.report.order import is_dense
+
 Frames = Mapping[str, pd.DataFrame]
 Chart = alt.Chart | alt.LayerChart
 
-# Six shapes, five dashes and seven colours: the first 42 methods have marks of their own.
+# Six shapes, five dashes and twelve colours: the first twelve methods differ in colour, and neighbours in
+# shape and dash as well.
 DASHES = [[1, 0], [6, 2], [2, 2], [8, 2, 2, 2], [4, 4]]
 SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"]
 
@@ -82,24 +86,35 @@ def wrapped(length: int) -> str:
     return rf"split(trim({lines}), '\n')"
 
 
+def pruned(methods: Sequence[str]) -> list[str]:
+    """Return the methods that prune: they have colours; the dense network is grey."""
+    return [method for method in methods if not is_dense(method)]
+
+
 def by_method(methods: Sequence[str]) -> dict[str, Any]:
-    """Return the encodings of a method: a colour, the same in all figures, and a dash as second code."""
-    scale = alt.Scale(domain=list(methods))
-    dashes = [DASHES[number % len(DASHES)] for number in range(len(methods))]
+    """Return the encodings of a method: a colour, the same in all figures, and a dash as second code.
+
+    The dash is left out of legends, where it would cut the outlines of their marks into pieces: legends with
+    one domain are merged, so the empty name keeps these two apart.
+    """
+    methods = pruned(methods)
+    scale = alt.Scale(domain=methods)
+    dashes = [DASHES[number % len(DASHES)] for number in range(len(methods) + 1)]
     return {
         "color": alt.Color("method:N", scale=scale, title=None),
         "strokeDash": alt.StrokeDash(
-            "method:N", scale=alt.Scale(domain=list(methods), range=dashes), title=None
+            "method:N", scale=alt.Scale(domain=[*methods, ""], range=dashes), title=None, legend=None
         ),
     }
 
 
 def method_marks(methods: Sequence[str]) -> dict[str, Any]:
     """Return the encodings of a method for points: the colour, and a shape as second code."""
+    methods = pruned(methods)
     shapes = [SHAPES[number % len(SHAPES)] for number in range(len(methods))]
     return {
         "color": by_method(methods)["color"],
-        "shape": alt.Shape("method:N", scale=alt.Scale(domain=list(methods), range=shapes), title=None),
+        "shape": alt.Shape("method:N", scale=alt.Scale(domain=methods, range=shapes), title=None),
     }
 
 
@@ -107,6 +122,10 @@ def percent(field: str, title: str, axis: type[Any] = alt.Y, **scale: Any) -> An
     """Return an axis of percentages."""
     ticks = alt.Axis(format=".2~f")  # where all values are equal, the default has one digit
     return axis(f"{field}:Q", title=f"{title} (%)", scale=alt.Scale(**{"zero": False, **scale}), axis=ticks)
+
+
+EPOCHS = alt.Axis(tickMinStep=1, labelExpr="datum.value % 1 ? '' : format(datum.value, 'd')")
+"""An axis of epochs, with labels at whole ones."""
 
 
 def tips(**fields: str) -> list[alt.Tooltip]:
@@ -142,11 +161,11 @@ def dense_line(field: str = "top1") -> alt.LayerChart:
     hover = tips(
         method="method", setting="network", level="dense network, mean accuracy (%)|.2f", seeds="seeds"
     )
-    lines = means.mark_rule(strokeDash=[1, 3], strokeWidth=2, color="gray").encode(y="level:Q", tooltip=hover)
+    lines = means.mark_rule(strokeDash=[1, 3], strokeWidth=2, color=DENSE).encode(y="level:Q", tooltip=hover)
     names = (
         means.transform_joinaggregate(methods="count()", groupby=["setting"])
         .transform_filter("datum.methods > 1")
-        .mark_text(align="left", baseline="bottom", dy=-2, color="gray")
+        .mark_text(align="left", baseline="bottom", dy=-2, color=DENSE)
         .encode(x=alt.value(3), y="level:Q", text="method:N")
     )
     return layered(lines, names)

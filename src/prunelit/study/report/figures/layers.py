@@ -8,27 +8,32 @@ import altair as alt
 
 from prunelit.study.report.figures.figure import Figure, Frames, layered, tips
 
+MOST_AMOUNTS, MOST_LAYERS = 8, 24
+"""Amounts and layers up to which a cell has room for a number."""
+
 
 def figures(frames: Frames, methods: Sequence[str]) -> list[Figure]:
     """Return the heat map of density by layer; nothing if no run says."""
     if frames["layers"].empty:
         return []
-    amounts = frames["runs"].sort_values("compression")["asked"].drop_duplicates().tolist()
+    layers = int(frames["layers"].groupby("run").size().max())
+    amounts = frames["runs"].sort_values("asked_compression")["asked"].drop_duplicates().tolist()
     return [
         Figure(
             "density_by_layer",
             "Density by layer",
             "Kept share of each layer's prunable parameters, mean over seeds, from the first layer (top) to "
-            "the last. The colours are logarithmic. A cross marks a layer with nothing kept in a run.",
-            _heat_map(amounts),
+            "the last, in percent. The colours are logarithmic. A cross marks a layer with nothing kept in a "
+            "run.",
+            _heat_map(amounts, numbers=len(amounts) <= MOST_AMOUNTS and layers <= MOST_LAYERS),
             "layers",
             panel="method_panel",
-            size=(220, 170),
+            size=(max(220, 40 * len(amounts)), min(420, max(120, 20 * layers))),
         )
     ]
 
 
-def _heat_map(amounts: Sequence[str]) -> alt.LayerChart:
+def _heat_map(amounts: Sequence[str], numbers: bool) -> alt.LayerChart:
     cells = alt.Chart().transform_aggregate(
         groupby=["method_panel", "asked", "layer", "layer_order"],
         density="mean(density)",
@@ -68,4 +73,18 @@ def _heat_map(amounts: Sequence[str]) -> alt.LayerChart:
             tooltip=hover,
         )
     )
-    return layered(rects, crosses)
+    return layered(rects, *([_numbers(cells, x, y)] if numbers else []), crosses)
+
+
+def _numbers(cells: alt.Chart, x: alt.X, y: alt.Y) -> alt.Chart:
+    """Return the density in each cell that has no cross."""
+    return (
+        cells.transform_filter("datum.least > 0")
+        .mark_text(fontSize=9.5)
+        .encode(
+            x,
+            y,
+            text=alt.Text("density:Q", format=".3~g"),
+            color=alt.when("datum.density > 1").then(alt.value("#ffffff")).otherwise(alt.value("#111111")),
+        )
+    )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import altair as alt
 
-from prunelit.study.report.figures.curves import COMPRESSION, LOG, SI, X
+from prunelit.study.report.figures.curves import FLOPS, LOG, SI, flops_differ
 from prunelit.study.report.figures.figure import (
     RUN_TIPS,
     Figure,
@@ -16,35 +16,34 @@ from prunelit.study.report.figures.figure import (
     percent,
     tips,
 )
+from prunelit.study.report.figures.theme import DENSE
 
 CAPTION = (
-    "Every mark is a run. A run is dominated, and grey, if another of the same network and data is at least "
-    "as accurate and no larger. The step line joins the others: the best that is to be had at each size. "
-    "Of several seeds the luckiest may be on the line."
+    "Every mark is a run. A run is dominated, and pale, if another of the same network and data is at least "
+    "as accurate and no larger. The step line joins the others: the best accuracy at each size. Of several "
+    "seeds the luckiest may be on the line. A grey cross is a dense network."
 )
 
 
 def figures(frames: Frames, methods: Sequence[str]) -> list[Figure]:
-    """Return the Pareto frontiers over FLOPs and over kept parameters."""
+    """Return the Pareto frontier over kept parameters and, where they say something else, over FLOPs."""
     runs = frames["runs"]
     if runs["top1"].notna().sum() < 2:
         return []
-    return [
-        Figure(
-            "pareto_flops",
-            "Pareto frontier: test accuracy and FLOPs",
-            CAPTION,
-            _frontier(methods, "flops_sparse", X["flops_sparse"]),
-            "runs",
-        ),
+    found = [
         Figure(
             "pareto_kept",
             "Pareto frontier: test accuracy and kept parameters",
-            f"{CAPTION} {COMPRESSION} is 1 at 10 % kept, 2 at 1 %.",
+            CAPTION,
             _frontier(methods, "kept", alt.X("kept:Q", title="Kept parameters", scale=LOG, axis=SI)),
             "runs",
-        ),
+        )
     ]
+    if flops_differ(runs):
+        axis = alt.X("flops_sparse:Q", title=FLOPS, scale=LOG, axis=SI)
+        title = "Pareto frontier: test accuracy and FLOPs"
+        found.append(Figure("pareto_flops", title, CAPTION, _frontier(methods, "flops_sparse", axis), "runs"))
+    return found
 
 
 def _frontier(methods: Sequence[str], cost: str, axis: alt.X) -> alt.LayerChart:
@@ -59,16 +58,22 @@ def _frontier(methods: Sequence[str], cost: str, axis: alt.X) -> alt.LayerChart:
         .transform_window(before="lag(best)", groupby=["setting"], sort=order)
         .transform_calculate(dominated="isValid(datum.before) && datum.top1 <= datum.before")
     )
-    height = percent("top1", "Test accuracy")
-    hover = tips(**RUN_TIPS)
-    grey = (
-        runs.transform_filter("datum.dominated")
-        .mark_point(size=30, opacity=0.7, color="gray", strokeWidth=1)
-        .encode(axis, height, shape=method_marks(methods)["shape"], tooltip=hover)
-    )
+    height, marked, hover = percent("top1", "Test accuracy"), method_marks(methods), tips(**RUN_TIPS)
     front = runs.transform_filter("!datum.dominated")
-    steps = front.mark_line(interpolate="step-after", color="gray", strokeWidth=1.5).encode(axis, height)
-    marks = front.mark_point(size=70, filled=True, opacity=1).encode(
-        axis, height, **method_marks(methods), tooltip=hover
+    steps = front.mark_line(interpolate="step-after", color=DENSE, strokeWidth=1.5).encode(axis, height)
+    pale = (
+        runs.transform_filter("datum.dominated && !datum.dense")
+        .mark_point(size=38, filled=True, opacity=0.35)
+        .encode(axis, height, **marked, tooltip=hover)
     )
-    return layered(grey, steps, marks)
+    best = (
+        front.transform_filter("!datum.dense")
+        .mark_point(size=80, filled=True, opacity=1)
+        .encode(axis, height, **marked, tooltip=hover)
+    )
+    dense = (
+        runs.transform_filter("datum.dense")
+        .mark_point(size=60, shape="cross", filled=True, color=DENSE, opacity=0.8)
+        .encode(axis, height, tooltip=hover)
+    )
+    return layered(steps, pale, dense, best)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import altair as alt
 
 from prunelit.study.report.figures.figure import (
+    EPOCHS,
     Figure,
     Frames,
     by_method,
@@ -48,7 +49,7 @@ def figures(frames: Frames, methods: Sequence[str]) -> list[Figure]:
 def _over_epochs(methods: Sequence[str]) -> alt.LayerChart:
     base = alt.Chart().transform_filter("isValid(datum.test_top1)")
     x, y = (
-        alt.X("epoch:Q", title="Epoch", axis=alt.Axis(tickMinStep=1)),
+        alt.X("epoch:Q", title="Epoch", axis=EPOCHS),
         percent("test_top1", "Test accuracy"),
     )
     hover = tips(

@@ -7,9 +7,17 @@ from typing import Any
 CATEGORIES = {
     # Told apart with the common forms of colour blindness, and at a contrast of 3 with the paper or more;
     # dashes and shapes say the same again.
-    "light": ["#0072b2", "#d55e00", "#009e73", "#8e2c84", "#4a3a00", "#e0549b", "#1d1b5c"],
-    "dark": ["#4aa8e0", "#ff8b3d", "#1fbf92", "#e0559f", "#f5ee9a", "#8a63ff", "#c9e8ff"],
+    "light": [
+        *("#0072b2", "#d55e00", "#009e73", "#8e2c84", "#4a3a00", "#e0549b"),
+        *("#1d1b5c", "#962dff", "#4b001e", "#9678ff", "#e1004b", "#5a2db4"),
+    ],
+    "dark": [
+        *("#4aa8e0", "#ff8b3d", "#1fbf92", "#e0559f", "#f5ee9a", "#8a63ff"),
+        *("#c9e8ff", "#d21e3c", "#ffc300", "#96ffd2", "#4b69c3", "#e10000"),
+    ],
 }
+DENSE = "gray"
+"""Of the network that is not pruned: it stands in plots as a line or mark to compare with."""
 INK = {"light": ("#1f2329", "#d9dde3", "#8a929e"), "dark": ("#e6e9ee", "#343b46", "#76808f")}
 """Text, grid lines, axes."""
 SHADES = {"light": [0.05, 0.85], "dark": [0.3, 1.0]}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import altair as alt
 
-from prunelit.study.report.figures.figure import Figure, Frames, layered, percent, tips
+from prunelit.study.report.figures.figure import EPOCHS, Figure, Frames, layered, percent, tips
 
 CAPTION = (
     "Means over seeds, a panel a method, a colour for each amount asked for: dark is the least pruned. "
@@ -20,7 +20,7 @@ def figures(frames: Frames, methods: Sequence[str]) -> list[Figure]:
         return []
     longest = frames["epochs"].groupby("run").size().max()
     thinned = f" Of longer trainings {longest} epochs are drawn, spread evenly." if longest >= 50 else ""
-    amounts = frames["runs"].sort_values("compression")["asked"].drop_duplicates().tolist()
+    amounts = frames["runs"].sort_values("asked_compression")["asked"].drop_duplicates().tolist()
     return [
         Figure(
             "training_accuracy",
@@ -62,7 +62,7 @@ def _curves(amounts: Sequence[str], measure: str, height: alt.Y) -> alt.LayerCha
         .transform_calculate(split="datum.split[1] === 'e' ? 'test' : 'training'")
         .transform_joinaggregate(epochs="count()", groupby=["method_panel", "asked", "split"])
         .encode(
-            alt.X("epoch:Q", title="Epoch", axis=alt.Axis(tickMinStep=1)),
+            alt.X("epoch:Q", title="Epoch", axis=EPOCHS),
             height,
             color=alt.Color("asked:O", title=None, sort=list(amounts), legend=stroke),
             strokeDash=alt.StrokeDash(
