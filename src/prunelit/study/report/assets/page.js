@@ -6,7 +6,7 @@
   let paper = 0; // pixels of a printed line; 0 on a screen
   const vegaErrors = 1; // its warnings are of panels without bands, which are meant
   const margin = 75; // of a panel, for its axis
-  const mostPanels = 12; // of a figure at a time
+  const mostPanels = () => (innerWidth < 700 ? 4 : 12); // of a figure at a time
 
   // Tables come as columns; text as codes of a list.
   const column = (c) => (Array.isArray(c) ? c : c.codes.map((code) => (code < 0 ? null : c.values[code])));
@@ -93,13 +93,14 @@
     place.choice ??= Object.assign(document.createElement("select"), { className: "panels", autocomplete: "off" });
     const order = new Map(rows.map((row) => [row[figure.panel], row[`${figure.panel}_order`]]));
     const names = [...order.keys()].sort((a, b) => order.get(a) - order.get(b));
-    if (!figure.panel || names.length <= mostPanels) {
+    const most = mostPanels();
+    if (!figure.panel || names.length <= most) {
       place.choice.remove();
       return rows;
     }
-    const starts = Array.from({ length: Math.ceil(names.length / mostPanels) }, (_, i) => i * mostPanels);
+    const starts = Array.from({ length: Math.ceil(names.length / most) }, (_, i) => i * most);
     const texts = starts.map((start) => {
-      const end = Math.min(start + mostPanels, names.length);
+      const end = Math.min(start + most, names.length);
       return `${start + 1} to ${end} of ${names.length}: ${names[start]} … ${names[end - 1]}`;
     });
     const before = Math.max(0, place.choice.selectedIndex);
@@ -109,7 +110,7 @@
     place.choice.onchange = () => drawAll([figure]);
     if (!place.choice.isConnected) place.before(place.choice);
     const first = starts[place.choice.selectedIndex];
-    const chosen = new Set(names.slice(first, first + mostPanels));
+    const chosen = new Set(names.slice(first, first + most));
     return rows.filter((row) => chosen.has(row[figure.panel]));
   };
 

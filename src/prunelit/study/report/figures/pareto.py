@@ -63,7 +63,7 @@ def _frontier(methods: Sequence[str], cost: str, axis: alt.X) -> alt.LayerChart:
     steps = front.mark_line(interpolate="step-after", color=DENSE, strokeWidth=1.5).encode(axis, height)
     pale = (
         runs.transform_filter("datum.dominated && !datum.dense")
-        .mark_point(size=38, filled=True, opacity=0.35)
+        .mark_point(size=38, filled=True, opacity=0.5)
         .encode(axis, height, **marked, tooltip=hover)
     )
     best = (
