@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
+from prunelit.reference import rewritten, tables
 from prunelit.study.configs import CONFIGS
 from prunelit.study.record import RESULT_FIELDS
 
@@ -39,6 +40,13 @@ def test_every_key_and_choice_is_in_the_reference(path: Path) -> None:
     config = OmegaConf.load(path)
     assert isinstance(config, DictConfig)
     assert keys(config) - WORDS == set()
+
+
+def test_the_tables_of_keys_are_those_of_the_declarations() -> None:
+    """``python -m prunelit.reference docs/configuration.md`` writes them."""
+    found = tables()
+    assert all(f"<!-- keys: {name} -->" in REFERENCE for name in found)
+    assert rewritten(REFERENCE, found) == REFERENCE
 
 
 def test_every_key_of_a_result_is_in_the_reference() -> None:

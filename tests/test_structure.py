@@ -112,7 +112,13 @@ def test_the_names_of_the_library_are_there() -> None:
 
 def test_options_are_checked_by_their_declarations_alone() -> None:
     """Only what reads records, and the mechanism itself, tells booleans from numbers by hand."""
-    readers = ("prunelit.declared", "prunelit.request", "prunelit.study.report", "prunelit.study.record")
+    readers = (
+        "prunelit.declared",
+        "prunelit.request",
+        "prunelit.reference",
+        "prunelit.study.report",
+        "prunelit.study.record",
+    )
     ladder = re.compile(r"isinstance\([^()]*\bbool\b")
     by_hand = [
         name_of(path)

@@ -62,10 +62,10 @@ class Amount:
 
     @property
     def given(self) -> tuple[str, float]:
-        """The key and the value that were given, for messages."""
-        if self.sparsity is not None:
-            return "sparsity", self.sparsity
-        return "compression", self.compression or 0.0
+        """The key and the value that were given, for messages; a whole number as one."""
+        key = "compression" if self.sparsity is None else "sparsity"
+        value = getattr(self, key) or 0.0
+        return key, int(value) if value.is_integer() else value
 
     @property
     def words(self) -> str:
@@ -78,7 +78,7 @@ class Amount:
         if self.is_decided:
             return ""
         key, value = self.given
-        return f"{key[0]}{int(value) if value.is_integer() else value}"
+        return f"{key[0]}{value}"
 
 
 def decides_density(pruner: Mapping[str, Any]) -> bool:

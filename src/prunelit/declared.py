@@ -54,7 +54,7 @@ class Option:
     def meaning(self) -> str:
         """What the option does, empty if that is not declared."""
         found = [part.documentation for part in _metadata(self.kind) if isinstance(part, Doc)]
-        return found[0] if found else ""
+        return found[-1] if found else ""
 
     @property
     def documented(self) -> Doc:

@@ -133,7 +133,7 @@ def test_a_checkpoint_runs_no_code(cli, tmp_path) -> None:
     torch.save({"state_dict": {}, "x": Harmful()}, tmp_path / "bad.ckpt")
     status, _, err = cli("checkpoint=bad.ckpt", *SMALLEST)
     assert status == 2
-    assert err[0].startswith("checkpoint=bad.ckpt: it cannot be read")
+    assert err[0].startswith("checkpoint=bad.ckpt: it holds an object of posix.mkdir, and no code")
     assert not Path("harmed").exists()
 
 

@@ -10,7 +10,7 @@ from annotated_types import Ge, Gt, Lt
 from torch import nn
 from typing_extensions import Doc
 
-from prunelit.declared import check_fields
+from prunelit.declared import Says, check_fields
 from prunelit.pruning.allocation import (
     erdos_renyi_densities,
     layer_masks,
@@ -67,6 +67,7 @@ class Plan:
     ] = 0.1
     scope: Annotated[
         str,
+        Says("global, layer, erk, er, like, or a pattern N:M such as 2:4"),
         Doc(
             "What competes: `global`, all prunable parameters; `layer`, those of each tensor, all tensors at "
             "one density; `erk`, those of each tensor at its Erdős-Rényi density, or `er`, without the "
@@ -102,8 +103,7 @@ class Plan:
     def __post_init__(self) -> None:
         check_fields(self)
         if self.scope not in (*SCOPES, "er", "erk", "like") and pattern_of(self.scope) is None:
-            known = (*SCOPES, "er", "erk", "like", "N:M such as 2:4")
-            raise BadRequest("scope", self.scope, nearest(self.scope, known))
+            raise BadRequest("scope", self.scope, nearest(self.scope, (*SCOPES, "er", "erk", "like", "2:4")))
         if (self.scope == "like") != (self.layer_densities is not None):
             allowed = "the folder of a complete run, together with pruner.scope=like"
             raise BadRequest("mask_from", "" if self.layer_densities is None else "given", allowed)
@@ -113,8 +113,8 @@ class Plan:
     @property
     def decides_density(self) -> bool:
         """Whether the plan itself says how much is kept."""
-        by_pattern = pattern_of(self.scope) is not None
-        return by_pattern or self.threshold is not None or self.layer_densities is not None
+        given = (pattern_of(self.scope), self.threshold, self.layer_densities)
+        return any(value is not None for value in given)
 
     def targets(self, density: float | None, start: float = 1.0) -> list[float | None]:
         """Return the density after each round, from ``start`` down; None where the plan decides."""

@@ -13,11 +13,17 @@ from omegaconf import DictConfig, OmegaConf
 from typing_extensions import Doc
 
 from prunelit.declared import Option, Says, options_of
+from prunelit.pruning.growth import Growth
+from prunelit.pruning.parameters import Selection
+from prunelit.pruning.rounds import Plan
 from prunelit.request import BadRequest, nearest, within
 from prunelit.training.data.options import Options as DataOptions
 from prunelit.training.foreign_options import DECLARED, SET_BY_PRUNELIT
 from prunelit.training.nodes import check_target
-from prunelit.training.pruner_options import KINDS, THRESHOLDS
+from prunelit.training.pruner_options import THRESHOLDS
+from prunelit.training.retraining import Retraining
+from prunelit.training.timing import Timing
+from prunelit.training.training_batches import Sample
 
 NAME = Option(
     "name", Annotated[str | int, Says("a name"), Doc("What the record calls it.")], inspect.Parameter.empty
@@ -47,6 +53,7 @@ OF_PRUNER = (
         "criterion",
         Annotated[
             Any,
+            Says("_target_ and its arguments, the name of a criterion, or null"),
             Doc(
                 "What gives the scores: `_target_` and its arguments; or the name of a criterion, which "
                 "stands for that criterion with its defaults; null trains the dense network."
@@ -112,7 +119,14 @@ def nodes_of(cfg: DictConfig) -> Iterator[Node]:
 
 def pruner_options() -> list[Option]:
     """Return the options of the pruning callback that are keys of ``pruner``."""
-    found = {name: option for kind in reversed(KINDS) for name, option in options_of(kind).items()}
+    found: dict[str, Option] = {}
+    for kind in (Selection, Plan, Timing, Sample, Retraining, Growth):
+        for name, option in options_of(kind).items():
+            earlier = found.get(name)
+            both = f"{earlier.meaning} With `grow`: {option.meaning}" if earlier else option.meaning
+            found[name] = (
+                Option(name, Annotated[option.kind, Doc(both)], option.default) if earlier else option
+            )
     found["threshold"] = Option("threshold", Annotated[THRESHOLDS.kind, found["threshold"].documented], None)
     return [option for name, option in found.items() if name not in NOT_PRUNER]
 

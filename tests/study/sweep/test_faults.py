@@ -128,7 +128,7 @@ def test_a_request_refused_by_every_run_is_a_wrong_request(cli) -> None:
         ("pruner.schedule=linear,cubik", "pruner.schedule=cubik: must be .*did you mean cubic"),
         ("compression=1,2,9", "compression=9: must be one that keeps at least 1"),
         ("model=fc,vgg16", "data.size=8x8: .*vgg16; must be 16 or more"),
-        ("optimizer.lr=0.1,-1", "optimizer.lr=-1: must be what torch.optim.Adam takes"),
+        ("optimizer.lr=0.1,-1", "optimizer.lr=-1: must be a number >= 0"),
     ],
 )
 def test_a_run_refused_by_its_network_ends_the_sweep_before_its_first(cli, wrong: str, line: str) -> None:

@@ -48,7 +48,11 @@ class Options:
         Doc("The share or number of training images put aside for validation, by seed, stratified by class."),
     ] = 0
     augment: Annotated[
-        bool | None, Doc("Augment the training images; null: as is usual for the data set.")
+        bool | None,
+        Doc(
+            "Augment the training images; null: as is usual for the data set (crops and flips for CIFAR and "
+            "Tiny ImageNet, resized crops and flips for ImageNet, else none)."
+        ),
     ] = None
     workers: Annotated[
         Annotated[int, Ge(0)] | None,
