@@ -27,6 +27,9 @@ class BadRequest(ValueError):
     'batch_size=0: must be an integer >= 1'
     """
 
+    shows_in_the_run = False
+    """Whether it is seen only once work has started, so that the record of the run keeps it."""
+
     def __init__(self, key: str, value: Any, allowed: str, why: str = "") -> None:
         self.key, self.value, self.allowed, self.why = key, value, allowed, why
         reason = f"{why}; " if why else ""
@@ -36,6 +39,10 @@ class BadRequest(ValueError):
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by the four arguments, so that the error crosses process borders whole."""
         return type(self), (self.key, self.value, self.allowed, self.why)
+
+
+class OneLineFault(Exception):
+    """A fault whose message is one line that says all there is to say; programs end with exit status 1."""
 
 
 def _shown(value: Any) -> Any:
@@ -76,4 +83,4 @@ def within(node: str, keys: Container[str]) -> Iterator[None]:
     except BadRequest as error:
         if error.key.partition(".")[0] not in keys:
             raise
-        raise BadRequest(f"{node}.{error.key}", error.value, error.allowed, error.why) from error
+        raise type(error)(f"{node}.{error.key}", error.value, error.allowed, error.why) from error

@@ -114,7 +114,9 @@ def _recorded(cfg: DictConfig, record: Record) -> dict[str, Any]:
         if is_full(error):
             error = DiskFull(cfg.output_dir)
         error = lost_output(error, record.folder) or error
-        if command.as_request(error) and not Sweep.current():  # a sweep's table counts what it could not do
+        request = command.as_request(error)
+        # A sweep's table counts what it could not do.
+        if request and not request.shows_in_the_run and not Sweep.current():
             record.refuse()
         else:
             record.fail(error)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from prunelit.pruning.masks import Masks, NonFiniteScores, Scores, count_all, make_masks, num_kept
+from prunelit.pruning.masks import Masks, Scores, check_finite, count_all, make_masks, num_kept
 from prunelit.pruning.ties import Ties
 from prunelit.request import BadRequest
 
@@ -91,9 +91,7 @@ def pattern_mask(
 
 def pattern_masks(scores: Scores, n: int, m: int, previous: Masks, ties: Ties | None = None) -> Masks:
     """Return :func:`pattern_mask` of every tensor."""
-    for name, score in scores.items():
-        if not torch.isfinite(score).all():
-            raise NonFiniteScores(f"the scores of layer {name} are not finite")
+    check_finite(scores)
     return {name: pattern_mask(score, n, m, previous[name], name, ties) for name, score in scores.items()}
 
 

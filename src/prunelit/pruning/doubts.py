@@ -78,8 +78,10 @@ class Doubts:
         if ties.all_equal and not _empty(previous) and self.criterion.observes == "never":
             values = " or ".join(f"{value + 0.0:.3g}" for value in sorted(ties.scores))
             raise UndecidedScores(
-                f"all scores of {self._name} that compete are equal ({values}), so that they decide "
-                f"nothing; {self._remedy()}"
+                "criterion",
+                self._name,
+                f"one whose scores differ; {self._remedy()}",
+                f"all scores of {self._name} that compete are equal ({values}), so that they decide nothing",
             )
         if ties.considerable:
             self.ties = ties

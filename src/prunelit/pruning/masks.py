@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from prunelit.pruning.parameters import Parameters
+from prunelit.pruning.parameters import Parameters, abridged
 from prunelit.pruning.ties import Ties
-from prunelit.request import BadRequest
+from prunelit.request import BadRequest, OneLineFault
 
 Masks = dict[str, Tensor]
 Scores = dict[str, Tensor]
@@ -26,8 +26,19 @@ Scores = dict[str, Tensor]
 SCOPES = ("global", "layer")
 
 
-class NonFiniteScores(ArithmeticError):
-    """A criterion gave NaN or infinity; the message names the layer."""
+class NonFiniteScores(OneLineFault, ArithmeticError):
+    """A criterion gave NaN or infinity; the message names the layers and what may help."""
+
+
+def check_finite(scores: Scores) -> None:
+    """Raise NonFiniteScores if a score is NaN or infinite."""
+    layers = [name for name, score in scores.items() if not torch.isfinite(score).all()]
+    if layers:
+        raise NonFiniteScores(
+            f"the scores of layer {abridged(layers)} are not finite; remedies: look for NaN, infinity and "
+            "very large numbers in its weights and in the batches, keep the weights in float32, "
+            "or leave the layer dense (exclude)"
+        )
 
 
 def full_masks(parameters: Mapping[str, Tensor]) -> Masks:
@@ -80,7 +91,7 @@ def make_masks(
 
 def threshold_masks(scores: Scores, threshold: float, previous: Masks, keep_at_least: int = 0) -> Masks:
     """Keep scores of at least ``threshold``, and ``keep_at_least`` of each tensor, within ``previous``."""
-    _check_finite(scores)
+    check_finite(scores)
     best = _best_of_each(scores, keep_at_least, previous)
     return {n: ((score >= threshold) & previous[n]) | best[n] for n, score in scores.items()}
 
@@ -93,18 +104,12 @@ def _best_of_each(scores: Scores, number: int, previous: Masks) -> Masks:
     }
 
 
-def _check_finite(scores: Scores) -> None:
-    for name, score in scores.items():
-        if not torch.isfinite(score).all():
-            raise NonFiniteScores(f"the scores of layer {name} are not finite")
-
-
 def _keep_highest(scores: Scores, density: float, previous: Masks, ties: Ties | None = None) -> Masks:
     """Keep exactly ``round(density * n)`` of all elements; fewer only if ``previous`` keeps fewer."""
     dtype = torch.float32 if all(s.dtype == torch.float32 for s in scores.values()) else torch.float64
     values = _in_a_row(scores.values(), dtype)
     if not math.isfinite(values.min()) or not math.isfinite(values.max()):
-        _check_finite(scores)
+        check_finite(scores)
     note = None if ties is None else partial(ties.note, {n: s.numel() for n, s in scores.items()})
     kept = _highest(values, _in_a_row((previous[name] for name in scores), torch.bool), density, note)
     parts = torch.as_tensor(kept).split([score.numel() for score in scores.values()])

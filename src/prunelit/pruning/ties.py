@@ -9,12 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from prunelit.request import BadRequest
+
 CONSIDERABLE = 0.01
 """Share of the kept parameters above which a choice by order is worth a word."""
 
 
-class UndecidedScores(ValueError):
+class UndecidedScores(BadRequest):
     """All scores are equal, so that a criterion decides nothing; the message names it and a remedy."""
+
+    shows_in_the_run = True
 
 
 @dataclass

@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from prunelit.durable import DiskFull, OutputLost, is_full
 from prunelit.interruption import Interrupted, RunTimedOut
-from prunelit.request import MISSING, BadRequest, nearest
+from prunelit.request import MISSING, BadRequest, OneLineFault, nearest
 from prunelit.study.configs import CONFIGS
 from prunelit.study.integrity import DamagedRun
 from prunelit.study.overrides import OF_TORCHVISION, check_arguments, completed, pointer, unparsable
@@ -100,7 +100,7 @@ def _report(error: Exception) -> int:
     """Print one failure and return its exit status."""
     if isinstance(error, SweepFailed):
         return error.status
-    if isinstance(error, (Busy, DamagedRun, RunTimedOut)):
+    if isinstance(error, (Busy, DamagedRun, RunTimedOut, OneLineFault)):
         print(error, file=sys.stderr)
         return 1
     if isinstance(error, OutputLost) or is_full(error):

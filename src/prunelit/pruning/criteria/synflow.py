@@ -34,6 +34,7 @@ from prunelit.pruning.linearize import linearized, signal_inputs
 from prunelit.pruning.masks import Scores
 from prunelit.pruning.objective import Objective
 from prunelit.pruning.parameters import Parameters
+from prunelit.request import BadRequest
 
 
 class SynFlow(Criterion):
@@ -54,7 +55,7 @@ class SynFlow(Criterion):
         """Return ``|w| * dR/d|w|`` in float64.
 
         Raises:
-            ValueError: no output depends on an input and on a prunable parameter.
+            NoFlow: no output depends on an input and on a prunable parameter.
         """
         assert objective is not None
         network.eval()
@@ -68,7 +69,7 @@ class SynFlow(Criterion):
             scaled = {n: t * scale if n.endswith("bias") else t for n, t in tensors.items()}
             ends = flow_ends(network, scaled, call)
             if not ends:
-                raise ValueError(_no_flow(network))
+                raise _no_flow(network)
             return torch.stack([end.sum() for end in ends]).sum()
 
         total = flow(1.0)
@@ -79,18 +80,27 @@ class SynFlow(Criterion):
         if all(gradient is None or not gradient.any() for gradient in gradients) and all(
             map(Tensor.any, chosen)
         ):
-            raise ValueError(_no_flow(network))
+            raise _no_flow(network)
         return {
             name: torch.zeros_like(w) if gradient is None else (w * gradient).detach()
             for name, w, gradient in zip(parameters, chosen, gradients, strict=True)
         }
 
 
-def _no_flow(network: nn.Module) -> str:
-    return (
+class NoFlow(BadRequest):
+    """SynFlow cannot score a network, as no signal passes through it."""
+
+    shows_in_the_run = True
+
+
+def _no_flow(network: nn.Module) -> NoFlow:
+    return NoFlow(
+        "criterion",
+        "SynFlow",
+        "a criterion that uses the loss, such as SNIP; or name the part to prune with "
+        "network='name_of_submodule' (Pruning)",
         f"SynFlow finds no flow through {type(network).__name__}: none of its outputs grows with its "
-        "inputs and prunable parameters; name the part to prune with network='name_of_submodule' "
-        "(Pruning), or choose a criterion that uses the loss, such as SNIP"
+        "inputs and prunable parameters",
     )
 
 
