@@ -12,7 +12,8 @@ from prunelit.pruning.allocation import (
     pattern_mask,
     pattern_of,
 )
-from prunelit.pruning.masks import NonFiniteScores, count_kept, full_masks
+from prunelit.pruning.finite_scores import NonFiniteScores
+from prunelit.pruning.masks import count_kept, full_masks
 
 
 def shapes(*sizes: tuple[int, ...]) -> dict[str, torch.Size]:

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from prunelit.pruning.finite_scores import NonFiniteScores
 from prunelit.pruning.masks import (
-    NonFiniteScores,
     apply_masks,
     apply_masks_to_gradients,
     attach,

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from prunelit.pruning.criteria import SNIP, Criterion, GraSP, Mag, Rand, SynFlow
-from prunelit.pruning.masks import NonFiniteScores, Scores, attached, count_kept
+from prunelit.pruning.finite_scores import NonFiniteScores
+from prunelit.pruning.masks import Scores, attached, count_kept
 from prunelit.pruning.objective import Objective
 from prunelit.pruning.parameters import Parameters, Selection
 from prunelit.pruning.rounds import Plan, check_density, prune, starting_masks

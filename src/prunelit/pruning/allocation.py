@@ -9,7 +9,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from prunelit.pruning.masks import Masks, Scores, check_finite, count_all, make_masks, num_kept
+from prunelit.pruning.finite_scores import check_finite
+from prunelit.pruning.masks import Masks, Scores, count_all, make_masks, num_kept
 from prunelit.pruning.ties import Ties
 from prunelit.request import BadRequest
 

@@ -16,29 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from prunelit.pruning.parameters import Parameters, abridged
+from prunelit.pruning.finite_scores import check_finite
+from prunelit.pruning.parameters import Parameters
 from prunelit.pruning.ties import Ties
-from prunelit.request import BadRequest, OneLineFault
+from prunelit.request import BadRequest
 
 Masks = dict[str, Tensor]
 Scores = dict[str, Tensor]
 
 SCOPES = ("global", "layer")
-
-
-class NonFiniteScores(OneLineFault, ArithmeticError):
-    """A criterion gave NaN or infinity; the message names the layers and what may help."""
-
-
-def check_finite(scores: Scores) -> None:
-    """Raise NonFiniteScores if a score is NaN or infinite."""
-    layers = [name for name, score in scores.items() if not torch.isfinite(score).all()]
-    if layers:
-        raise NonFiniteScores(
-            f"the scores of layer {abridged(layers)} are not finite; remedies: look for NaN, infinity and "
-            "very large numbers in its weights and in the batches, keep the weights in float32, "
-            "or leave the layer dense (exclude)"
-        )
 
 
 def full_masks(parameters: Mapping[str, Tensor]) -> Masks:

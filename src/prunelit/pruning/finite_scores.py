@@ -1,0 +1,26 @@
+"""Scores that are NaN or infinite, which put nothing in order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from prunelit.pruning.parameters import abridged
+from prunelit.request import OneLineFault
+
+
+class NonFiniteScores(OneLineFault, ArithmeticError):
+    """A criterion gave NaN or infinity; the message names the layers and what may help."""
+
+
+def check_finite(scores: Mapping[str, Tensor]) -> None:
+    """Raise NonFiniteScores if a score is NaN or infinite."""
+    layers = [name for name, score in scores.items() if not torch.isfinite(score).all()]
+    if layers:
+        raise NonFiniteScores(
+            f"the scores of layer {abridged(layers)} are not finite; remedies: look for NaN, infinity and "
+            "very large numbers in its weights and in the batches, keep the weights in float32, "
+            "or leave the layer dense (exclude)"
+        )
