@@ -21,6 +21,7 @@ from prunelit.pruning.call import Call, num_samples
 from prunelit.pruning.differentiable import differentiable
 from prunelit.pruning.nested import tensors_in
 from prunelit.pruning.record import Record, Value
+from prunelit.request import BadRequest
 
 LARGE = 1e8
 """Size of the trial inputs: a bounded function is at its bound there, a constant addend does not matter."""
@@ -32,6 +33,24 @@ LOSSES = {
     *("multilabel_soft_margin_loss", "soft_margin_loss", "triplet_margin_loss", "gaussian_nll_loss"),
     *("poisson_nll_loss", "triplet_margin_with_distance_loss", "linear_cross_entropy"),
 }
+
+
+class NoFlow(BadRequest):
+    """No signal passes through a network, so that its flow scores nothing."""
+
+    shows_in_the_run = True
+
+    @classmethod
+    def through(cls, network: nn.Module) -> NoFlow:
+        """Return the error for ``network``."""
+        return cls(
+            "criterion",
+            "SynFlow",
+            "a criterion that uses the loss, such as SNIP; or name the part to prune with "
+            "network='name_of_submodule' (Pruning)",
+            f"SynFlow finds no flow through {type(network).__name__}: none of its outputs grows with its "
+            "inputs and prunable parameters",
+        )
 
 
 def flow_ends(network: nn.Module, tensors: dict[str, Tensor], call: Call) -> list[Tensor]:

@@ -29,12 +29,11 @@ from typing_extensions import Doc
 
 from prunelit.declared import checked
 from prunelit.pruning.criteria.criterion import Criterion
-from prunelit.pruning.flow import flow_ends
+from prunelit.pruning.flow import NoFlow, flow_ends
 from prunelit.pruning.linearize import linearized, signal_inputs
 from prunelit.pruning.masks import Scores
 from prunelit.pruning.objective import Objective
 from prunelit.pruning.parameters import Parameters
-from prunelit.request import BadRequest
 
 
 class SynFlow(Criterion):
@@ -69,7 +68,7 @@ class SynFlow(Criterion):
             scaled = {n: t * scale if n.endswith("bias") else t for n, t in tensors.items()}
             ends = flow_ends(network, scaled, call)
             if not ends:
-                raise _no_flow(network)
+                raise NoFlow.through(network)
             return torch.stack([end.sum() for end in ends]).sum()
 
         total = flow(1.0)
@@ -80,28 +79,11 @@ class SynFlow(Criterion):
         if all(gradient is None or not gradient.any() for gradient in gradients) and all(
             map(Tensor.any, chosen)
         ):
-            raise _no_flow(network)
+            raise NoFlow.through(network)
         return {
             name: torch.zeros_like(w) if gradient is None else (w * gradient).detach()
             for name, w, gradient in zip(parameters, chosen, gradients, strict=True)
         }
-
-
-class NoFlow(BadRequest):
-    """SynFlow cannot score a network, as no signal passes through it."""
-
-    shows_in_the_run = True
-
-
-def _no_flow(network: nn.Module) -> NoFlow:
-    return NoFlow(
-        "criterion",
-        "SynFlow",
-        "a criterion that uses the loss, such as SNIP; or name the part to prune with "
-        "network='name_of_submodule' (Pruning)",
-        f"SynFlow finds no flow through {type(network).__name__}: none of its outputs grows with its "
-        "inputs and prunable parameters",
-    )
 
 
 def _power_of_two(total: Tensor, flow: Callable[[float], Tensor]) -> float:
