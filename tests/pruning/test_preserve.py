@@ -9,7 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from prunelit.pruning.criteria import SNIP
+from prunelit.pruning.objective import Objective
 from prunelit.pruning.preserve import modes, preserved, random_state
+from prunelit.pruning.rounds import prune
 
 
 def draws() -> tuple[float, float, float]:
@@ -136,3 +139,19 @@ def test_modes_module_by_module() -> None:
         network.eval()
         network[1].train()
     assert (network.training, network[0].training, network[1].training) == (True, True, False)
+
+
+def test_a_frozen_copy_may_be_updated_in_place_while_scores_are_taken() -> None:
+    torch.manual_seed(0)
+    network = nn.ModuleDict({"online": nn.Linear(4, 3), "target": nn.Linear(4, 3).requires_grad_(False)})
+    before = {name: p.clone() for name, p in network.named_parameters()}
+
+    def loss(batch: torch.Tensor) -> torch.Tensor:
+        for copied, own in zip(network["target"].parameters(), network["online"].parameters(), strict=True):
+            copied.mul_(0.9).add_(0.1 * own.detach())
+        return (network["online"](batch) - network["target"](batch)).square().mean()
+
+    masks = prune(network, SNIP(), 0.5, objective=Objective(loss, [torch.randn(5, 4)])).masks
+    assert list(masks) == ["online.weight"]
+    assert torch.equal(network["target"].weight, before["target.weight"])
+    assert not network["target"].weight.requires_grad

@@ -20,7 +20,7 @@ from torch.func import functional_call
 from prunelit.pruning.call import Call, num_samples
 from prunelit.pruning.differentiable import differentiable
 from prunelit.pruning.nested import tensors_in
-from prunelit.pruning.record import Record, Value
+from prunelit.pruning.record import Record, Value, scripted_calls_seen
 from prunelit.request import BadRequest
 
 LARGE = 1e8
@@ -69,7 +69,7 @@ def flow_ends(network: nn.Module, tensors: dict[str, Tensor], call: Call) -> lis
     """
     parameters = [tensors[name] for name, _ in network.named_parameters() if name in tensors]
     record = Record(call.tensors(), parameters)
-    with torch.enable_grad(), differentiable(), _float64(), record:
+    with torch.enable_grad(), differentiable(), _float64(), scripted_calls_seen(), record:
         outputs = functional_call(network, tensors, call.inputs, dict(call.keywords))
     leaves = [t for t in tensors_in(outputs) if t.is_floating_point() and t.requires_grad]
     values = [value for value in dict.fromkeys(map(record.of, leaves)) if value.data]

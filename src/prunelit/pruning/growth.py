@@ -140,7 +140,7 @@ def exchange(
     parameters = {n: p for n, p in selection.of(network).items() if n in (attached(network) or {})}
     masks = starting_masks(network, parameters)
     with random_state(seed):
-        with preserved(network):
+        with preserved(network, parameters.values()):
             network.train(train_mode)
             scores = growth.scores(parameters, objective)
         new = drop_and_grow(parameters, masks, scores, share, growth.regrow)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -74,12 +74,13 @@ def _same_values(tensor: Tensor, other: Tensor) -> bool:
 
 
 @contextmanager
-def preserved(network: nn.Module) -> Iterator[None]:
+def preserved(network: nn.Module, differentiated: Iterable[nn.Parameter] | None = None) -> Iterator[None]:
     """Give ``network`` back its weights, gradients, buffers and modes after the block.
 
-    Inside the block every parameter requires a gradient and has none. Holds one copy of the
-    weights and buffers. The tensors after the block are those from before it, also where a module
-    put another in their place.
+    Inside the block no parameter has a gradient. Those ``differentiated`` require one (None: all do),
+    and the others if they did before: a copy that a training step updates in place, such as a
+    momentum encoder, must not take part in its graph. Holds one copy of the weights and buffers. The
+    tensors after the block are those from before it, also where a module put another in their place.
     """
     undo = [tensor_undo(tensor) for tensor in (*network.parameters(), *network.buffers())]
     plain = [m for m in network.modules() if not isinstance(m, torch.jit.ScriptModule)]  # those can't change
@@ -87,7 +88,7 @@ def preserved(network: nn.Module) -> Iterator[None]:
     held = [dict(place) for place in places]
     with modes(network), torch.enable_grad():
         try:
-            for parameter in network.parameters():
+            for parameter in network.parameters() if differentiated is None else differentiated:
                 parameter.requires_grad_(parameter.is_floating_point())
             yield
         finally:

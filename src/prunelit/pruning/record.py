@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, handle_torch_function
 from torch.utils._pytree import tree_map, tree_map_only
 
 from prunelit.pruning.nested import tensors_in
@@ -66,6 +67,33 @@ class Value:
     operation: Operation | None = None
     place: int = 0
     parents: tuple[Value, ...] = ()
+
+
+@contextmanager
+def scripted_calls_seen() -> Iterator[None]:
+    """Let the active modes see calls of TorchScript's functions and methods, as they see those of torch."""
+    kinds: tuple[Any, ...] = (torch.jit.ScriptFunction, torch._C.ScriptMethod)
+    originals = [kind.__call__ for kind in kinds]
+    for kind, original in zip(kinds, originals, strict=True):
+        kind.__call__ = _seen_by_modes(original)
+    try:
+        yield
+    finally:
+        for kind, original in zip(kinds, originals, strict=True):
+            kind.__call__ = original
+
+
+def _seen_by_modes(original: Callable[..., Any]) -> Callable[..., Any]:
+    def call(scripted: Any, *args: Any, **kwargs: Any) -> Any:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            return original(scripted, *args, **kwargs)
+
+        tensors = tensors_in((args, kwargs))
+        if not tensors:
+            return run(*args, **kwargs)
+        return handle_torch_function(run, tensors, *args, **kwargs)
+
+    return call
 
 
 class Record(TorchFunctionMode):

@@ -218,7 +218,7 @@ def prune(
     if report_dense:
         warn_of_dense(network, selection)
     with random_state(seed):
-        with preserved(network):
+        with preserved(network, parameters.values()):
             groups = criterion.groups(network, parameters, objective)
             doubts = Doubts(network, criterion, plan.scope, plan.train_mode, plan.shuffle, groups)
             network.train(plan.train_mode)

@@ -112,6 +112,9 @@ SQUASHED: dict[str, Callable[[Tensor], Any]] = {
     "assigned": lambda z: torch.zeros(z.shape).index_copy(0, torch.arange(len(z)), z.sigmoid()),
     "twice": lambda z: z.softmax(1).softmax(1),
     "negative": lambda z: -z,
+    "scripted": torch.jit.script(nn.Sigmoid()),
+    "traced": torch.jit.trace(nn.Softmax(1), torch.zeros(1, 5)),
+    "traced function": torch.jit.trace(torch.tanh, torch.zeros(1, 5)),
 }
 
 
