@@ -13,6 +13,7 @@ import sys
 import warnings
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from shutil import rmtree
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -28,6 +29,7 @@ from prunelit.request import PruningWarning
 from prunelit.study import command
 from prunelit.study.checks import check
 from prunelit.study.configs import CONFIGS
+from prunelit.study.inputs import Inputs, describe, weights_of
 from prunelit.study.record import Record
 from prunelit.study.sweep import trial
 from prunelit.study.sweep.devices import listed_gpus
@@ -49,7 +51,8 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     Raises:
         BadRequest: a wrong request, before any work.
         Busy: another process works on this run.
-        DamagedRun: the run is complete, but one of its files is not what it wrote.
+        DamagedRun: the run is complete, but one of its files is not what it wrote, or it read other images or
+            weights than lie there now.
         Interrupted: by a signal; the same request goes on from what is saved.
     """
     check(cfg)
@@ -67,6 +70,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
             record.check()
             record.settle()
     record.check()
+    Inputs().check(record.folder)
     print(f"complete already: {record.folder} (rerun=true repeats it)")
     return record.result
 
@@ -157,6 +161,7 @@ def _train(cfg: DictConfig, record: Record, interruption: Interruption) -> dict[
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     run = assemble(cfg, Amount.of(cfg), record.folder, record.write_metrics, interruption)
     record.under_way(run.epochs, _numbered(outcome.place(run.trainer)))
+    read = _inputs(cfg, run) if record.writable else {}
     with full_keys(cfg):
         run.fit(record.folder / "checkpoints")
     found = outcome.find(run)
@@ -166,11 +171,20 @@ def _train(cfg: DictConfig, record: Record, interruption: Interruption) -> dict[
         _write(record, run, found)
         record.write_network(vars(NetworkDescription.of(resolved(cfg)["model"], run.data, os.getcwd())))
         run.measured.attempt("the result in a logger", partial(_log, cfg, run, asked, result))
-        record.finish(result, cfg.sweep.keep_checkpoints)
+        read = read if "data.root" in read else _inputs(cfg, run)
+        record.finish(result, cfg.sweep.keep_checkpoints, read)
         if not cfg.sweep.keep_checkpoints:
             rmtree(record.folder / "checkpoints", ignore_errors=True)
         _say(record, result, found.layers)
     return result
+
+
+def _inputs(cfg: DictConfig, run: Assembly) -> dict[str, Any]:
+    """Describe the images and weights that the run reads; data that is yet to be fetched is left out."""
+    given = {"checkpoint": weights_of(cfg.checkpoint), "pruner.mask_from": weights_of(cfg.pruner.mask_from)}
+    if hasattr(run.data, "inputs") and (paths := run.data.inputs()):  # own data modules need not have it
+        given["data.root"] = str(cfg.data.root), Path(str(cfg.data.root)), paths
+    return describe({key: entry for key, entry in given.items() if entry})
 
 
 def _asked(cfg: DictConfig) -> dict[str, float | None]:

@@ -18,6 +18,7 @@ from prunelit.durable import DiskFull, OutputLost, is_full
 from prunelit.interruption import Interrupted, RunTimedOut
 from prunelit.request import MISSING, BadRequest, OneLineFault, nearest
 from prunelit.study.configs import CONFIGS
+from prunelit.study.inputs import Inputs
 from prunelit.study.integrity import DamagedRun
 from prunelit.study.overrides import OF_TORCHVISION, check_arguments, completed, pointer, unparsable
 from prunelit.study.record import Record
@@ -87,6 +88,7 @@ def _complete_already(unwritten: Path) -> str:
         record = Record(folder)
         if record.settled:
             record.check()
+            Inputs().check(folder)
             return f"complete already: {_from_here(folder)} (rerun=true repeats it)"
     return ""
 

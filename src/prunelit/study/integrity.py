@@ -43,9 +43,12 @@ def describe_bytes(content: bytes) -> dict[str, Any]:
     return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
-def write_manifest(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write ``files.json``."""
-    write_atomically(folder / MANIFEST, json.dumps({"files": files}, indent=1) + "\n")
+def write_manifest(
+    folder: Path, files: Mapping[str, Mapping[str, Any]], inputs: Mapping[str, Any] | None = None
+) -> None:
+    """Write ``files.json``: the files of a run, and what it read."""
+    content = {"files": files} | ({"inputs": inputs} if inputs else {})
+    write_atomically(folder / MANIFEST, json.dumps(content, indent=1) + "\n")
 
 
 def damaged_files(folder: Path, digests: bool = False, only: Collection[str] = ()) -> list[str]:

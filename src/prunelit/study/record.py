@@ -201,11 +201,13 @@ class Record:
         except (OSError, ValueError) as error:
             raise DamagedRun(self.folder, f"network.json cannot be used: {error}") from error
 
-    def finish(self, result: Row, keep_checkpoints: bool = True) -> None:
+    def finish(
+        self, result: Row, keep_checkpoints: bool = True, inputs: Mapping[str, Any] | None = None
+    ) -> None:
         """Write ``files.json`` and then ``result.json``, the last file of a run.
 
         NaN and infinity, which JSON does not have, become null. Checkpoints that the run is about to remove
-        (``keep_checkpoints=False``) are not listed among its files.
+        (``keep_checkpoints=False``) are not listed among its files. ``inputs`` describes what the run read.
         """
         assert set(result) == set(RESULT_FIELDS), set(result) ^ set(RESULT_FIELDS)
         flat = {key: _json_number(result[key]) for key in RESULT_FIELDS}
@@ -215,7 +217,7 @@ class Record:
             if keep_checkpoints:
                 written += sorted(p for p in (self.folder / CHECKPOINTS).rglob("*") if p.is_file())
             files = {**describe(written, self.folder), "result.json": describe_bytes(content)}
-            write_manifest(self.folder, files)
+            write_manifest(self.folder, files, inputs)
         self._write("result.json", content)
         self.settle()
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from prunelit.study.inputs import Inputs
+from prunelit.study.integrity import DamagedRun
 from prunelit.study.sweep.composed import Run
 
 MOST_LINES = 100
@@ -24,7 +26,10 @@ class Plan:
         once: dict[Path, Run] = {}
         for run in runs:
             once.setdefault(run.folder, run)
-        complete = [run for run in once.values() if not run.rerun and run.complete]
+        inputs = Inputs()
+        complete = [
+            run for run in once.values() if not run.rerun and run.complete and _is_current(run, inputs)
+        ]
         skipped = {run.folder for run in complete}
         return cls([run for run in once.values() if run.folder not in skipped], complete)
 
@@ -36,3 +41,12 @@ class Plan:
             return
         for run in self.complete:
             print(f"complete already: {run.folder} (rerun=true repeats it)")
+
+
+def _is_current(run: Run, inputs: Inputs) -> bool:
+    """Whether what a complete run read still lies there; if not, it goes to the launcher, and says so."""
+    try:
+        inputs.check(run.folder)
+    except DamagedRun:
+        return False
+    return True

@@ -88,6 +88,11 @@ class TinyImageNet(Tree):
         os.rename(aside / self.base.name, self.base)
         aside.rmdir()
 
+    def inputs(self) -> list[Path]:
+        """The two folders of images, the table of labels, and the names of the classes."""
+        files = ("train", "val/images", "val/val_annotations.txt", "words.txt")
+        return [self.base / name for name in files]
+
     def _annotations(self) -> list[list[str]]:
         table = self.base / "val" / "val_annotations.txt"
         if not table.is_file():
