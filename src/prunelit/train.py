@@ -13,7 +13,6 @@ import sys
 import warnings
 from functools import partial
 from importlib import import_module
-from pathlib import Path
 from shutil import rmtree
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -29,7 +28,7 @@ from prunelit.request import PruningWarning
 from prunelit.study import command
 from prunelit.study.checks import check
 from prunelit.study.configs import CONFIGS
-from prunelit.study.inputs import Inputs, describe, weights_of
+from prunelit.study.inputs import Inputs, read_by
 from prunelit.study.record import Record
 from prunelit.study.sweep import trial
 from prunelit.study.sweep.devices import listed_gpus
@@ -161,7 +160,7 @@ def _train(cfg: DictConfig, record: Record, interruption: Interruption) -> dict[
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     run = assemble(cfg, Amount.of(cfg), record.folder, record.write_metrics, interruption)
     record.under_way(run.epochs, _numbered(outcome.place(run.trainer)))
-    read = _inputs(cfg, run) if record.writable else {}
+    read = read_by(cfg, run.data) if record.writable else {}
     with full_keys(cfg):
         run.fit(record.folder / "checkpoints")
     found = outcome.find(run)
@@ -171,20 +170,13 @@ def _train(cfg: DictConfig, record: Record, interruption: Interruption) -> dict[
         _write(record, run, found)
         record.write_network(vars(NetworkDescription.of(resolved(cfg)["model"], run.data, os.getcwd())))
         run.measured.attempt("the result in a logger", partial(_log, cfg, run, asked, result))
-        read = read if "data.root" in read else _inputs(cfg, run)
+        # data that was only now fetched could not be described before
+        read = read if "data.root" in read else read_by(cfg, run.data)
         record.finish(result, cfg.sweep.keep_checkpoints, read)
         if not cfg.sweep.keep_checkpoints:
             rmtree(record.folder / "checkpoints", ignore_errors=True)
         _say(record, result, found.layers)
     return result
-
-
-def _inputs(cfg: DictConfig, run: Assembly) -> dict[str, Any]:
-    """Describe the images and weights that the run reads; data that is yet to be fetched is left out."""
-    given = {"checkpoint": weights_of(cfg.checkpoint), "pruner.mask_from": weights_of(cfg.pruner.mask_from)}
-    if hasattr(run.data, "inputs") and (paths := run.data.inputs()):  # own data modules need not have it
-        given["data.root"] = str(cfg.data.root), Path(str(cfg.data.root)), paths
-    return describe({key: entry for key, entry in given.items() if entry})
 
 
 def _asked(cfg: DictConfig) -> dict[str, float | None]:

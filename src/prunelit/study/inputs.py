@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig
+
 from prunelit.image_files import Kind, entries_below, printable
 from prunelit.study import bounded
 from prunelit.study.integrity import MANIFEST, DamagedRun
@@ -160,6 +162,19 @@ class Inputs:
                 part = "" if name == "." else f"{printable(name)} "
                 return f"{key}={printable(entry['given'])}: {part}{why}"
         return ""
+
+
+def read_by(cfg: DictConfig, data: Any) -> dict[str, Any]:
+    """Describe the images and weights that the run of ``cfg`` reads, as far as they are there.
+
+    Args:
+        cfg: the config of the run.
+        data: its data module; one without a method ``inputs``, or with no files, has no description.
+    """
+    given = {"checkpoint": weights_of(cfg.checkpoint), "pruner.mask_from": weights_of(cfg.pruner.mask_from)}
+    if hasattr(data, "inputs") and (paths := data.inputs()):
+        given["data.root"] = str(cfg.data.root), Path(str(cfg.data.root)), paths
+    return describe({key: entry for key, entry in given.items() if entry})
 
 
 def describe(given: Mapping[str, tuple[str, Path, Iterable[Path]]]) -> dict[str, Any]:
