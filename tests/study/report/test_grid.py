@@ -61,6 +61,6 @@ def test_latex_quotes_in_every_font_encoding() -> None:
 
 
 def test_a_header_of_two_lines_stays_so() -> None:
-    two = Grid("t", ["method", "compression 0.5\n31.62 % kept"], [[Cell("a"), Cell("1")]])
+    two = Grid("t", ["method", "compression 0.5\n31.62 % kept"], [[Cell("a"), Cell("97.12 ± 0.15 (n = 2)")]])
     assert "compression 0.5<br>31.62 % kept" in markdown(two)
     assert "method & compression 0.5 \\\\\n & 31.62 \\% kept \\\\" in latex(two)
