@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from prunelit.pruning.growth import Growth
     from prunelit.pruning.objective import Objective
     from prunelit.pruning.parameters import Selection
-    from prunelit.pruning.rounds import Plan, prune
+    from prunelit.pruning.plan import Plan
+    from prunelit.pruning.rounds import prune
     from prunelit.request import BadRequest, PruningWarning
     from prunelit.training.callback import Pruning
     from prunelit.training.hold_masks import HoldMasks
@@ -59,7 +60,7 @@ _HOMES = {
     "compact": "prunelit.pruning.compact",
     "Call": "prunelit.pruning.call",
     "Objective": "prunelit.pruning.objective",
-    "Plan": "prunelit.pruning.rounds",
+    "Plan": "prunelit.pruning.plan",
     "prune": "prunelit.pruning.rounds",
     "Selection": "prunelit.pruning.parameters",
     "BadRequest": "prunelit.request",

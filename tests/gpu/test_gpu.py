@@ -22,7 +22,7 @@ from prunelit import Criterion, Mag, Pruning, SynFlow, compact, prune
 from prunelit.pruning import criteria
 from prunelit.pruning.masks import count_all, make_masks
 from prunelit.pruning.objective import Objective
-from prunelit.pruning.rounds import Plan
+from prunelit.pruning.plan import Plan
 from prunelit.training.build import build_optimizer
 from prunelit.training.resuming import checkpoint_to_resume
 from runs import result

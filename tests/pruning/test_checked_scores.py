@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from prunelit.pruning.criteria import SNIP
 from prunelit.pruning.objective import Objective
-from prunelit.pruning.rounds import Plan, prune
+from prunelit.pruning.plan import Plan
+from prunelit.pruning.rounds import prune
 
 BATCH = (torch.randn(4, 3), torch.tensor([0, 1, 0, 1]))
 

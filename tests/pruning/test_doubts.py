@@ -14,7 +14,8 @@ from prunelit.pruning.criteria import SNIP, Criterion, L1Filter, Mag, ThiNet
 from prunelit.pruning.masks import Scores, attached, count_kept, density_of
 from prunelit.pruning.objective import Objective
 from prunelit.pruning.parameters import Parameters, Selection
-from prunelit.pruning.rounds import Plan, prune
+from prunelit.pruning.plan import Plan
+from prunelit.pruning.rounds import prune
 from prunelit.pruning.ties import UndecidedScores
 from prunelit.request import PruningWarning
 

@@ -14,7 +14,8 @@ from prunelit.pruning.criteria import Rand
 from prunelit.pruning.growth import Growth, drop_and_grow, exchange
 from prunelit.pruning.masks import attached, count_kept
 from prunelit.pruning.objective import Objective
-from prunelit.pruning.rounds import Plan, prune
+from prunelit.pruning.plan import Plan
+from prunelit.pruning.rounds import prune
 from prunelit.request import BadRequest
 
 KEPT = torch.tensor([1, 1, 1, 1, 0, 0, 0, 0], dtype=torch.bool)

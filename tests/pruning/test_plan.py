@@ -15,8 +15,9 @@ from prunelit.pruning.criteria import SNIP, Criterion, Mag
 from prunelit.pruning.masks import Scores, count_kept
 from prunelit.pruning.objective import Objective
 from prunelit.pruning.parameters import Parameters, Selection
+from prunelit.pruning.plan import Plan
 from prunelit.pruning.reset import reset_parameters
-from prunelit.pruning.rounds import Plan, prune
+from prunelit.pruning.rounds import prune
 from prunelit.request import BadRequest
 
 

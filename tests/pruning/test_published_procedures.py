@@ -14,7 +14,8 @@ from prunelit.pruning.allocation import erdos_renyi_densities, pattern_mask
 from prunelit.pruning.criteria import L1Filter, Mag
 from prunelit.pruning.growth import Growth, drop_and_grow, exchange
 from prunelit.pruning.objective import Objective
-from prunelit.pruning.rounds import Plan, prune
+from prunelit.pruning.plan import Plan
+from prunelit.pruning.rounds import prune
 
 
 def random_shapes(seed: int) -> list[tuple[int, ...]]:

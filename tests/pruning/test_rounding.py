@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from prunelit.pruning.criteria import SynFlow
 from prunelit.pruning.masks import count_kept
 from prunelit.pruning.objective import Objective
-from prunelit.pruning.rounds import Plan, prune
+from prunelit.pruning.plan import Plan
+from prunelit.pruning.rounds import prune
 from prunelit.request import BadRequest
 
 

@@ -15,7 +15,8 @@ from prunelit.pruning.finite_scores import NonFiniteScores
 from prunelit.pruning.masks import Scores, attached, count_kept
 from prunelit.pruning.objective import Objective
 from prunelit.pruning.parameters import Parameters, Selection
-from prunelit.pruning.rounds import Plan, check_density, prune, starting_masks
+from prunelit.pruning.plan import Plan
+from prunelit.pruning.rounds import check_density, prune, starting_masks
 from prunelit.request import BadRequest
 
 

@@ -46,7 +46,7 @@ class Pruning(NetworkPruner):
         network: dotted name of the submodule to prune; empty: the whole LightningModule. Masks
             carry the names of this part's ``named_parameters()``.
         seed: of the scoring data and of random scores.
-        options: fields of :class:`~prunelit.pruning.rounds.Plan` (``rounds``, ``schedule``, ``scope``,
+        options: fields of :class:`~prunelit.pruning.plan.Plan` (``rounds``, ``schedule``, ``scope``,
             ``train_mode``, ``invert``, ``shuffle``, ``reinitialize``, ``threshold`` or a list, ...),
             :class:`~prunelit.pruning.growth.Growth` (``grow``, ``decay``, ``stop``, ...),
             :class:`~prunelit.training.timing.Timing` (``when``, ``pre_epochs``, ``every``),

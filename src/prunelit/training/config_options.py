@@ -15,7 +15,7 @@ from typing_extensions import Doc
 from prunelit.declared import Option, Says, options_of
 from prunelit.pruning.growth import Growth
 from prunelit.pruning.parameters import Selection
-from prunelit.pruning.rounds import Plan
+from prunelit.pruning.plan import Plan
 from prunelit.request import BadRequest, nearest, within
 from prunelit.training.data.options import Options as DataOptions
 from prunelit.training.foreign_options import DECLARED, SET_BY_PRUNELIT

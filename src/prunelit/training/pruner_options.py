@@ -12,7 +12,7 @@ from prunelit.declared import Option, Says
 from prunelit.pruning.allocation import pattern_of
 from prunelit.pruning.growth import Growth
 from prunelit.pruning.parameters import Selection
-from prunelit.pruning.rounds import Plan
+from prunelit.pruning.plan import Plan
 from prunelit.request import BadRequest, nearest
 from prunelit.training.retraining import Retraining
 from prunelit.training.timing import Timing

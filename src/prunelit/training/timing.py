@@ -9,7 +9,7 @@ from annotated_types import Ge
 from typing_extensions import Doc
 
 from prunelit.declared import check_fields
-from prunelit.pruning.rounds import Plan
+from prunelit.pruning.plan import Plan
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from lightning.pytorch.utilities import rank_zero_warn
 
-from prunelit.pruning.rounds import Plan
+from prunelit.pruning.plan import Plan
 
 Steps = list[tuple[Plan, float | None]]
 """What each pruning does: its plan, and the density it ends with, None where the plan decides."""

@@ -19,8 +19,9 @@ from prunelit.pruning.criteria import Criterion
 from prunelit.pruning.masks import Masks, Scores, attached, count_all, count_kept, full_masks
 from prunelit.pruning.objective import Objective
 from prunelit.pruning.parameters import Parameters, Selection
+from prunelit.pruning.plan import Plan
 from prunelit.pruning.preserve import random_state
-from prunelit.pruning.rounds import Plan, prune
+from prunelit.pruning.rounds import prune
 from prunelit.pruning.ties import UndecidedScores
 
 CRITERIA: list[type[Criterion]] = [

@@ -15,7 +15,8 @@ from prunelit.pruning import partial, suffix
 from prunelit.pruning.criteria import Exact
 from prunelit.pruning.objective import Objective
 from prunelit.pruning.parameters import Selection
-from prunelit.pruning.rounds import Plan, prune
+from prunelit.pruning.plan import Plan
+from prunelit.pruning.rounds import prune
 from prunelit.request import BadRequest
 
 Batches = list[tuple[Tensor, Tensor]]

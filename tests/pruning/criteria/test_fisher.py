@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from prunelit.pruning.criteria import Fisher
 from prunelit.pruning.objective import Objective
 from prunelit.pruning.parameters import Selection
-from prunelit.pruning.rounds import Plan, prune
+from prunelit.pruning.plan import Plan
+from prunelit.pruning.rounds import prune
 
 Batches = list[tuple[Tensor, Tensor]]
 Linear = Callable[..., nn.Linear]

@@ -9,7 +9,8 @@ from torch import nn
 from prunelit.pruning.criteria import Karnin
 from prunelit.pruning.masks import Scores
 from prunelit.pruning.parameters import Parameters
-from prunelit.pruning.rounds import Plan, prune
+from prunelit.pruning.plan import Plan
+from prunelit.pruning.rounds import prune
 from prunelit.request import BadRequest
 
 

@@ -10,7 +10,8 @@ from torch import nn
 
 from prunelit.pruning.criteria import LAMP, Mag
 from prunelit.pruning.parameters import Selection
-from prunelit.pruning.rounds import Plan, prune
+from prunelit.pruning.plan import Plan
+from prunelit.pruning.rounds import prune
 
 Linear = Callable[..., nn.Linear]
 

@@ -17,7 +17,8 @@ from prunelit.pruning.criteria import SNIP, Criterion, Mag, SynFlow
 from prunelit.pruning.masks import Scores, collapsed_layers
 from prunelit.pruning.objective import Objective
 from prunelit.pruning.parameters import Selection
-from prunelit.pruning.rounds import Plan, prune
+from prunelit.pruning.plan import Plan
+from prunelit.pruning.rounds import prune
 
 Example = Callable[..., Objective]
 Linear = Callable[..., nn.Linear]

@@ -17,7 +17,8 @@ from torch.nn import functional as F
 from prunelit.pruning.criteria import SynFlow
 from prunelit.pruning.masks import Masks
 from prunelit.pruning.objective import Objective
-from prunelit.pruning.rounds import Plan, prune
+from prunelit.pruning.plan import Plan
+from prunelit.pruning.rounds import prune
 
 
 class Ending(nn.Module):

@@ -1,0 +1,127 @@
+"""How scores become masks: rounds, their schedule, and what competes in each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Lt
+from typing_extensions import Doc
+
+from prunelit.declared import Says, check_fields
+from prunelit.pruning.allocation import (
+    erdos_renyi_densities,
+    layer_masks,
+    pattern_masks,
+    pattern_of,
+    rounded_up_masks,
+)
+from prunelit.pruning.masks import SCOPES, Masks, Scores, make_masks, threshold_masks
+from prunelit.pruning.schedules import SCHEDULES, constant, rounds_to_reach
+from prunelit.pruning.ties import Ties
+from prunelit.request import BadRequest, nearest
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How scores become masks."""
+
+    rounds: Annotated[
+        int,
+        Ge(1),
+        Doc("How often weights are scored and masked; with schedule `constant`, as often as needed."),
+    ] = 1
+    schedule: Annotated[
+        Literal["exponential", "linear", "cubic", "constant"],
+        Doc(
+            "The density after each round. With `constant`, `share` of what remains is removed each round, "
+            "until the density is reached or passed."
+        ),
+    ] = "exponential"
+    share: Annotated[
+        float, Gt(0), Lt(1), Doc("The share of what remains that the `constant` schedule removes each round.")
+    ] = 0.1
+    scope: Annotated[
+        str,
+        Says("global, layer, erk, er, like, or a pattern N:M such as 2:4"),
+        Doc(
+            "What competes: `global`, all prunable parameters; `layer`, those of each tensor, all tensors at "
+            "one density; `erk`, those of each tensor at its Erdős-Rényi density, or `er`, without the "
+            "kernel's sizes; `like`, those of each tensor at its density in `layer_densities`; or a pattern "
+            "such as `2:4`: two of every four consecutive inputs, which also decides the density."
+        ),
+    ] = "global"
+    train_mode: Annotated[
+        bool, Doc("Score in train mode (batch statistics, dropout) instead of eval mode.")
+    ] = False
+    invert: Annotated[bool, Doc("Keep the lowest scores instead of the highest.")] = False
+    shuffle: Annotated[
+        bool, Doc("Move each layer's mask to random places within the layer; the counts stay.")
+    ] = False
+    reinitialize: Annotated[bool, Doc("Draw new weights after pruning; the masks stay.")] = False
+    threshold: Annotated[
+        float | None, Doc("Keep the scores that reach this value instead of a given number of the highest.")
+    ] = None
+    keep_at_least: Annotated[
+        int, Ge(0), Doc("How many parameters of each tensor are kept whatever their scores.")
+    ] = 0
+    layer_densities: Annotated[
+        Mapping[str, float] | None, Doc("A density for each tensor, for scope `like`.")
+    ] = None
+    rounding: Annotated[
+        Literal["nearest", "up"],
+        Doc(
+            "How the number that a density keeps of n is rounded, in each round: `nearest`, to the nearest "
+            "integer; `up`, to n - int((1 - density) * n), as SynFlow's published code counts."
+        ),
+    ] = "nearest"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.scope not in (*SCOPES, "er", "erk", "like") and pattern_of(self.scope) is None:
+            raise BadRequest("scope", self.scope, nearest(self.scope, (*SCOPES, "er", "erk", "like", "2:4")))
+        if (self.scope == "like") != (self.layer_densities is not None):
+            allowed = "the folder of a complete run, together with pruner.scope=like"
+            raise BadRequest("mask_from", "" if self.layer_densities is None else "given", allowed)
+        if self.rounding == "up" and self.scope not in SCOPES:
+            raise BadRequest("rounding", "up", f"nearest with scope={self.scope}")
+
+    @property
+    def decides_density(self) -> bool:
+        """Whether the plan itself says how much is kept."""
+        given = (pattern_of(self.scope), self.threshold, self.layer_densities)
+        return any(value is not None for value in given)
+
+    def targets(self, density: float | None, start: float = 1.0) -> list[float | None]:
+        """Return the density after each round, from ``start`` down; None where the plan decides."""
+        if density is None:
+            return [None] * self.rounds
+        if density >= start:
+            return [density]
+        if self.schedule == "constant":
+            rounds = rounds_to_reach(density, self.share, start)
+            return [constant(r, self.share, start) for r in range(1, rounds + 1)]
+        schedule = SCHEDULES[self.schedule]
+        return [schedule(r, self.rounds, density, start) for r in range(1, self.rounds + 1)]
+
+    def masks(
+        self, scores: Scores, density: float | None, previous: Masks, ties: Ties | None = None
+    ) -> Masks:
+        """Return the masks of one round; ``ties`` notes where scores do not decide."""
+        if self.invert:
+            scores = {name: -score for name, score in scores.items()}
+        if density is not None:
+            if self.rounding == "up":
+                return rounded_up_masks(scores, density, self.scope, previous, self.keep_at_least, ties)
+            if self.scope not in ("er", "erk"):
+                return make_masks(scores, density, self.scope, previous, self.keep_at_least, ties)
+            shapes = {name: score.shape for name, score in scores.items()}
+            densities = erdos_renyi_densities(shapes, density, kernel=self.scope == "erk")
+            return layer_masks(scores, densities, previous, self.keep_at_least, ties)
+        if self.layer_densities is not None:
+            return layer_masks(scores, self.layer_densities, previous, self.keep_at_least, ties)
+        if (pattern := pattern_of(self.scope)) is not None:
+            return pattern_masks(scores, *pattern, previous, ties)
+        assert self.threshold is not None
+        return threshold_masks(scores, self.threshold, previous, self.keep_at_least)
