@@ -46,6 +46,19 @@ class CompiledInPlace(Body):
         return body
 
 
+class Scripted(Body):
+    def make(self, size: int) -> Any:
+        return torch.jit.script(super().make(size))
+
+
+class WithFeatures(Body):
+    """Returns more than the logits."""
+
+    def forward(self, images: Tensor) -> Any:
+        features = self.body(images)
+        return self.head(features), features
+
+
 class Lazy(Body):
     def make(self, size: int) -> Any:
         return nn.Sequential(nn.Flatten(), nn.LazyLinear(32), nn.ReLU())

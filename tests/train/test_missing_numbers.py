@@ -35,6 +35,7 @@ def own(network: str) -> tuple[str, ...]:
         ("Remembering", ["weights.safetensors leaves out _extra_state"], 2368, True),
         ("Compiled", [], 2368, True),
         ("CompiledInPlace", [], 2368, True),
+        ("Scripted", [], 2368, True),
         ("Lazy", [], 2368, True),
         ("Branching", [], 2368, True),
         ("Tied", [], 374, True),
@@ -62,6 +63,14 @@ def test_what_cannot_be_counted_is_null_with_one_warning(
     assert len(said) == len(warning)
     for line, expected in zip(said, warning, strict=True):
         assert re.match(f"warning: .*{expected}", line)
+
+
+def test_a_network_that_returns_more_than_logits_is_one_line(cli) -> None:
+    status, _, err = cli(*own("WithFeatures"), "pruner=mag", *SHORT)
+    assert status == 2
+    assert len(err) == 1
+    assert "WithFeatures: " in err[0]
+    assert "returns a tuple" in err[0]
 
 
 @pytest.mark.parametrize("network", ["Lstm", "Compiled"])

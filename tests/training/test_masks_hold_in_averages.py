@@ -1,5 +1,6 @@
 """Masks hold in averages of weights: where they are made, where they are read, and where they are saved."""
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -141,3 +142,70 @@ def test_the_density_is_that_of_the_weights_where_they_may_grow_back() -> None:
     parameters = dict(module.named_parameters())
     held = sum(int(parameters[name].ne(0).sum()) for name in pruning.masks)
     assert pruning.current_density == held / sum(mask.numel() for mask in pruning.masks.values()) > 0.2
+
+
+class MovingModule(nn.Module):
+    """A moving average as timm's ``ModelEmaV2`` keeps it: a copy whose weights need gradients."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.module = deepcopy(model)
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        for average, value in zip(self.module.parameters(), model.parameters(), strict=True):
+            average.lerp_(value, 0.1)
+
+
+class ModelEma(MovingModule):
+    """Says by its own name what it is."""
+
+
+class PlainEMA:
+    """A moving average that is no module, as in YOLOX."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.keeper = MovingModule(model)
+        self.module, self.update = self.keeper.module.requires_grad_(False), self.keeper.update
+
+
+class Keeping(Reader):
+    """Keeps an average under the name ``attribute``, and a teacher with the same weights."""
+
+    def __init__(self, attribute: str, kind: Any) -> None:
+        super().__init__()
+        self.teacher = deepcopy(self.backbone).requires_grad_(False)
+        self.average = lambda: getattr(self, attribute)
+        setattr(self, attribute, kind(self.backbone))
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.average().update(self.backbone)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "kind"), [("follower", ModelEma), ("backbone_ema", MovingModule), ("follower", PlainEMA)]
+)
+def test_copies_whose_name_says_that_they_are_averages_are_held(attribute: str, kind: Any) -> None:
+    module, pruning = Keeping(attribute, kind), Pruning(Mag(), sparsity=0.8, pre_epochs=1)
+    teacher = deepcopy(module.teacher.state_dict())
+    trainer(pruning, max_epochs=3).fit(module, loader(), loader(False))
+    assert all(name.startswith("backbone.") for name in pruning.masks)
+    own = {name.removeprefix("backbone."): mask for name, mask in pruning.masks.items()}
+    assert nonzero(module.average().module.named_parameters(), own) == 0
+    assert nonzero(module.named_parameters(), pruning.masks) == 0
+    for name, value in module.teacher.state_dict().items():
+        assert torch.equal(value, teacher[name])
+
+
+class LitEMA(Reader):
+    """Is named after its average, which does not make its network one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone_ema = deepcopy(self.backbone)
+
+
+def test_the_network_beside_its_average_is_pruned() -> None:
+    module, pruning = LitEMA(), Pruning(Mag(), sparsity=0.8)
+    trainer(pruning, max_epochs=1).fit(module, loader())
+    assert {name.partition(".")[0] for name in pruning.masks} == {"backbone"}

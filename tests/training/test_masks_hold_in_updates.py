@@ -218,6 +218,20 @@ def test_callbacks_find_pruned_weights_at_zero_after_each_batch(name: str) -> No
     assert look.violations == 0
 
 
+def test_weights_written_within_a_step_are_held_before_the_network_is_called_again() -> None:
+    class ByHand(Parts):
+        def training_step(self, batch: Any, batch_idx: int) -> None:
+            for _ in range(3):
+                self.manual_backward(Reader.training_step(self, batch, batch_idx))
+                for parameter in self.parameters():
+                    parameter.data -= 0.001
+
+    module = ByHand()
+    trainer(Pruning(Mag(), compression=0.5), max_epochs=1).fit(module, loader())
+    assert module.reads == 12
+    assert module.violations == 0
+
+
 def test_a_clip_by_hand_counts_kept_gradients_only() -> None:
     norms = []
 

@@ -9,10 +9,10 @@ from typing import Annotated
 
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
-from torch.optim.swa_utils import AveragedModel
 from typing_extensions import Doc
 
 from prunelit.declared import Says, check_fields
+from prunelit.pruning.averaged_copies import averaged_copies
 from prunelit.pruning.layers import FROZEN, NORMS, NOT_FLOATING, is_bias, is_matrix, is_weight, why_dense
 from prunelit.request import BadRequest
 
@@ -184,8 +184,7 @@ def _named(network: nn.Module) -> Iterator[tuple[str, nn.Module, str, nn.Paramet
 
     Averages of weights that a module keeps of its own parts are left out: they follow those parts.
     """
-    averages = [part for part in network.modules() if part is not network and isinstance(part, AveragedModel)]
-    averaged = {inner for average in averages for inner in average.modules()}
+    averaged = {inner for average in averaged_copies(network) for inner in average.modules()}
     for module_name, module in network.named_modules():
         if module in averaged:
             continue

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from omegaconf import DictConfig
 from torch import nn
 
@@ -82,7 +83,10 @@ def assemble(
     callbacks.append(ScheduleLength(cfg.scheduler))
     length = first_length(pruning, epochs)
     warn_of_late_milestones(cfg.scheduler, length)
-    trainer = build.build_trainer(cfg, epochs, folder, callbacks, sys.stdout.isatty(), interruption)
+    # Parts made by torch.jit fail in inference mode.
+    inference_mode = not any(isinstance(part, torch.jit.ScriptModule) for part in network.modules())
+    terminal = sys.stdout.isatty()
+    trainer = build.build_trainer(cfg, epochs, folder, callbacks, terminal, interruption, inference_mode)
     module = build.build_module(cfg, network, num_classes, length)
     return Assembly(pruning, data, network, module, measured, trainer, epochs)
 

@@ -1,9 +1,10 @@
 """Find the averages of a network's weights that callbacks and modules keep, so that masks hold on them too.
 
 Stochastic weight averaging (Izmailov et al., https://arxiv.org/abs/1803.05407) and exponential moving
-averages go on holding what a weight was before it was pruned. An average is known by its class: torch's
-``AveragedModel``, and the copies of Lightning's ``WeightAveraging`` and ``StochasticWeightAveraging``.
-Other copies of a network, such as a teacher, are left alone.
+averages go on holding what a weight was before it was pruned. An average is known by its class (torch's
+``AveragedModel``, and the copies of Lightning's ``WeightAveraging`` and ``StochasticWeightAveraging``) or by
+its name, as :mod:`prunelit.pruning.averaged_copies` says. Other copies of a network, such as a teacher, are
+left alone.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
+from prunelit.pruning.averaged_copies import averaged_copies, says_average
 from prunelit.pruning.parameters import Parameters
 
 
@@ -38,14 +40,31 @@ def averages_of(trainer: pl.Trainer, pl_module: pl.LightningModule, name: str) -
 
 def _averages(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Iterator[nn.Module]:
     """Yield the averaged copies, each once."""
-    seen: set[int] = set()
+    found = [*averaged_copies(pl_module)]
     for owner in (*trainer.callbacks, *pl_module.modules()):  # type: ignore[attr-defined]
+        by_class = not isinstance(owner, nn.Module) and says_average(type(owner).__name__)
         for key, value in vars(owner).items():
-            for average in _contents(value):
-                is_average = isinstance(average, AveragedModel) or key == "_average_model"
-                if isinstance(average, nn.Module) and is_average and id(average) not in seen:
-                    seen.add(id(average))
-                    yield average.module if isinstance(average, AveragedModel) else average
+            if key not in ("_modules", "_trainer"):
+                found += _in_attribute(value, by_name=by_class or says_average(key))
+            if key == "_average_model" and isinstance(value, nn.Module):
+                found.append(value)
+    for average in dict.fromkeys(found):
+        yield average.module if isinstance(average, AveragedModel) else average
+
+
+def _in_attribute(value: Any, by_name: bool) -> list[nn.Module]:
+    """Return the averages that ``value`` is or holds; ``by_name``: its name says that it is one."""
+    found: list[nn.Module] = []
+    for item in _contents(value):
+        if isinstance(item, AveragedModel):
+            found.append(item)
+        elif isinstance(item, nn.Module):
+            if by_name or says_average(type(item).__name__):
+                # What wraps the copy is no part of the network itself, and has no source there.
+                found += [item, *item.children()]
+        elif hasattr(item, "__dict__") and (by_name or says_average(type(item).__name__)):
+            found += [inner for inner in vars(item).values() if isinstance(inner, nn.Module)]
+    return found
 
 
 def _contents(value: Any) -> list[Any]:
@@ -59,9 +78,9 @@ def _source(average: nn.Module, pl_module: pl.LightningModule) -> str | None:
 
     Among several parts of the same build it is the one whose weights are nearest.
     """
-    inside = {
-        part for found in pl_module.modules() if isinstance(found, AveragedModel) for part in found.modules()
-    }
+    inside = {part for found in averaged_copies(pl_module) for part in found.modules()}
+    if average in pl_module.modules() and average not in inside:
+        return None  # what trains, under another name
     shapes = {name: p.shape for name, p in _parameters(average).items()}
     fitting = [
         (name, part)

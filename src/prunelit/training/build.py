@@ -183,6 +183,7 @@ def build_trainer(
     callbacks: list[Callback],
     terminal: bool,
     interruption: Interruption | None = None,
+    inference_mode: bool = True,
 ) -> pl.Trainer:
     """Return the Trainer, with checkpoints, logger and, at a terminal, a progress bar."""
     check_trainer(cfg)
@@ -193,7 +194,7 @@ def build_trainer(
         LastCheckpoint(folder / "checkpoints", interruption, cfg.sweep.checkpoint_minutes),
     ]
     bar: list[Callback] = [Progress()] if terminal else []
-    profiler: dict[str, Any] = {} if "profiler" in cfg.trainer else {"profiler": NoProfiler()}
+    defaults = {"profiler": NoProfiler(), "inference_mode": inference_mode}
     logger = build(cfg.logger, save_dir=str(folder), name="", version=cfg.logger.name)
     trainer: pl.Trainer = build_foreign(
         cfg.trainer,
@@ -206,7 +207,7 @@ def build_trainer(
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         log_every_n_steps=0,
-        **profiler,
+        **{key: value for key, value in defaults.items() if key not in cfg.trainer},
     )
     trainer.strategy.checkpoint_io = WholeFiles()
     for callback in callbacks:

@@ -46,6 +46,8 @@ class Hold:
 
     Attributes:
         parameters: those of the network held, by name; empty while none is.
+        unnoticed_writes_in_steps: whether code within a training step may write through ``parameter.data``;
+            then each call of the network sets pruned weights to 0.
     """
 
     def __init__(self) -> None:
@@ -57,6 +59,7 @@ class Hold:
         self._edges: list[tuple[nn.Module, str, nn.Module]] = []  # from the network to the owners
         self._hooks: list[RemovableHandle] = []
         self._is_paused = False
+        self.unnoticed_writes_in_steps = False
 
     def __reduce__(self) -> tuple[Callable[[], Hold], tuple[()]]:
         """Copy and pickle as a new object: parameters and hooks belong to the fit that goes on."""
@@ -108,6 +111,13 @@ class Hold:
             if everywhere or self._states.get(name) != _state(parameter):
                 apply_masks({name: parameter}, {name: self._masks[name]})
                 self._states[name] = _state(parameter)
+
+    def apply_unnoticed(self) -> None:
+        """Set pruned weights to 0 in a way that a graph which holds the parameters does not notice."""
+        if not self._is_paused:
+            for name, mask in self._masks.items():
+                self._follow(name)
+                apply_masks({name: self.parameters[name].data}, {name: mask})
 
     def apply_to_copy(self, parameters: Parameters) -> None:
         """Set pruned weights to 0 in ``parameters`` of a copy of the network, by the network's names."""
@@ -204,7 +214,7 @@ class Hold:
             inside = set(reader.modules())
             names = [name for name, owner in owners.items() if owner in inside]
             if names:
-                read = BeforeRead(self, names)
+                read = BeforeRead(self, names, is_root=reader in (module, self._network))
                 self._hooks.append(reader.register_forward_pre_hook(read.forward, prepend=True))
                 self._hooks.append(reader.register_state_dict_pre_hook(read.state_dict))
 
@@ -222,8 +232,8 @@ def count_nonzero_pruned(network: nn.Module) -> dict[str, int]:
 class BeforeRead:
     """Holds the masks of some parameters before they are read; in a copy of the module it does nothing."""
 
-    def __init__(self, hold: Hold | None = None, names: Sequence[str] = ()) -> None:
-        self.hold, self.names = hold or Hold(), names
+    def __init__(self, hold: Hold | None = None, names: Sequence[str] = (), is_root: bool = False) -> None:
+        self.hold, self.names, self.is_root = hold or Hold(), names, is_root
 
     def __reduce__(self) -> tuple[type[BeforeRead], tuple[()]]:
         return type(self), ()
@@ -232,6 +242,8 @@ class BeforeRead:
         """Set pruned weights to 0 where a write was noticed: an unchanged one may be part of a graph."""
         if not torch.compiler.is_compiling():
             self.hold.apply(self.names, everywhere=False)
+            if self.is_root and self.hold.unnoticed_writes_in_steps:
+                self.hold.apply_unnoticed()
 
     def state_dict(self, *_: Any) -> None:
         """Set pruned weights to 0."""

@@ -69,6 +69,7 @@ class HoldingCallback(Callback):
         steps += [type(optimizer) for optimizer in trainer.optimizers]
         manual = not pl_module.automatic_optimization
         self._others_write_in_a_step = manual or not all(_is_trusted(step) for step in steps)
+        self._hold.unnoticed_writes_in_steps = manual
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics.classification import MulticlassConfusionMatrix
 
+from prunelit.request import BadRequest
 from prunelit.training.agreement import share_buffers
 from prunelit.training.metrics import Totals
 from prunelit.training.sharding import FullyShard, make_whole, shard
@@ -87,7 +88,7 @@ class Classifier(pl.LightningModule):
     def training_step(self, batch: Images, batch_idx: int) -> Tensor:
         """Return the training loss of one batch."""
         images, labels = batch
-        logits = self.network(images)
+        logits = self._logits(images)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         if loss.device.type == "cpu" or batch_idx % CHECK_EVERY == 0 or self.trainer.is_last_batch:
             self._check_finite(loss, images)
@@ -108,8 +109,19 @@ class Classifier(pl.LightningModule):
 
     def _evaluate(self, batch: Images, totals: Totals) -> Tensor:
         images, labels = batch
-        logits = self.network(images)
+        logits = self._logits(images)
         totals.update(F.cross_entropy(logits, labels), logits, labels)
+        return logits
+
+    def _logits(self, images: Tensor) -> Tensor:
+        logits = self.network(images)
+        if not isinstance(logits, Tensor) or logits.shape != (len(images), self.num_classes):
+            shape = f" {tuple(logits.shape)}" if isinstance(logits, Tensor) else ""
+            given, asked = f"{type(self.network).__name__}", f"({len(images)}, {self.num_classes})"
+            why = f"it returns a {type(logits).__name__}{shape}"
+            raise BadRequest(
+                "model", given, f"a network that returns one tensor of logits, {asked} here", why
+            )
         return logits
 
     def on_train_epoch_start(self) -> None:
