@@ -27,32 +27,25 @@ def averaged_copies(root: nn.Module) -> list[nn.Module]:
     """
     found: list[nn.Module] = []
     inside: set[nn.Module] = set()
-    for holder in root.modules():
+    for path, holder in root.named_modules():
+        keeper = path.rpartition(".")[2], type(holder).__name__
         for name, part in holder.named_children():
             if part in inside:
                 continue
-            if (
-                isinstance(part, AveragedModel)
-                or _FOUND in vars(part)
-                or _is_copy_by_name(root, holder, name)
-            ):
-                part.__dict__[_FOUND] = True
-                found.append(part)
-                inside.update(part.modules())
+            if _FOUND not in vars(part) and not isinstance(part, AveragedModel):
+                # A class of such a name that holds the network too leaves the attribute to decide.
+                apart = part if says_average(name) else holder if any(map(says_average, keeper)) else None
+                if apart is None or not _copies_another(part, root, apart):
+                    continue
+            part.__dict__[_FOUND] = True
+            found.append(part)
+            inside.update(part.modules())
     return found
 
 
 def says_average(name: str) -> bool:
     """Tell whether the name of an attribute or of a class says that it is an average."""
     return not WORDS.isdisjoint(word.lower() for word in _WORD.findall(name))
-
-
-def _is_copy_by_name(root: nn.Module, holder: nn.Module, name: str) -> bool:
-    part = holder.get_submodule(name)
-    if says_average(name):
-        return _copies_another(part, root, apart_from=part)
-    # A class of this name that holds both the network and its average leaves the attribute to decide.
-    return says_average(type(holder).__name__) and _copies_another(part, root, apart_from=holder)
 
 
 @torch.no_grad()

@@ -79,7 +79,7 @@ def _source(average: nn.Module, pl_module: pl.LightningModule) -> str | None:
     Among several parts of the same build it is the one whose weights are nearest.
     """
     inside = {part for found in averaged_copies(pl_module) for part in found.modules()}
-    if average in pl_module.modules() and average not in inside:
+    if average in set(pl_module.modules()) - inside:
         return None  # what trains, under another name
     shapes = {name: p.shape for name, p in _parameters(average).items()}
     fitting = [

@@ -112,12 +112,11 @@ class Hold:
                 apply_masks({name: parameter}, {name: self._masks[name]})
                 self._states[name] = _state(parameter)
 
-    def apply_unnoticed(self) -> None:
+    def apply_unnoticed(self, names: Iterable[str]) -> None:
         """Set pruned weights to 0 in a way that a graph which holds the parameters does not notice."""
-        if not self._is_paused:
-            for name, mask in self._masks.items():
-                self._follow(name)
-                apply_masks({name: self.parameters[name].data}, {name: mask})
+        for name in () if self._is_paused else names:
+            self._follow(name)
+            apply_masks({name: self.parameters[name].data}, {name: self._masks[name]})
 
     def apply_to_copy(self, parameters: Parameters) -> None:
         """Set pruned weights to 0 in ``parameters`` of a copy of the network, by the network's names."""
@@ -210,11 +209,13 @@ class Hold:
         assert self._network is not None
         parts = dict(self._network.named_modules(remove_duplicate=False))
         owners = {name: parts[name.rpartition(".")[0]] for name in self._masks}
+        inner = set(self._network.children())
         for reader in dict.fromkeys([module, self._network, *module.children(), *self._network.children()]):
             inside = set(reader.modules())
             names = [name for name, owner in owners.items() if owner in inside]
             if names:
-                read = BeforeRead(self, names, is_root=reader in (module, self._network))
+                is_outer = self._network is module or reader not in inner
+                read = BeforeRead(self, names, is_outer)
                 self._hooks.append(reader.register_forward_pre_hook(read.forward, prepend=True))
                 self._hooks.append(reader.register_state_dict_pre_hook(read.state_dict))
 
@@ -232,8 +233,8 @@ def count_nonzero_pruned(network: nn.Module) -> dict[str, int]:
 class BeforeRead:
     """Holds the masks of some parameters before they are read; in a copy of the module it does nothing."""
 
-    def __init__(self, hold: Hold | None = None, names: Sequence[str] = (), is_root: bool = False) -> None:
-        self.hold, self.names, self.is_root = hold or Hold(), names, is_root
+    def __init__(self, hold: Hold | None = None, names: Sequence[str] = (), is_outer: bool = False) -> None:
+        self.hold, self.names, self.is_outer = hold or Hold(), names, is_outer
 
     def __reduce__(self) -> tuple[type[BeforeRead], tuple[()]]:
         return type(self), ()
@@ -242,8 +243,8 @@ class BeforeRead:
         """Set pruned weights to 0 where a write was noticed: an unchanged one may be part of a graph."""
         if not torch.compiler.is_compiling():
             self.hold.apply(self.names, everywhere=False)
-            if self.is_root and self.hold.unnoticed_writes_in_steps:
-                self.hold.apply_unnoticed()
+            if self.is_outer and self.hold.unnoticed_writes_in_steps:
+                self.hold.apply_unnoticed(self.names)
 
     def state_dict(self, *_: Any) -> None:
         """Set pruned weights to 0."""

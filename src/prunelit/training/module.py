@@ -73,13 +73,12 @@ class Classifier(pl.LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the network's logits."""
-        logits: Tensor = self.network(images)
-        return logits
+        return self._logits(images)
 
     def pruning_loss(self, batch: Images) -> Tensor:
         """Return the mean cross-entropy of one batch, without label smoothing, for scores."""
         images, labels = batch
-        return F.cross_entropy(self.network(images), labels)
+        return F.cross_entropy(self._logits(images), labels)
 
     def pruning_head(self, logits: Tensor, batch: Images) -> Tensor:
         """Return ``pruning_loss`` from the network's output, in float64."""
