@@ -194,7 +194,7 @@ def build_trainer(
         LastCheckpoint(folder / "checkpoints", interruption, cfg.sweep.checkpoint_minutes),
     ]
     bar: list[Callback] = [Progress()] if terminal else []
-    defaults = {"profiler": NoProfiler(), "inference_mode": inference_mode}
+    defaults: dict[str, Any] = {"profiler": NoProfiler(), "inference_mode": inference_mode}
     logger = build(cfg.logger, save_dir=str(folder), name="", version=cfg.logger.name)
     trainer: pl.Trainer = build_foreign(
         cfg.trainer,
