@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import copy
 import functools
+import io
 import random
 import types
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -71,7 +73,7 @@ class ObjectState:
             return self._note_tensor(value, data)
         if isinstance(value, np.ndarray):
             return self._note_array(value, data)
-        if self._note_generator(value):
+        if self._note_generator(value) or self._note_file(value):
             return ()
         if isinstance(value, (tuple, frozenset)):
             return value
@@ -180,6 +182,15 @@ class ObjectState:
             return False
         return True
 
+    def _note_file(self, value: Any) -> bool:
+        """Note the place of an open file and where it ends; tell whether ``value`` is one."""
+        if not isinstance(value, io.IOBase):
+            return False
+        with suppress(OSError, ValueError):  # closed, a pipe, or read line by line at the moment
+            if value.seekable():
+                self._undo.append(functools.partial(_cut_off, value, value.tell()))
+        return True
+
     def _note_function(self, function: types.FunctionType) -> Iterable[Any]:
         """Note the variables of other scopes that a function of the user's refers to."""
         if is_library(function.__module__):
@@ -222,6 +233,16 @@ class ObjectState:
     def _given_back(self, value: Any) -> Any:
         """Return what is to be read in the place of ``value`` from now on."""
         return value.rewind() if isinstance(value, Replayed) else self._originals.get(id(value), value)
+
+
+def _cut_off(file: io.IOBase, place: int) -> None:
+    """Go back to a place in a file, and take away what was written behind it."""
+    with suppress(OSError, ValueError):
+        if file.tell() == place:
+            return
+        file.seek(place)
+        if file.writable():
+            file.truncate()
 
 
 def _same_items(found: dict[Any, Any], wanted: dict[Any, Any]) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import builtins
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import lightning.pytorch as pl
@@ -36,7 +38,7 @@ def training_step(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Callabl
             arguments = [iter([(arguments[0], 0, 0)])]
         elif is_param_in_hook_signature(step, "batch_idx", min_args=2):
             arguments.append(0)
-        with trainer.precision_plugin.train_step_context():
+        with trainer.precision_plugin.train_step_context(), _nothing_printed():
             return step(*arguments)
 
     return run
@@ -73,7 +75,23 @@ def training_loss(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Callabl
 
     def own_loss(batch: Batch) -> Tensor:
         assert own is not None
-        with trainer.precision_plugin.train_step_context():
+        with trainer.precision_plugin.train_step_context(), _nothing_printed():
             return own(copied(batch))
 
     return loss_of_step if own is None else own_loss
+
+
+@contextmanager
+def _nothing_printed() -> Iterator[None]:
+    """Let ``print`` without a file do nothing; debuggers, which name theirs, go on to work."""
+    original = builtins.print
+
+    def print_to_files(*values: Any, file: Any = None, **options: Any) -> None:
+        if file is not None:
+            original(*values, file=file, **options)
+
+    builtins.print = print_to_files
+    try:
+        yield
+    finally:
+        builtins.print = original
