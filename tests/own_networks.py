@@ -1,9 +1,8 @@
-"""Networks and a logger as users bring them, of which not every number of a record can be had."""
+"""Networks as users bring them, of which not every number of a record can be had."""
 
 from typing import Any
 
 import torch
-from lightning.pytorch.loggers.logger import DummyLogger
 from torch import Tensor, nn
 
 
@@ -124,18 +123,6 @@ class Tied(nn.Module):
         values = images.flatten(1)
         embedded = self.embedding((values * 4 + 8).clamp(0, 16).long()) * values[..., None]
         return self.head(self.out(embedded.mean(1)).relu())
-
-
-class Broken(DummyLogger):
-    """A logger whose server is gone."""
-
-    def __init__(self, **_: Any) -> None:
-        super().__init__()
-
-    def log_metrics(self, *_: Any, **__: Any) -> None:
-        raise ConnectionError("no route to the server")
-
-    log_hyperparams = log_metrics
 
 
 class Zeros(Body):

@@ -31,7 +31,7 @@ from prunelit.study.configs import CONFIGS
 from prunelit.study.inputs import Inputs, read_by
 from prunelit.study.record import Record
 from prunelit.study.sweep import trial
-from prunelit.study.sweep.devices import listed_gpus
+from prunelit.study.sweep.devices import numbered
 from prunelit.study.sweep.identity import config_hash, folder, method, resolved
 from prunelit.study.sweep.job import do
 from prunelit.study.sweep.lock import locked
@@ -152,14 +152,22 @@ def refuse(cfg: DictConfig) -> None:
 def _train(cfg: DictConfig, record: Record, interruption: Interruption) -> dict[str, Any]:
     from prunelit.training import outcome
     from prunelit.training.assembly import assemble
-    from prunelit.training.build import full_keys
-    from prunelit.training.recorded_network import NetworkDescription
+    from prunelit.training.run_logger import closing_loggers
 
     outcome.forget_peak_memory()
     record.writable = is_first()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     run = assemble(cfg, Amount.of(cfg), record.folder, record.write_metrics, interruption)
-    record.under_way(run.epochs, _numbered(outcome.place(run.trainer)))
+    record.under_way(run.epochs, numbered(outcome.place(run.trainer)))
+    with closing_loggers(run.trainer):
+        return _fit_and_record(cfg, record, run)
+
+
+def _fit_and_record(cfg: DictConfig, record: Record, run: Assembly) -> dict[str, Any]:
+    from prunelit.training import outcome
+    from prunelit.training.build import full_keys
+    from prunelit.training.recorded_network import NetworkDescription
+
     read = read_by(cfg, run.data) if record.writable else {}
     with full_keys(cfg):
         run.fit(record.folder / "checkpoints")
@@ -183,13 +191,6 @@ def _asked(cfg: DictConfig) -> dict[str, float | None]:
     """Return the amount that was asked for, as numbers of its own."""
     amount = Amount.of(cfg)
     return {"asked_compression": amount.compression, "asked_sparsity": amount.sparsity}
-
-
-def _numbered(place: str) -> str:
-    """Return ``cuda:3`` for ``cuda:GPU-8f...``, as sweeps name GPUs; every other place as it is."""
-    numbers = {uuid: number for number, uuid in listed_gpus().items()} if "GPU-" in place else {}
-    uuid = place.removeprefix("cuda:")
-    return f"cuda:{numbers[uuid]}" if uuid in numbers else place
 
 
 def _write(record: Record, run: Assembly, found: Found) -> None:

@@ -109,17 +109,6 @@ def test_a_compiled_part_counts_as_the_part_itself(compiled: str) -> None:
     assert torch.equal(network(image), before)
 
 
-def test_a_failing_logger_loses_no_run(cli) -> None:
-    broken = ("logger=csv", "logger._target_=own_networks.Broken")
-    status, _, err = cli("pruner=rand", "epochs=2", "batch_size=1024", *broken)
-    assert status == 0
-    assert [line.partition(": ConnectionError")[0] for line in err] == [
-        "warning: the record lacks epochs in a logger",
-        "warning: the record lacks the result in a logger",
-    ]
-    assert len(rows("metrics.csv")) == 2
-
-
 @pytest.mark.parametrize("precision", ["64-true", "bf16-true", "bf16-mixed"])
 def test_every_precision_is_counted(cli, precision: str) -> None:
     status, _, err = cli(

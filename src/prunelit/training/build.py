@@ -34,6 +34,7 @@ from prunelit.training.module import Classifier
 from prunelit.training.nodes import build, build_foreign
 from prunelit.training.progress import Progress
 from prunelit.training.resuming import LastCheckpoint
+from prunelit.training.run_logger import build_logger
 from prunelit.training.sharding import check_strategy
 
 
@@ -195,7 +196,7 @@ def build_trainer(
     ]
     bar: list[Callback] = [Progress()] if terminal else []
     defaults: dict[str, Any] = {"profiler": NoProfiler(), "inference_mode": inference_mode}
-    logger = build(cfg.logger, save_dir=str(folder), name="", version=cfg.logger.name)
+    logger = build_logger(cfg, folder)
     trainer: pl.Trainer = build_foreign(
         cfg.trainer,
         max_epochs=epochs,

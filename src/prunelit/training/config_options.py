@@ -22,6 +22,7 @@ from prunelit.training.foreign_options import DECLARED, SET_BY_PRUNELIT
 from prunelit.training.nodes import check_target
 from prunelit.training.pruner_options import THRESHOLDS
 from prunelit.training.retraining import Retraining
+from prunelit.training.run_logger import check_logger
 from prunelit.training.timing import Timing
 from prunelit.training.training_batches import Sample
 
@@ -103,6 +104,7 @@ def check_config(cfg: DictConfig) -> None:
     Raises:
         BadRequest: the first key that is unknown, or whose value is wrong.
     """
+    check_logger(cfg.logger)
     for node in nodes_of(cfg):
         node.check(OmegaConf.select(cfg, node.path))
 

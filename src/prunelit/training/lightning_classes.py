@@ -7,14 +7,21 @@ overlook the objects of the other.
 
 from __future__ import annotations
 
+from typing import Any
+
 PACKAGES = ("lightning", "pytorch_lightning", "lightning_fabric")
 
 
 def is_lightning(found: object, name: str) -> bool:
     """Tell whether ``found`` is an object of Lightning's class ``name``, or of a subclass of it."""
+    return is_lightning_class(found.__class__, name)  # what stands in for another object says its class
+
+
+def is_lightning_class(kind: Any, name: str) -> bool:
+    """Tell whether ``kind`` is Lightning's class ``name`` or a subclass of it; False for what is no class."""
     return any(
-        kind.__name__ == name and kind.__module__.partition(".")[0] in PACKAGES
-        for kind in type(found).__mro__
+        each.__name__ == name and each.__module__.partition(".")[0] in PACKAGES
+        for each in getattr(kind, "__mro__", ())
     )
 
 

@@ -19,7 +19,7 @@ from prunelit.training.callback import Pruning
 from prunelit.training.epoch_clock import EpochClock
 from prunelit.training.evaluation import Values, evaluate_masks, evaluate_test, evaluate_train, tensors_of
 from prunelit.training.histograms import histogram
-from prunelit.training.loggers import log_epoch, log_images, log_weights
+from prunelit.training.loggers import log_earlier_epochs, log_epoch, log_images, log_weights
 from prunelit.training.module import Classifier
 
 Row = dict[str, Any]
@@ -78,7 +78,8 @@ class Measurements(Callback):
         self._density_evaluated = state_dict.get("density_evaluated")
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Let the clock of an epoch that a checkpoint broke off go on."""
+        """Let the clock of an epoch that a checkpoint broke off go on, and loggers with it."""
+        self.attempt("earlier epochs in a logger", lambda: log_earlier_epochs(trainer, self.epochs))
         self._clock.resume()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -58,7 +58,7 @@ class Silent:
         self._logger = logger
 
     # A step may ask what kind of logger it has.
-    __class__ = property(lambda self: type(self._logger))
+    __class__ = property(lambda self: self._logger.__class__)
     experiment = property(lambda self: _Nothing())
 
     def __getattr__(self, name: str) -> Any:

@@ -155,3 +155,10 @@ def _held(locks: Iterable[FileLock]) -> ExitStack | None:
 
 def _file(folder: Path, name: str, kind: str) -> Path:
     return folder / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', name)}.{kind}"
+
+
+def numbered(place: str) -> str:
+    """Return ``cuda:3`` for ``cuda:GPU-8f...``, as sweeps name GPUs; every other place as it is."""
+    numbers = {uuid: number for number, uuid in listed_gpus().items()} if "GPU-" in place else {}
+    uuid = place.removeprefix("cuda:")
+    return f"cuda:{numbers[uuid]}" if uuid in numbers else place
