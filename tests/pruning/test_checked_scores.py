@@ -1,46 +1,30 @@
-"""A network that has a loss in train mode alone is scored there, or refused with a hint."""
-
-from __future__ import annotations
-
-from typing import Any
+"""Losses that some criteria cannot be taken of."""
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
-from prunelit.pruning.criteria import SNIP
-from prunelit.pruning.objective import Objective
-from prunelit.pruning.plan import Plan
-from prunelit.pruning.rounds import prune
-
-BATCH = (torch.randn(4, 3), torch.tensor([0, 1, 0, 1]))
+from prunelit import GraSP, Hessian, Objective, prune
+from prunelit.request import BadRequest
 
 
-class TrainOnly(nn.Module):
-    """Returns losses in train mode and boxes in eval mode, as detectors do."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc = nn.Linear(3, 2)
-
-    def forward(self, x: Tensor, y: Tensor) -> dict[str, Any]:
-        scores = self.fc(x)
-        return {"loss": F.cross_entropy(scores, y)} if self.training else {"boxes": scores.argmax(1)}
+@pytest.mark.parametrize("criterion", [GraSP(temperature=1), Hessian()], ids=lambda c: type(c).__name__)
+def test_a_loss_without_second_derivative_is_named(criterion) -> None:
+    network = nn.Linear(4, 3)
+    batch = torch.randn(5, 4), torch.arange(5) % 3
+    objective = Objective(lambda b: F.multi_margin_loss(network(b[0]), b[1]), [batch])
+    with pytest.raises(BadRequest, match=r"no second derivative of multi_margin_loss; must be .*SNIP"):
+        prune(network, criterion, 0.5, objective=objective)
 
 
-def test_the_hint_names_train_mode() -> None:
-    network = TrainOnly().eval()
-    objective = Objective(lambda batch: network(*batch)["loss"], [BATCH])
-    hint = r"^TrainOnly has a loss in train mode.*KeyError.*train_mode=True"
-    with pytest.raises(ValueError, match=hint) as caught:
-        prune(network, SNIP(), 0.5, objective=objective)
-    assert "\n" not in str(caught.value)
-    assert not network.training
-    prune(network, SNIP(), 0.5, plan=Plan(train_mode=True), objective=objective)
+def test_hessian_takes_a_loss_that_compares_samples() -> None:
+    torch.manual_seed(0)
+    network = nn.Linear(4, 3)
 
+    def contrast(batch: torch.Tensor) -> torch.Tensor:
+        z = F.normalize(network(batch), dim=1)
+        return F.cross_entropy(z @ z.T, torch.arange(len(z)) ^ 1 if len(z) > 1 else torch.tensor([1]))
 
-def test_an_error_in_both_modes_stays_what_it_is() -> None:
-    network = TrainOnly()
-    with pytest.raises(KeyError, match="other"):
-        prune(network, SNIP(), 0.5, objective=Objective(lambda batch: network(*batch)["other"], [BATCH]))
+    masks = prune(network, Hessian(), 0.5, objective=Objective(contrast, [torch.randn(6, 4)])).masks
+    assert int(masks["weight"].sum()) == 6

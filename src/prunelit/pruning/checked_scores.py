@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from torch import nn
@@ -10,6 +11,9 @@ from prunelit.pruning.criteria.criterion import Criterion
 from prunelit.pruning.masks import Scores
 from prunelit.pruning.objective import Objective
 from prunelit.pruning.parameters import Parameters
+from prunelit.request import BadRequest
+
+NO_SECOND_DERIVATIVE = re.compile(r"derivative for aten::(?:_)?(\w+?)_backward is not implemented")
 
 
 def checked_scores(
@@ -18,11 +22,16 @@ def checked_scores(
     """Return the scores of ``criterion``.
 
     Raises:
+        BadRequest: the loss has no second derivative, and the criterion takes one.
         ValueError: there is not one score of each weight, or the network has a loss in train mode alone.
     """
     try:
         scores = criterion.scores(network, parameters, objective)
     except Exception as error:
+        if missing := NO_SECOND_DERIVATIVE.search(str(error)):
+            allowed = "one that takes first derivatives alone, such as SNIP or Taylor"
+            why = f"torch has no second derivative of {missing[1]}"
+            raise BadRequest("criterion", type(criterion).__name__, allowed, why) from error
         if objective is None or network.training or not _has_loss_in_train_mode(network, objective):
             raise
         lines = str(error).strip().splitlines() or [""]
