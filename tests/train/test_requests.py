@@ -155,3 +155,9 @@ def test_weights_that_are_not_finite_name_the_layer(cli, tmp_path) -> None:
     status, _, err = cli("pruner=mag", "checkpoint=nan.safetensors", *QUICK)
     assert status == 2
     assert err[0].startswith("checkpoint=nan.safetensors: fc3.weight holds NaN or infinity")
+
+
+def test_an_epsilon_that_is_0_in_float16_is_refused(cli) -> None:
+    status, _, err = cli("pruner=none", "trainer.precision=16-true", *QUICK)
+    assert status == 2
+    assert err[0].startswith("optimizer.eps=1e-08: in float16")

@@ -103,7 +103,12 @@ def try_optimizer(cfg: DictConfig, network: nn.Module) -> None:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that no step of the optimizer came first
-        build_foreign(cfg.scheduler, step, optimizer=build_optimizer(cfg, network.parameters()))
+        optimizer = build_optimizer(cfg, network.parameters())
+        build_foreign(cfg.scheduler, step, optimizer=optimizer)
+    eps = optimizer.defaults.get("eps")
+    if cfg.trainer.precision == "16-true" and eps and not torch.tensor(eps, dtype=torch.float16):
+        why = "in float16, trainer.precision=16-true, it is 0, and weights become nan"
+        raise BadRequest("optimizer.eps", eps, "6e-8 or more, such as +optimizer.eps=1e-4", why)
 
 
 def build_criterion(node: DictConfig | str) -> Criterion:
