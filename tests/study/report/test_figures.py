@@ -72,3 +72,14 @@ def test_long_names_of_methods_are_told_whole(make_run: MakeRun, draw: Draw) -> 
         width = re.search(r'<svg[^>]* width="(\d+)', draw(figure))
         assert width is not None
         assert int(width[1]) < 1000, "names that a row has no room for begin another one"
+
+
+def test_networks_whose_flops_and_paths_are_not_known_are_drawn(make_run: MakeRun, draw: Draw) -> None:
+    unknown = dict.fromkeys(("flops_dense", "flops_sparse", "effective_density"))
+    for compression, top1 in ((0.5, 90.0), (1, 80.0)):
+        make_run("pruner=mag", "seed=0", f"compression={compression}", top1=top1, **unknown)
+    svg = draw("accuracy_by_compression")
+    assert "90.00" in svg
+    assert "80.00" in svg
+    with pytest.raises(FileNotFoundError):
+        draw("accuracy_by_flops")

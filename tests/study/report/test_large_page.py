@@ -90,3 +90,37 @@ def test_all_twelve_methods_have_colours_of_their_own(opened: Any) -> None:
     swatches = "all => all.map((one) => getComputedStyle(one).backgroundColor)"
     colours = opened.eval_on_selector_all("#filters .swatch", swatches)
     assert len(set(colours)) == len(METHODS) == 12
+
+
+def test_no_table_keeps_a_row_of_a_method_that_is_filtered_out(opened: Any) -> None:
+    opened.eval_on_selector_all("details.more", "all => all.forEach((one) => (one.open = true))")
+    rows = "#results figure.table:not([hidden]) tr:not([hidden])"
+    comparisons = opened.locator(rows).filter(has_text="mag").count()
+    chip = opened.locator("#filters input[name=method][value=mag] + span")
+    chip.click()
+    settle(opened)
+    left = opened.locator(rows).all_text_contents()
+    assert comparisons > 0
+    assert not [text for text in left if "mag" in text.split()]
+    assert any("snip" in text.split() for text in left)
+    chip.click()
+    settle(opened)
+
+
+def test_methods_stand_in_one_order(opened: Any) -> None:
+    filters = "#filters input[name=method]"
+    order = opened.eval_on_selector_all(filters, "all => all.map((one) => one.value)")
+    names = "#results > figure.table:not([hidden]) th[scope=row]"
+    assert opened.locator(names).all_text_contents() == order == sorted(METHODS)
+    panels = opened.locator("#chart-training_accuracy .role-row-header, #chart-training_accuracy text").all()
+    titles = [text.text_content() for text in panels]
+    assert [title.split(":")[0] for title in titles if title and ": vgg0" in title] == order
+
+
+def test_a_phone_says_that_a_table_goes_on_to_the_right(opened: Any) -> None:
+    hint = opened.locator("#results > figure.table:not([hidden]) .hint")
+    assert not hint.is_visible()
+    opened.set_viewport_size({"width": 390, "height": 800})
+    hint.wait_for(state="visible", timeout=10000)
+    settle(opened)
+    assert opened.evaluate("document.documentElement.scrollWidth") <= 390
