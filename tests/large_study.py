@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from prunelit.study.report.records import COLUMNS, Study
+from prunelit.study.report.records.study import COLUMNS, Study
 
 METHODS = (
     *("erk", "exact", "fisher", "gmp", "grasp", "iterative"),

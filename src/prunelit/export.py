@@ -127,7 +127,7 @@ def _config(run: Path) -> tuple[DictConfig, str]:
     from omegaconf import OmegaConf
 
     from prunelit.study import command  # noqa: F401  (its resolvers stand in configs)
-    from prunelit.study.report.reading import load_yaml
+    from prunelit.study.report.records.run_files import load_yaml
 
     try:
         config = OmegaConf.create(load_yaml(run / ".hydra" / "config.yaml"))

@@ -31,13 +31,13 @@ def report(
     Raises:
         BadRequest: a folder is missing or holds no runs, or there is no such metric.
     """
-    from prunelit.study.report.metrics import metric_named
-    from prunelit.study.report.output import write_report
-    from prunelit.study.report.page import write_page
-    from prunelit.study.report.records import read_study
+    from prunelit.study.report.page.html import write_page
+    from prunelit.study.report.page.vega import bundling
+    from prunelit.study.report.records.study import read_study
     from prunelit.study.report.show import show_study, show_written
-    from prunelit.study.report.tables import make_tables
-    from prunelit.study.report.vega import bundling
+    from prunelit.study.report.tables.files import write_report
+    from prunelit.study.report.tables.metrics import metric_named
+    from prunelit.study.report.tables.sections import make_tables
 
     chosen = metric_named(metric)
     study = read_study(folders)
@@ -61,7 +61,7 @@ def report(
 
 def show_skipped(lines: Sequence[str]) -> None:
     """Say on standard error which files were left out."""
-    from prunelit.study.report.grid import plain
+    from prunelit.study.report.tables.grid import plain
 
     for line in lines:
         print(f"skipped: {plain(line)}", file=sys.stderr)
@@ -95,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen = arguments(argv)
     try:
         if chosen.verify:
-            from prunelit.study.report.verify import verify
+            from prunelit.study.report.records.verify import verify
 
             return int(verify(chosen.folders) > 0)
         if chosen.watch:
@@ -105,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             report(chosen.folders, chosen.out, chosen.metric, chosen.published)
     except BadRequest as error:
-        from prunelit.study.report.grid import plain
+        from prunelit.study.report.tables.grid import plain
 
         print(plain(error), file=sys.stderr)
         return 2

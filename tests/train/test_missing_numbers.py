@@ -10,12 +10,12 @@ from safetensors.torch import load_file
 import own_networks
 from prunelit.pruning.flops import count_flops
 from prunelit.pruning.paths import effective_masks
-from prunelit.study.report.frames import tidy
-from prunelit.study.report.metrics import metric_named
-from prunelit.study.report.output import write_report
-from prunelit.study.report.page import CHAPTERS, methods_of, page
-from prunelit.study.report.records import read_study
-from prunelit.study.report.tables import make_tables
+from prunelit.study.report.figures.data import tidy
+from prunelit.study.report.page.html import CHAPTERS, methods_of, page
+from prunelit.study.report.records.study import read_study
+from prunelit.study.report.tables.files import write_report
+from prunelit.study.report.tables.metrics import metric_named
+from prunelit.study.report.tables.sections import make_tables
 from runs import only_folder, result, rows
 
 SHORT = ("epochs=1", "batch_size=1024", "logger=none", "compression=0.5")

@@ -10,8 +10,8 @@ import pytest
 import vl_convert
 
 from prunelit.study.report.figures.curves import figures, flops_differ
-from prunelit.study.report.statistics import summarise
-from prunelit.study.report.vega import VEGA_LITE
+from prunelit.study.report.page.vega import VEGA_LITE
+from prunelit.study.report.tables.statistics import summarise
 
 
 def drawn(seeds: list[int], accuracies: list[float]) -> str:

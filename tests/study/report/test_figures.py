@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from prunelit.study.record import Record
-from prunelit.study.report.metrics import METRICS
-from prunelit.study.report.page import write_page
-from prunelit.study.report.records import read_study
-from prunelit.study.report.tables import make_tables
+from prunelit.study.report.page.html import write_page
+from prunelit.study.report.records.study import read_study
+from prunelit.study.report.tables.metrics import METRICS
+from prunelit.study.report.tables.sections import make_tables
 
 MakeRun = Callable[..., Record]
 Draw = Callable[[str], str]

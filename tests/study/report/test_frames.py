@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 
 from prunelit.study.report.figures import confusion, kernels, units, weights
-from prunelit.study.report.frames import first_shown, joined, shown_in_detail, tidy
-from prunelit.study.report.page import packed
-from prunelit.study.report.records import read_study
+from prunelit.study.report.figures.data import first_shown, joined, shown_in_detail, tidy
+from prunelit.study.report.page.html import packed
+from prunelit.study.report.records.study import read_study
 
 
 def test_neurons_are_sorted_and_shares_are_of_their_own_connections() -> None:

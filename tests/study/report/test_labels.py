@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from prunelit.study.record import Record
-from prunelit.study.report.records import read_study
+from prunelit.study.report.records.study import read_study
 
 MakeRun = Callable[..., Record]
 

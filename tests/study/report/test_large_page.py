@@ -11,11 +11,11 @@ import pytest
 
 from large_study import AMOUNTS, METHODS, large_study
 from prunelit.study.report.figures import CHAPTERS
-from prunelit.study.report.frames import methods_of, tidy
-from prunelit.study.report.metrics import METRICS
-from prunelit.study.report.page import page
-from prunelit.study.report.tables import make_tables
-from prunelit.study.report.vega import bundle
+from prunelit.study.report.figures.data import methods_of, tidy
+from prunelit.study.report.page.html import page
+from prunelit.study.report.page.vega import bundle
+from prunelit.study.report.tables.metrics import METRICS
+from prunelit.study.report.tables.sections import make_tables
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 MOST_PIXELS = 15_000

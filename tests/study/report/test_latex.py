@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from prunelit.study.report.grid import Cell, Grid
-from prunelit.study.report.latex import document, latex
+from prunelit.study.report.tables.grid import Cell, Grid
+from prunelit.study.report.tables.latex import document, latex
 
 SLACK = 2.0
 """Points that a line may pass the margin by."""

@@ -11,16 +11,16 @@ import pandas as pd
 import pytest
 
 from prunelit.study.record import Record
-from prunelit.study.report.experiments import differing_settings
-from prunelit.study.report.further import TITLES, literature_grids
-from prunelit.study.report.literature import (
+from prunelit.study.report.records.study import read_study
+from prunelit.study.report.tables.experiments import differing_settings
+from prunelit.study.report.tables.further import TITLES, literature_grids
+from prunelit.study.report.tables.literature import (
     SOURCES,
     VALUES,
     against_literature,
     parse_setting,
     published,
 )
-from prunelit.study.report.records import read_study
 
 MakeRun = Callable[..., Record]
 

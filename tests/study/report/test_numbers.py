@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 
 from prunelit.study.record import Record
-from prunelit.study.report.metrics import METRICS
-from prunelit.study.report.output import comparisons, tidy
-from prunelit.study.report.records import read_study
-from prunelit.study.report.statistics import summarise
-from prunelit.study.report.tables import Tables, make_tables
+from prunelit.study.report.records.study import read_study
+from prunelit.study.report.tables.files import comparisons, tidy
+from prunelit.study.report.tables.metrics import METRICS
+from prunelit.study.report.tables.sections import Tables, make_tables
+from prunelit.study.report.tables.statistics import summarise
 
 MakeRun = Callable[..., Record]
 

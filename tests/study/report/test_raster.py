@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from prunelit.study.report.raster import rasterizing
+from prunelit.study.report.page.raster import rasterizing
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="4" height="3"><rect width="4" height="3"/></svg>'
 

@@ -12,7 +12,7 @@ import pytest
 
 from prunelit.request import BadRequest
 from prunelit.study.record import RESULT_FIELDS, Record
-from prunelit.study.report.records import read_study
+from prunelit.study.report.records.study import read_study
 
 MakeRun = Callable[..., Record]
 

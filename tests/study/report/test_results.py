@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from prunelit.study.record import Record
-from prunelit.study.report.grid import Cell, Grid
-from prunelit.study.report.metrics import METRICS
-from prunelit.study.report.reading import NUMBER_FIELDS
-from prunelit.study.report.records import read_study
-from prunelit.study.report.results import blocks
-from prunelit.study.report.tables import Tables, make_tables, problem_grid, results_grid
+from prunelit.study.report.records.run_files import NUMBER_FIELDS
+from prunelit.study.report.records.study import read_study
+from prunelit.study.report.tables.blocks import blocks
+from prunelit.study.report.tables.grid import Cell, Grid
+from prunelit.study.report.tables.metrics import METRICS
+from prunelit.study.report.tables.sections import Tables, make_tables, problem_grid, results_grid
 
 MakeRun = Callable[..., Record]
 

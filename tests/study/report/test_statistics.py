@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from prunelit.study.report.statistics import clear_winner, compare_all, holm, summarise
+from prunelit.study.report.tables.statistics import clear_winner, compare_all, holm, summarise
 
 
 def test_an_interval_by_hand() -> None:

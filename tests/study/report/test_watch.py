@@ -15,7 +15,7 @@ from rich.console import Console
 
 from prunelit.request import BadRequest
 from prunelit.study.record import Record
-from prunelit.study.report.reading import is_gone
+from prunelit.study.report.records.run_files import is_gone
 from prunelit.study.report.watch import Watched, duration, view, watch
 
 MakeRun = Callable[..., Record]

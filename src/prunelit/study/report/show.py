@@ -7,9 +7,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from prunelit.study.report.grid import Grid, for_terminal
-from prunelit.study.report.records import STATES, Study
-from prunelit.study.report.tables import PUBLISHED, Tables
+from prunelit.study.report.records.study import STATES, Study
+from prunelit.study.report.tables.grid import Grid, for_terminal
+from prunelit.study.report.tables.sections import PUBLISHED, Tables
 
 MOST_PROBLEMS = 20
 PIPE_WIDTH = 1000

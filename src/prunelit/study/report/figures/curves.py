@@ -22,7 +22,7 @@ from prunelit.study.report.figures.figure import (
     pruned,
     tips,
 )
-from prunelit.study.report.statistics import t_quantile
+from prunelit.study.report.tables.statistics import t_quantile
 
 FLOPS = "Sparse FLOPs (multiply-accumulates)"
 LOG = alt.Scale(type="log", nice=False, padding=12)

@@ -9,10 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from prunelit.study.report.metrics import Metric
 from prunelit.study.report.order import sorted_methods
-from prunelit.study.report.records import UNKNOWN, Study
-from prunelit.study.report.statistics import Comparison, Summary, clear_winner, compare_all, summarise
+from prunelit.study.report.records.study import UNKNOWN, Study
+from prunelit.study.report.tables.metrics import Metric
+from prunelit.study.report.tables.statistics import Comparison, Summary, clear_winner, compare_all, summarise
 
 TOLERANCE = 0.01
 """Share by which the density reached may miss the one asked for before the table says so."""

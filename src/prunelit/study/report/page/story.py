@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 
 from prunelit.study.bounded import read_bytes
-from prunelit.study.report.labels import flatten, value_text
-from prunelit.study.report.records import STATES, Study
-from prunelit.study.report.tables import Tables
+from prunelit.study.report.records.labels import flatten, value_text
+from prunelit.study.report.records.study import STATES, Study
+from prunelit.study.report.tables.sections import Tables
 
 MOST_TRACEBACKS = 50
 LONGEST = 8000

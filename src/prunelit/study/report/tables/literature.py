@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from prunelit.study.report.experiments import differing_settings
-from prunelit.study.report.records import Study
-from prunelit.study.report.statistics import summarise
+from prunelit.study.report.records.study import Study
+from prunelit.study.report.tables.experiments import differing_settings
+from prunelit.study.report.tables.statistics import summarise
 
 SOURCES = {
     "butler2022": "B. Butler, Network Pruning - Extended, Princeton University, 2022",

@@ -9,12 +9,12 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from prunelit.study.report.grid import Cell, Grid
-from prunelit.study.report.literature import SOURCES
 from prunelit.study.report.order import group_key, method_key, natural_key
-from prunelit.study.report.records import Study
-from prunelit.study.report.rows import read_rows
-from prunelit.study.report.statistics import summarise
+from prunelit.study.report.records.csv_files import read_rows
+from prunelit.study.report.records.study import Study
+from prunelit.study.report.tables.grid import Cell, Grid
+from prunelit.study.report.tables.literature import SOURCES
+from prunelit.study.report.tables.statistics import summarise
 
 MOST_CLASSES = 20
 """With more classes there is no table by class; ``details.npz`` has the numbers."""

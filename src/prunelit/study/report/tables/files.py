@@ -10,10 +10,10 @@ from pathlib import Path
 import pandas as pd
 
 from prunelit.durable import write_atomically
-from prunelit.study.report.grid import Grid, markdown, plain
-from prunelit.study.report.latex import document
-from prunelit.study.report.records import Study
-from prunelit.study.report.tables import Tables
+from prunelit.study.report.records.study import Study
+from prunelit.study.report.tables.grid import Grid, markdown, plain
+from prunelit.study.report.tables.latex import document
+from prunelit.study.report.tables.sections import Tables
 
 
 def write_report(study: Study, tables: Tables, out: Path) -> list[Path]:

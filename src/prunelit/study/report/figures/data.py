@@ -10,8 +10,8 @@ import pandas as pd
 
 from prunelit.study.report.figures import confusion, kernels, units, weights
 from prunelit.study.report.order import method_key, sorted_methods
-from prunelit.study.report.reading import first_line
-from prunelit.study.report.records import Study
+from prunelit.study.report.records.run_files import first_line
+from prunelit.study.report.records.study import Study
 
 MOST_RUNS = 48
 """Runs of which the page holds detailed pictures."""

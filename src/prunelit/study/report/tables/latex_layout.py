@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from prunelit.study.report.computer_modern import text_width
-from prunelit.study.report.grid import Grid
+from prunelit.study.report.tables.computer_modern import text_width
+from prunelit.study.report.tables.grid import Grid
 
 TEXT_WIDTH = 345.0
 """Points between the margins of ``article`` at 10 pt, its narrowest."""

@@ -11,7 +11,7 @@ import pandas as pd
 
 from prunelit.study import bounded
 from prunelit.study.integrity import damaged_files
-from prunelit.study.report.reading import first_line
+from prunelit.study.report.records.run_files import first_line
 
 NEEDED = {
     "metrics.csv": ("epoch",),

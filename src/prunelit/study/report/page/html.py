@@ -10,14 +10,14 @@ import pandas as pd
 
 from prunelit.durable import write_atomically
 from prunelit.study.report.figures import CHAPTERS, Figure
+from prunelit.study.report.figures.data import OF_RUN, first_shown, methods_of, shown_in_detail, tidy
 from prunelit.study.report.figures.figure import pruned
 from prunelit.study.report.figures.theme import CATEGORIES, DENSE, theme
-from prunelit.study.report.frames import OF_RUN, first_shown, methods_of, shown_in_detail, tidy
-from prunelit.study.report.pictures import write_pictures
-from prunelit.study.report.records import Study
-from prunelit.study.report.story import problems, run_list, summary, title
-from prunelit.study.report.tables import Tables
-from prunelit.study.report.vega import bundle
+from prunelit.study.report.page.pictures import write_pictures
+from prunelit.study.report.page.story import problems, run_list, summary, title
+from prunelit.study.report.page.vega import bundle
+from prunelit.study.report.records.study import Study
+from prunelit.study.report.tables.sections import Tables
 
 ASSETS = Path(__file__).parent / "assets"
 MOST_SETTINGS = 3

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from prunelit.study.report.labels import flatten, value_text
+from prunelit.study.report.records.labels import flatten, value_text
 
 
 def differing_settings(report: str, data: str, model: str, config: Mapping[str, Any]) -> str:

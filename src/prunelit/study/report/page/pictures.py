@@ -10,11 +10,11 @@ from pathlib import Path
 import pandas as pd
 
 from prunelit.durable import write_atomically
+from prunelit.study.report.figures.data import joined
 from prunelit.study.report.figures.figure import Figure
 from prunelit.study.report.figures.theme import theme
-from prunelit.study.report.frames import joined
-from prunelit.study.report.raster import rasterizing
-from prunelit.study.report.vega import VEGA_LITE
+from prunelit.study.report.page.raster import rasterizing
+from prunelit.study.report.page.vega import VEGA_LITE
 
 LEGEND_WIDTH = 800
 """Pixels of a chart that the names in a legend may take before they begin another row."""

@@ -7,19 +7,19 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from prunelit.study.report.further import (
+from prunelit.study.report.order import group_key
+from prunelit.study.report.records.study import Study
+from prunelit.study.report.tables.blocks import OWN, TOLERANCE, Block, Column, Entry, blocks
+from prunelit.study.report.tables.further import (
     class_grids,
     layer_grids,
     literature_grids,
     round_grids,
     threshold_grids,
 )
-from prunelit.study.report.grid import Cell, Grid
-from prunelit.study.report.literature import against_literature
-from prunelit.study.report.metrics import METRICS, Metric
-from prunelit.study.report.order import group_key
-from prunelit.study.report.records import Study
-from prunelit.study.report.results import OWN, TOLERANCE, Block, Column, Entry, blocks
+from prunelit.study.report.tables.grid import Cell, Grid
+from prunelit.study.report.tables.literature import against_literature
+from prunelit.study.report.tables.metrics import METRICS, Metric
 
 MISSING = "–"
 PUBLISHED = "Against the literature"
@@ -37,7 +37,7 @@ class Tables:
         problems: what failed, collapsed, stopped or could not be read; None if nothing did.
         further: all other grids, by section.
         literature: published numbers beside ours, see
-            :func:`~prunelit.study.report.literature.against_literature`; None if they were not asked for.
+            :func:`~prunelit.study.report.tables.literature.against_literature`; None if they were not asked for.
     """
 
     metric: Metric
