@@ -80,6 +80,20 @@ def test_imports_only_from_where_the_layout_allows(path: Path) -> None:
         assert not any(within(imported, name) for name in forbidden), f"{module} imports {imported}"
 
 
+def test_rooms_of_the_report_import_only_the_rooms_before_them() -> None:
+    report, rooms = "prunelit.study.report", ("records", "tables", "figures", "page")
+    wrong = [
+        f"{name_of(path)} imports {imported}"
+        for number, room in enumerate(rooms)
+        for path in FILES
+        if within(name_of(path), f"{report}.{room}")
+        for imported in imports(path)
+        if any(within(imported, f"{report}.{later}") for later in rooms[number + 1 :])
+    ]
+    assert all(any(within(name_of(path), f"{report}.{room}") for path in FILES) for room in rooms)
+    assert wrong == []
+
+
 def test_each_file_imports_alone() -> None:
     """One fresh module table a file, in one interpreter: no file leans on another's having been imported."""
     code = (

@@ -61,7 +61,7 @@ def report(
 
 def show_skipped(lines: Sequence[str]) -> None:
     """Say on standard error which files were left out."""
-    from prunelit.study.report.tables.grid import plain
+    from prunelit.study.report.plain_text import plain
 
     for line in lines:
         print(f"skipped: {plain(line)}", file=sys.stderr)
@@ -105,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             report(chosen.folders, chosen.out, chosen.metric, chosen.published)
     except BadRequest as error:
-        from prunelit.study.report.tables.grid import plain
+        from prunelit.study.report.plain_text import plain
 
         print(plain(error), file=sys.stderr)
         return 2

@@ -7,7 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
-from prunelit.study.report.tables.grid import Cell, Grid, for_terminal, markdown, plain
+from prunelit.study.report.plain_text import plain
+from prunelit.study.report.tables.grid import Cell, Grid, for_terminal, markdown
 from prunelit.study.report.tables.latex import latex
 
 NASTY = "a|b<script>&`_*x*_[l](u) $5 50% #1 {z} ~ ^ \\cmd \x1b[2J\u202e\nnext"

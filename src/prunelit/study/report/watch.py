@@ -20,6 +20,7 @@ from rich.text import Text
 from prunelit.request import BadRequest
 from prunelit.study.bounded import read_object, read_text
 from prunelit.study.duration import duration
+from prunelit.study.report.plain_text import plain
 from prunelit.study.report.records.run_files import (
     Files,
     Unreadable,
@@ -29,7 +30,6 @@ from prunelit.study.report.records.run_files import (
     why_stopped,
 )
 from prunelit.study.report.show import console
-from prunelit.study.report.tables.grid import plain
 
 REFRESH = 2.0
 """Seconds from one look at the files to the next."""

@@ -17,7 +17,7 @@ from prunelit.study import bounded
 from prunelit.study.bounded import LONGEST_NAME
 from prunelit.study.integrity import damaged_files
 from prunelit.study.record import RESULT_FIELDS
-from prunelit.study.report.tables.grid import plain
+from prunelit.study.report.plain_text import plain
 
 TEXT_FIELDS = ("pruner", "model", "data", "device", "precision", "git", "config_hash")
 OTHER_FIELDS = ("collapsed", "versions")

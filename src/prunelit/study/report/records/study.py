@@ -18,6 +18,7 @@ from prunelit.amount import Amount, decides_density
 from prunelit.request import BadRequest
 from prunelit.study.bounded import LONGEST_NAME, check_plain, read_text
 from prunelit.study.record import RESULT_FIELDS
+from prunelit.study.report.plain_text import plain
 from prunelit.study.report.records.arrays import Arrays
 from prunelit.study.report.records.csv_files import read_rows
 from prunelit.study.report.records.labels import labels
@@ -33,7 +34,6 @@ from prunelit.study.report.records.run_files import (
     read_run,
     why_stopped,
 )
-from prunelit.study.report.tables.grid import plain
 
 STATES = ("complete", "running", "failed", "incomplete")
 UNKNOWN = "?"
@@ -51,7 +51,7 @@ class Study:
             ``status``: complete, running, failed, or incomplete (its process is gone);
             ``error``: why it failed or stopped, one line, or None;
             ``folder``: the run's folder, a Path;
-            ``label``: the method's name in this study, see :func:`~prunelit.study.report.records.labels.labels`;
+            ``label``: the method's name, see :func:`~prunelit.study.report.records.labels.labels`;
             ``asked``: the amount asked for, such as ``compression 0.5``, ``sparsity 0.9``, ``dense``,
             ``threshold 0.45``, ``2:4``, or an empty text if not known;
             ``asked_density``: the kept share that this means, NaN if the method decides;

@@ -9,8 +9,8 @@ from pathlib import Path
 from prunelit.request import BadRequest
 from prunelit.study.integrity import MANIFEST, DamagedRun
 from prunelit.study.record import Record
+from prunelit.study.report.plain_text import plain
 from prunelit.study.report.records.run_files import find_runs
-from prunelit.study.report.tables.grid import plain
 
 
 def verify(folders: Sequence[Path]) -> int:

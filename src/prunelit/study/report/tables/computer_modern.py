@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prunelit.study.report.tables.grid import plain
+from prunelit.study.report.plain_text import plain
 
 CHARACTERS = {
     2.78: "il.,:;'!|[]",

@@ -10,8 +10,9 @@ from pathlib import Path
 import pandas as pd
 
 from prunelit.durable import write_atomically
+from prunelit.study.report.plain_text import plain
 from prunelit.study.report.records.study import Study
-from prunelit.study.report.tables.grid import Grid, markdown, plain
+from prunelit.study.report.tables.grid import Grid, markdown
 from prunelit.study.report.tables.latex import document
 from prunelit.study.report.tables.sections import Tables
 

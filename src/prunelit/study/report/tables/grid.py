@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from prunelit.study.report.plain_text import plain
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -43,17 +44,6 @@ class Grid:
     data: str = ""
     model: str = ""
     methods: Sequence[Sequence[str]] = ()
-
-
-def plain(text: object) -> str:
-    """Return ``text`` in one line without characters that steer a terminal or turn its direction."""
-    line = re.sub(r"\s+", " ", str(text))
-    return "".join(_seen(character) for character in line)
-
-
-def _seen(character: str) -> str:
-    # Cc: control characters; Cf: among others those that turn the direction; Cs: halves of characters.
-    return "\ufffd" if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co") else character
 
 
 def markdown(grid: Grid) -> str:

@@ -10,7 +10,8 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 
-from prunelit.study.report.tables.grid import Grid, plain
+from prunelit.study.report.plain_text import plain
+from prunelit.study.report.tables.grid import Grid
 from prunelit.study.report.tables.latex_layout import Layout
 
 PREAMBLE = "% \\usepackage{booktabs,array} in the preamble; written for the text width of the class article\n"

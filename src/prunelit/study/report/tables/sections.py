@@ -36,8 +36,8 @@ class Tables:
         results: a grid a block: mean and standard deviation over seeds.
         problems: what failed, collapsed, stopped or could not be read; None if nothing did.
         further: all other grids, by section.
-        literature: published numbers beside ours, see
-            :func:`~prunelit.study.report.tables.literature.against_literature`; None if they were not asked for.
+        literature: published numbers beside ours, None if they were not asked for; see
+            :func:`~prunelit.study.report.tables.literature.against_literature`.
     """
 
     metric: Metric
