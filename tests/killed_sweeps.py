@@ -11,7 +11,7 @@ from prunelit import train
 from prunelit.study import command
 from prunelit.study.sweep import trial
 
-PATIENCE = 60.0
+PATIENCE = 600.0
 """Seconds to wait for something that must come: a machine under load is slow."""
 
 

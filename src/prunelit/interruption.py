@@ -42,8 +42,10 @@ class Interrupted(SystemExit):
         return type(self), (int(self.signal),)
 
 
-PATIENCE_SECONDS = 3.0
-"""How long a signal waits at least for a checkpoint while the run makes no progress."""
+PATIENCE_SECONDS, IDLE_PATIENCE_SECONDS = 15.0, 3.0
+"""How long a signal waits at least for a checkpoint while a run makes no progress, or does not compute."""
+IDLE_SHARE = 0.01
+"""Seconds of processor time in a second below which a run does not compute: less than on a busy machine."""
 PATIENCE_STEPS = 3.0
 """How many times the longest step so far it waits, if that is more."""
 
@@ -75,8 +77,8 @@ class Interruption:
     A signal that is not in ``waiting`` raises :class:`Interrupted` at once: what is saved is whole, and
     repeating what came after it gives the same bits. One that is in ``waiting`` is noted as ``asked``, and
     the callback raises :class:`Interrupted` just after it has saved. A second Ctrl-C never waits, and none
-    waits for a run that hangs: one that makes no progress for ``PATIENCE_SECONDS``, or for several times its
-    longest step so far.
+    waits for a run that hangs: one that makes no progress for ``PATIENCE_SECONDS``, and for several times its
+    longest step so far, or that sleeps for ``IDLE_PATIENCE_SECONDS``.
 
     A signal that was ignored before stays ignored. On leaving the block the old handlers are back. Outside
     the main thread, where Python allows no handlers, nothing is done. Worker processes that inherit the
@@ -94,6 +96,7 @@ class Interruption:
         self._process = 0
         self._ranks: list[int] = []
         self._last_progress, self._longest_step = time.monotonic(), 0.0
+        self._computed = time.process_time()
         self._saving = False
         self._alarm_before: Any = None
 
@@ -176,20 +179,21 @@ class Interruption:
                 os.kill(rank, signal.SIGTERM if number == signal.SIGINT else number)
         if not self._ranks and self._alarm_before is None and hasattr(signal, "setitimer"):
             self.progressed(counts=False)
+            self._computed = time.process_time()
             self._alarm_before = signal.signal(signal.SIGALRM, self._look_for_progress)
-            signal.setitimer(signal.ITIMER_REAL, self._patience())
-
-    def _patience(self) -> float:
-        return max(PATIENCE_SECONDS, PATIENCE_STEPS * self._longest_step)
+            signal.setitimer(signal.ITIMER_REAL, IDLE_PATIENCE_SECONDS)
 
     def _look_for_progress(self, number: int, frame: FrameType | None) -> None:
         """End the run if it hangs: no checkpoint will come."""
         if os.getpid() != self._process or self.asked is None:
             return
-        left = self._last_progress + self._patience() - time.monotonic()
-        if left <= 0 and not self._saving:
+        waited = time.monotonic() - self._last_progress
+        computed = time.process_time() - self._computed
+        idle = waited >= IDLE_PATIENCE_SECONDS and computed < IDLE_SHARE * IDLE_PATIENCE_SECONDS
+        if (idle or waited > max(PATIENCE_SECONDS, PATIENCE_STEPS * self._longest_step)) and not self._saving:
             raise Interrupted(self.asked)
-        signal.setitimer(signal.ITIMER_REAL, max(0.1, left))
+        self._computed = time.process_time()
+        signal.setitimer(signal.ITIMER_REAL, IDLE_PATIENCE_SECONDS)
 
 
 def until_done(

@@ -35,9 +35,9 @@ from prunelit.study.sweep.devices import numbered
 from prunelit.study.sweep.identity import config_hash, folder, method, resolved
 from prunelit.study.sweep.job import do
 from prunelit.study.sweep.lock import locked
-from prunelit.study.sweep.progress import complete_line
 from prunelit.study.sweep.share import share
 from prunelit.study.sweep.state import Sweep
+from prunelit.study.terminal import bar_shown, say_complete
 
 if TYPE_CHECKING:
     from prunelit.training.assembly import Assembly
@@ -157,21 +157,22 @@ def _train(cfg: DictConfig, record: Record, interruption: Interruption) -> dict[
     outcome.forget_peak_memory()
     record.writable = is_first()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    run = assemble(cfg, Amount.of(cfg), record.folder, record.write_metrics, interruption)
+    run = assemble(cfg, Amount.of(cfg), record.folder, record.write_metrics, interruption, bar_shown())
     record.under_way(run.epochs, numbered(outcome.place(run.trainer)))
     with closing_loggers(run.trainer):
         return _fit_and_record(cfg, record, run)
 
 
 def _fit_and_record(cfg: DictConfig, record: Record, run: Assembly) -> dict[str, Any]:
-    from prunelit.training import outcome
+    from prunelit.training import outcome, threads
     from prunelit.training.build import full_keys
     from prunelit.training.recorded_network import NetworkDescription
 
     read = read_by(cfg, run.data) if record.writable else {}
-    with full_keys(cfg):
+    with full_keys(cfg), threads.put_back() as available:
+        run.use_threads(cfg.trainer.get("threads"), cfg.batch_size, available)
         run.fit(record.folder / "checkpoints")
-    found = outcome.find(run)
+        found = outcome.find(run)
     asked = {"pruner": method(cfg), "model": cfg.model.name, "data": cfg.data.name, "seed": cfg.seed}
     result = {**asked, **_asked(cfg), **found.result, "config_hash": config_hash(cfg)}
     if record.writable:
@@ -183,7 +184,7 @@ def _fit_and_record(cfg: DictConfig, record: Record, run: Assembly) -> dict[str,
         record.finish(result, cfg.sweep.keep_checkpoints, read)
         if not cfg.sweep.keep_checkpoints:
             rmtree(record.folder / "checkpoints", ignore_errors=True)
-        _say(record, result, found.layers)
+        say_complete(record.folder, result, found.layers)
     return result
 
 
@@ -227,19 +228,6 @@ def _hyperparameters(cfg: DictConfig, asked: dict[str, Any]) -> dict[str, Any]:
         "optimizer.weight_decay": values["optimizer"]["weight_decay"],
         "scheduler": values["scheduler"]["name"],
     }
-
-
-def _say(record: Record, result: dict[str, Any], layers: list[dict[str, Any]]) -> None:
-    sweep = Sweep.current()
-    if sweep is not None:
-        if not sweep.pooled:  # else the leader counts the runs, and prints the line
-            print(complete_line(record.folder), flush=True)
-    elif sys.stdout.isatty():
-        from prunelit.study.terminal import show_run
-
-        show_run(record.folder, result, layers)
-    else:
-        print(complete_line(record.folder))
 
 
 _said: set[str] = set()

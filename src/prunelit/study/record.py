@@ -43,7 +43,7 @@ RESULT_FIELDS = (
     # what it cost, in seconds and bytes
     *("prune_seconds", "train_seconds", "test_seconds", "peak_memory_bytes"),
     # where it ran and with what
-    *("device", "precision", "versions", "git", "config_hash"),
+    *("device", "precision", "threads", "versions", "git", "config_hash"),
 )
 """Keys of ``result.json``, all always there; unknown numbers are null."""
 

@@ -1,14 +1,45 @@
-"""The table a person sees when a run is complete."""
+"""What a person sees of a run: a bar while it trains, and a table or one line when it is complete."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from prunelit.study.record import Row
+from prunelit.study.sweep.progress import complete_line
+from prunelit.study.sweep.state import Sweep
+
+Bar = Literal["none", "goes", "stays"]
+"""Whether there is a progress bar, and whether its last state stays on the screen."""
 
 MOST_ROWS = 40
+
+
+def bar_shown() -> Bar:
+    """Return whether a run shows a progress bar: at a terminal, but for runs side by side, which would mix.
+
+    In a sweep the bar makes place for the run's one line.
+    """
+    sweep = Sweep.current()
+    if not sys.stdout.isatty() or (sweep is not None and sweep.jobs > 1):
+        return "none"
+    return "stays" if sweep is None else "goes"
+
+
+def say_complete(folder: Path, result: Mapping[str, Any], layers: Sequence[Row]) -> None:
+    """Say that a run is complete: in a table at a terminal, else in one line.
+
+    In a sweep there is one line, which its leader prints if it has started the process of this run.
+    """
+    sweep = Sweep.current()
+    if sweep is not None and sweep.pooled:
+        return
+    if sweep is None and sys.stdout.isatty():
+        show_run(folder, result, layers)
+    else:
+        print(complete_line(folder), flush=True)
 
 
 def show_run(folder: Path, result: Mapping[str, Any], layers: Sequence[Row]) -> None:

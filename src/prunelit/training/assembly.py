@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from prunelit.amount import Amount
 from prunelit.interruption import Interruption
 from prunelit.pruning.masks import attached
 from prunelit.request import within
-from prunelit.training import build
+from prunelit.training import build, threads
 from prunelit.training.callback import Pruning
 from prunelit.training.checkpoints import save_again, start_from
 from prunelit.training.config_options import check_config
@@ -25,6 +24,7 @@ from prunelit.training.data import ImageData
 from prunelit.training.hold_masks import HoldMasks
 from prunelit.training.measure import Measurements
 from prunelit.training.module import Classifier
+from prunelit.training.progress import Progress
 from prunelit.training.resuming import checkpoint_to_resume
 from prunelit.training.schedule_length import ScheduleLength, first_length, warn_of_late_milestones
 
@@ -41,6 +41,12 @@ class Assembly:
     trainer: pl.Trainer
     epochs: int
 
+    def use_threads(self, asked: int | None, batch_size: int, available: int) -> None:
+        """Choose the number of threads, at most ``available`` unless ``asked`` says how many."""
+        known = self.data.preview()
+        shape = known[1] if known else self.data.input_shape
+        torch.set_num_threads(threads.choose(asked, threads.work(self.network, shape, batch_size), available))
+
     def fit(self, checkpoints: Path) -> None:
         """Prune and train, from the last of ``checkpoints`` on if there is one."""
         last = checkpoint_to_resume(checkpoints)
@@ -56,6 +62,7 @@ def assemble(
     folder: Path,
     epochs_changed: Callable[[list[dict[str, Any]]], None],
     interruption: Interruption,
+    bar: str = "none",
 ) -> Assembly:
     """Return the objects of a run; what can be refused is refused before data is loaded.
 
@@ -65,6 +72,7 @@ def assemble(
         folder: of the run.
         epochs_changed: called with all rows of ``metrics.csv`` after every epoch.
         interruption: signals that end the run.
+        bar: a progress bar at a terminal: ``none``, or one that ``goes`` or ``stays`` in the end.
 
     Raises:
         BadRequest: a wrong value.
@@ -85,10 +93,14 @@ def assemble(
     warn_of_late_milestones(cfg.scheduler, length)
     # Parts made by torch.jit fail in inference mode.
     inference_mode = not any(isinstance(part, torch.jit.ScriptModule) for part in network.modules())
-    terminal = sys.stdout.isatty()
-    trainer = build.build_trainer(cfg, epochs, folder, callbacks, terminal, interruption, inference_mode)
+    shown = _progress(bar)
+    trainer = build.build_trainer(cfg, epochs, folder, callbacks, shown, interruption, inference_mode)
     module = build.build_module(cfg, network, num_classes, length)
     return Assembly(pruning, data, network, module, measured, trainer, epochs)
+
+
+def _progress(bar: str) -> Progress | None:
+    return None if bar == "none" else Progress(stays=bar == "stays")
 
 
 def try_parts(cfg: DictConfig, asked: Amount) -> None:

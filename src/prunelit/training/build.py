@@ -15,7 +15,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.profilers import PassThroughProfiler
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
@@ -187,11 +187,11 @@ def build_trainer(
     epochs: int,
     folder: Path,
     callbacks: list[Callback],
-    terminal: bool,
+    bar: Progress | None,
     interruption: Interruption | None = None,
     inference_mode: bool = True,
 ) -> pl.Trainer:
-    """Return the Trainer, with checkpoints, logger and, at a terminal, a progress bar."""
+    """Return the Trainer, with checkpoints, logger and the progress bar ``bar``."""
     check_trainer(cfg)
     monitor = "validation/top1" if cfg.data.validation else "test/top1"
     checkpoints: list[Callback] = [
@@ -199,16 +199,15 @@ def build_trainer(
         # After the best, which it knows of then.
         LastCheckpoint(folder / "checkpoints", interruption, cfg.sweep.checkpoint_minutes),
     ]
-    bar: list[Callback] = [Progress()] if terminal else []
     defaults: dict[str, Any] = {"profiler": NoProfiler(), "inference_mode": inference_mode}
     logger = build_logger(cfg, folder)
     trainer: pl.Trainer = build_foreign(
-        cfg.trainer,
+        without_threads(cfg.trainer),
         max_epochs=epochs,
         default_root_dir=str(folder),
-        callbacks=[*callbacks, *checkpoints, *bar],
+        callbacks=[*callbacks, *checkpoints, *([bar] if bar else [])],
         logger=logger or False,
-        enable_progress_bar=terminal,
+        enable_progress_bar=bar is not None,
         enable_model_summary=False,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
@@ -225,6 +224,14 @@ def build_trainer(
     return trainer
 
 
+def without_threads(trainer: DictConfig) -> DictConfig:
+    """Return the node of the Trainer's arguments: ``threads`` is prunelit's own."""
+    node = trainer.copy()
+    with open_dict(node):
+        node.pop("threads", None)
+    return node
+
+
 def try_trainer(cfg: DictConfig) -> None:
     """Raise BadRequest for what would make no Trainer; the one that is made leaves nothing."""
     check_trainer(cfg)
@@ -233,7 +240,7 @@ def try_trainer(cfg: DictConfig) -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the run itself gives them
-        build_foreign(cfg.trainer, **given)
+        build_foreign(without_threads(cfg.trainer), **given)
 
 
 class Checkpoint(ModelCheckpoint):

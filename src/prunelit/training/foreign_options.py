@@ -153,6 +153,13 @@ class Trainer:
         Says("32-true, bf16-mixed, 16-mixed, 64-true, bf16-true or 16-true"),
         Doc("The number format of weights and computation."),
     ] = "32-true"
+    threads: Annotated[
+        Annotated[int, Ge(1)] | None,
+        Doc(
+            "How many threads each process of the run computes with on the CPU; null: one for a small "
+            "network, else its share of the cores, or what `OMP_NUM_THREADS` says."
+        ),
+    ] = None
     gradient_clip_val: Annotated[
         Annotated[float, Ge(0)] | None, Doc("The largest norm of the gradients; only kept weights count.")
     ] = None

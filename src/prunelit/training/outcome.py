@@ -203,6 +203,7 @@ def environment(trainer: pl.Trainer) -> dict[str, Any]:
     return {
         "device": torch.cuda.get_device_name(device) if cuda else platform.machine() + " " + device.type,
         "precision": str(trainer.precision),
+        "threads": torch.get_num_threads(),
         "peak_memory_bytes": torch.cuda.max_memory_allocated(device) if cuda else resident,
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "git": _commit(),

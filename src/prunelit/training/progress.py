@@ -14,8 +14,22 @@ from prunelit.training.module import Classifier
 class Progress(TQDMProgressBar):
     """A bar an epoch; its figures are computed only when it is drawn."""
 
-    def __init__(self) -> None:
+    def __init__(self, stays: bool = True) -> None:
+        """``stays``: the last state of the bar stays on the screen when the run has ended."""
         super().__init__(refresh_rate=20)
+        self.stays = stays
+
+    def init_train_tqdm(self) -> Any:
+        """Return the bar of an epoch."""
+        bar = super().init_train_tqdm()
+        bar.leave = self.stays
+        return bar
+
+    def init_test_tqdm(self) -> Any:
+        """Return the bar of the test at the end."""
+        bar = super().init_test_tqdm()
+        bar.leave = self.stays
+        return bar
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         """Return the epoch's loss and accuracy so far, the last test accuracy, and the density."""

@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from prunelit.interruption import BATCHES, ELSEWHERE, EVALUATION, Interrupted, Interruption
 from prunelit.notice import warn
+from prunelit.training import threads
 from prunelit.training.weight_files import is_whole
 
 STEPS_OF_GPUS = 10
@@ -49,11 +50,13 @@ class LastCheckpoint(Checkpoint):
         self._random: dict[str, Any] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the states of the random number generators."""
-        return {"random": random_states()}
+        """Return the states of the random number generators, and the number of threads."""
+        return {"random": random_states(), "threads": torch.get_num_threads()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keep the states until training goes on: what comes before it draws too."""
+        """Use as many threads as before, and keep the random states until training goes on."""
+        if "threads" in state_dict and not threads.set_by_user():
+            torch.set_num_threads(state_dict["threads"])
         self._random = dict(state_dict["random"])
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

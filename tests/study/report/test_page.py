@@ -112,7 +112,7 @@ def page(open_page: Callable[..., Any]) -> Any:
 
 def settle(page: Any) -> None:
     """Wait until every figure is drawn."""
-    page.wait_for_function("document.body.dataset.drawing === 'no'", timeout=20000)
+    page.wait_for_function("document.body.dataset.drawing === 'no'", timeout=120000)
 
 
 def marks(page: Any, figure: str) -> int:
@@ -201,7 +201,7 @@ def test_hovering_shows_the_run(page: Any) -> None:
     page.locator("#chart-pareto_kept").scroll_into_view_if_needed()
     page.locator("#chart-pareto_kept .mark-symbol.role-mark path").last.hover(force=True)
     tip = page.locator("#vg-tooltip-element.visible")
-    tip.wait_for(timeout=5000)
+    tip.wait_for(timeout=60000)
     assert re.search(r"run\d{4}", tip.inner_text())
 
 

@@ -107,7 +107,21 @@ def test_half_a_record_is_named(make_run: MakeRun, tmp_path: Path) -> None:
 
 def test_a_folder_without_runs_is_a_wrong_request(tmp_path: Path) -> None:
     with pytest.raises(BadRequest, match="there are none"):
-        watch([tmp_path])
+        watch([tmp_path], once=True)
+    with pytest.raises(BadRequest, match="no such folder"):
+        watch([tmp_path / "nowhere"], once=True)
+
+
+def test_it_waits_for_the_first_run(make_run: MakeRun, tmp_path: Path, monkeypatch, capsys) -> None:
+    """Started before the sweep, whose folder does not exist yet."""
+
+    def some_time_goes_by(seconds: float) -> None:
+        assert "waiting for a first run" in capsys.readouterr().out
+        make_run("pruner=snip", top1=91.25)
+
+    monkeypatch.setattr("time.sleep", some_time_goes_by)
+    watch([tmp_path / "study"])
+    assert capsys.readouterr().out.startswith("1 done")
 
 
 @pytest.mark.parametrize(

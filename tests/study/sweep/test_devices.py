@@ -103,7 +103,7 @@ def test_no_device_is_held_twice_at_a_time(tmp_path: Path) -> None:
     processes = [hold(tmp_path, count, 0.3) for count in (1, 2, 1, 1, 3, 2, 1)]
     spans: dict[str, list[tuple[float, float]]] = {}
     for process, count in zip(processes, (1, 2, 1, 1, 3, 2, 1), strict=True):
-        start, end, *names = process.communicate(timeout=60)[0].split()
+        start, end, *names = process.communicate(timeout=600)[0].split()
         assert len(set(names)) == count
         for name in names:
             spans.setdefault(name, []).append((float(start), float(end)))
@@ -118,10 +118,10 @@ def test_who_waits_for_one_device_keeps_nobody_from_another(tmp_path: Path) -> N
         waiting = hold(tmp_path, 1, 0, "a")
         while not any(map(is_taken, tmp_path.glob("*queue*"))):
             time.sleep(0.05)
-        told, _ = hold(tmp_path, 1, 0, "b").communicate(timeout=120)
+        told, _ = hold(tmp_path, 1, 0, "b").communicate(timeout=600)
         assert told.split()[2:] == ["b"]
         assert waiting.poll() is None
-    assert waiting.communicate(timeout=120)[0].split()[2:] == ["a"]
+    assert waiting.communicate(timeout=600)[0].split()[2:] == ["a"]
 
 
 def test_a_crash_releases_its_devices(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def test_sigterm_ends_it(start, study: Path, more: tuple[str, ...]) -> None:
     program = start(*HANGS, *more)
     wait_for(Path("hanging").exists, "run that hangs")
     program.send_signal(signal.SIGTERM)
-    _, err = program.communicate(timeout=120)
+    _, err = program.communicate(timeout=600)
     assert program.returncode == 128 + signal.SIGTERM, err
     assert "Traceback" not in err
     assert set(processes(study)) <= {os.getpid()}

@@ -16,7 +16,7 @@ SWEEP = ("-m", "model=faulty", "model.fault=none,wait,raise")
 JOBLIB = ("hydra/launcher=joblib", "sweep.jobs=1")
 
 
-def waits_for(path: str, seconds: float = 240) -> None:
+def waits_for(path: str, seconds: float = 600) -> None:
     deadline = time.monotonic() + seconds
     while not Path(path).exists():
         assert time.monotonic() < deadline, f"no {path}"
@@ -30,7 +30,7 @@ def is_alive(process: int) -> bool:
         return False
 
 
-def ends(process: int, seconds: float = 60) -> bool:
+def ends(process: int, seconds: float = 600) -> bool:
     deadline = time.monotonic() + seconds
     while is_alive(process) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -56,7 +56,7 @@ def test_an_interrupted_sweep_ends_and_goes_on_when_it_is_asked_for_again(
     waits_for("waiting")
     child = int(Path("waiting").read_text())
     send(sweep.pid)
-    out, err = sweep.communicate(timeout=120)
+    out, err = sweep.communicate(timeout=600)
     assert sweep.returncode == status, err
     assert ends(child)
     assert "sweep: 1 done, 1 interrupted, 1 not started" in out
@@ -77,7 +77,7 @@ def test_runs_side_by_side_save_when_every_process_is_told_to_end(start, number:
     waits_for("waiting")
     child = int(Path("waiting").read_text())
     os.killpg(sweep.pid, number)
-    out, err = sweep.communicate(timeout=120)
+    out, err = sweep.communicate(timeout=600)
     assert sweep.returncode == 128 + number, err
     assert ends(child)
     assert "interrupted: outputs" in out

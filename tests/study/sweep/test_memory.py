@@ -24,7 +24,7 @@ def test_twenty_runs_leave_the_leading_process_as_it_was(start, study: Path) -> 
     (study / "resident.py").write_text(CALLBACK)
     seeds = ",".join(map(str, range(24)))
     sweep = start("-m", "epochs=0", f"seed={seeds}", "+hydra.callbacks.resident._target_=resident.Resident")
-    _, err = sweep.communicate(timeout=300)
+    _, err = sweep.communicate(timeout=600)
     assert (sweep.returncode, err) == (0, "")
     kilobytes = [int(line) for line in Path("resident").read_text().split()]
     assert len(kilobytes) == 24

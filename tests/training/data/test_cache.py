@@ -136,7 +136,7 @@ def test_processes_that_start_at_once_build_one_copy(
     running = [context.Process(target=start) for _ in range(3)]
     for process in running:
         process.start()
-    found = [sums.get(timeout=60) for _ in running]
+    found = [sums.get(timeout=600) for _ in running]
     for process in running:
         process.join(60)
     assert [process.exitcode for process in running] == [0, 0, 0]

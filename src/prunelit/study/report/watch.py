@@ -72,16 +72,20 @@ class Watched:
 def watch(folders: Sequence[Path], once: bool = False) -> None:
     """Show the runs below ``folders`` until interrupted; once only if asked for or at no terminal.
 
+    Waits for the first run, unless ``once`` is asked for.
+
     Raises:
-        BadRequest: a folder is missing, or none holds a run or a sweep when this begins.
+        BadRequest: with ``once``, a folder is missing, or none holds a run or a sweep.
     """
-    for folder in folders:
-        if not folder.is_dir():
-            raise BadRequest("DIR", folder, "a folder with runs", "there is no such folder")
     watched, screen = Watched(), console()
-    watched.refresh(folders)
-    if not (watched.runs or watched.waiting or watched.unreadable):
-        raise BadRequest("DIR", ", ".join(map(str, folders)), "a folder with runs", "there are none")
+    if not _has_runs(watched, folders):
+        if once:
+            missing = next((folder for folder in folders if not folder.is_dir()), None)
+            why = "there are none" if missing is None else "there is no such folder"
+            raise BadRequest("DIR", missing or ", ".join(map(str, folders)), "a folder with runs", why)
+        print(f"waiting for a first run in {', '.join(map(str, folders))} (Ctrl-C ends it)", flush=True)
+        while not _has_runs(watched, folders):
+            time.sleep(REFRESH)
     if once or not screen.is_terminal:
         screen.print(view(watched, time.time()))
         return
@@ -90,8 +94,14 @@ def watch(folders: Sequence[Path], once: bool = False) -> None:
     ) as live:
         while True:
             time.sleep(REFRESH)
-            watched.refresh(folders)
+            watched.refresh([folder for folder in folders if folder.is_dir()])
             live.update(view(watched, time.time()), refresh=True)
+
+
+def _has_runs(watched: Watched, folders: Sequence[Path]) -> bool:
+    """Whether there is a run or a sweep below ``folders``."""
+    watched.refresh([folder for folder in folders if folder.is_dir()])
+    return bool(watched.runs or watched.waiting or watched.unreadable)
 
 
 def view(watched: Watched, now: float) -> Group:

@@ -44,6 +44,8 @@ def config_hash(cfg: DictConfig) -> str:
         _drop(values, key.split("."))
     if values.get("data", {}).get("name") != "folder":
         _drop(values, ["data", "root"])
+    if values.get("trainer", {}).get("threads") is None:
+        _drop(values, ["trainer", "threads"])
     if values.get("checkpoint_strict") is True:
         _drop(values, ["checkpoint_strict"])
     for key in ("mean", "std", "bits", "test_share"):  # null is as if there were no such key

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -78,7 +79,7 @@ def lead(
     values = dict(zip((run.folder for run in plan.todo), map(_returned, chain(*jobs)), strict=False))
     if isinstance(end, SweepStopped):
         values[end.folder] = end.outcome
-    status = _account(plan, began, values)
+    status = _account(study, plan, began, values)
     sweep.end()
     if handler.signum:
         raise Interrupted(handler.signum)
@@ -112,13 +113,15 @@ def _launched(
     return jobs, None
 
 
-def _account(plan: Plan, began: float, values: Mapping[Path, Any]) -> int:
+def _account(study: Path, plan: Plan, began: float, values: Mapping[Path, Any]) -> int:
     """Print what became of each run, by what some of them returned; return the exit status.
 
     It is 0 if all is on disk, or in a cluster's queue; 2 if all that was begun was refused.
     """
     rows = [summary.row_of(run, began, values.get(run.folder)) for run in plan.todo]
     summary.show([summary.Row(run.folder, "skipped") for run in plan.complete] + rows)
+    if plan.complete or any(row.state == "done" for row in rows):
+        print(f"next: python -m prunelit.report {shlex.quote(str(study))}", flush=True)
     if all(row.state in ("done", "submitted") for row in rows):
         return 0
     begun = [row for row in rows if row.state != "not started"]

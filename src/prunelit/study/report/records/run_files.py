@@ -29,7 +29,7 @@ RANGES = {
     **dict.fromkeys(("density", "effective_density", "sparsity"), (0.0, 1.0)),
     **dict.fromkeys(("top1", "top5", "best_top1", "top1_before", "top1_after"), (0.0, 100.0)),
     **dict.fromkeys(("seed", "prunable", "kept", "epochs", "rounds", "compression"), (0.0, math.inf)),
-    **dict.fromkeys(("flops_dense", "flops_sparse", "peak_memory_bytes"), (0.0, math.inf)),
+    **dict.fromkeys(("flops_dense", "flops_sparse", "peak_memory_bytes", "threads"), (0.0, math.inf)),
     **dict.fromkeys(("prune_seconds", "train_seconds", "test_seconds"), (0.0, math.inf)),
 }
 """The least and the greatest value that a number of a result can have; rounding may pass them by 1e-6."""

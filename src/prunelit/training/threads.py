@@ -1,0 +1,57 @@
+"""How many threads a run computes with on the CPU.
+
+The number follows from the request and from the cores that the run may use, never from the machine's load:
+with another number of threads, sums are added in another order.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+SMALL = 2**29
+"""Work of a batch, by :func:`work`, below which one thread is used: more would mostly wait for each other."""
+VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+"""Environment variables by which users set the number of threads of all programs."""
+
+
+def work(network: nn.Module, image_shape: tuple[int, ...], batch_size: int) -> int:
+    """Return a bound of the multiply-accumulates of a forward pass of one batch, without doing one.
+
+    Weights of two dimensions count once an image, those of convolutions once a pixel of the image.
+    """
+    pixels = image_shape[-1] * image_shape[-2]
+    each = sum(p.numel() * (pixels if p.dim() > 2 else 1) for p in network.parameters() if p.dim() > 1)
+    return each * batch_size
+
+
+def choose(asked: int | None, work_of_batch: int, available: int) -> int:
+    """Return the number of threads: as asked; else as users set by ``VARIABLES``; else by the work.
+
+    Args:
+        asked: ``trainer.threads``.
+        work_of_batch: from :func:`work`.
+        available: what the process may use: its share of the cores, or what the variables say.
+    """
+    if asked is not None:
+        return asked
+    return 1 if work_of_batch < SMALL and not set_by_user() else available
+
+
+def set_by_user() -> bool:
+    """Whether an environment variable says how many threads to use."""
+    return any(name in os.environ for name in VARIABLES)
+
+
+@contextmanager
+def put_back() -> Iterator[int]:
+    """Yield the number of threads; use as many again after the block."""
+    before = torch.get_num_threads()
+    try:
+        yield before
+    finally:
+        torch.set_num_threads(before)
