@@ -17,6 +17,7 @@ from prunelit.notice import warn
 from prunelit.request import BadRequest
 from prunelit.study.integrity import DamagedRun
 from prunelit.study.record import Record
+from prunelit.study.whole_words import WholeWords, wrapped
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
 
     from prunelit.training.recorded_network import NetworkDescription
 
+DESCRIPTION = "Write the network of each run, cut to what pruning left, as a program that PyTorch runs."
+EXAMPLES = """\
+examples:
+  python -m prunelit.export outputs/default/RUN
+  python -m prunelit.export outputs/small/* --out programs
+"""
 BATCH_SIZE = 64
 """Inputs of the batch that is timed."""
 
@@ -242,7 +249,12 @@ def _show(done: dict[str, Any]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line; return the exit status: 0 done, 1 a damaged run, 2 a wrong request."""
-    parser = argparse.ArgumentParser("prunelit-export", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        "python -m prunelit.export",
+        description=wrapped(DESCRIPTION),
+        epilog=EXAMPLES,
+        formatter_class=WholeWords,
+    )
     parser.add_argument("runs", metavar="RUN", type=Path, nargs="+", help="folder of a complete run")
     parser.add_argument(
         "--out",

@@ -16,6 +16,13 @@ from pathlib import Path
 
 from prunelit.request import BadRequest
 
+EXAMPLES = """\
+examples:
+  python -m prunelit.report outputs
+  python -m prunelit.report outputs/cifar10 --metric best_top1 --out report
+  python -m prunelit.report --watch outputs
+"""
+
 
 def report(
     folders: Sequence[Path], out: Path | None = None, metric: str = "top1", published: bool = False
@@ -69,8 +76,13 @@ def show_skipped(lines: Sequence[str]) -> None:
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Return the command line's values."""
+    from prunelit.study.whole_words import WholeWords, wrapped
+
     parser = argparse.ArgumentParser(
-        "prunelit-report", description="Tables, pictures and a page from records."
+        "python -m prunelit.report",
+        description=wrapped("Make tables, pictures and a page from the records of runs."),
+        epilog=EXAMPLES,
+        formatter_class=WholeWords,
     )
     parser.add_argument(
         "folders", metavar="DIR", nargs="+", type=Path, help="folders with runs, at any depth"

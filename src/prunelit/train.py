@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import hydra
 from omegaconf import DictConfig
 
+from prunelit import command_help
 from prunelit.amount import Amount
 from prunelit.durable import DiskFull, is_full, lost_output, say_of_full_disks_once
 from prunelit.interruption import Interruption, until_done
@@ -275,7 +276,9 @@ def accuracy(cfg: DictConfig) -> float:
 def main() -> None:
     """Run from the command line; exit status 0 done, 1 a fault, 2 a wrong request."""
     trial.register(refuse, prepare)
-    sys.exit(command.call(run, sys.argv))
+    arguments = sys.argv[1:]
+    helps = command_help.asked(arguments)
+    sys.exit(command.call(partial(command_help.show, arguments) if helps else run, sys.argv))
 
 
 if __name__ == "__main__":
