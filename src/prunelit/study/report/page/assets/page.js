@@ -3,6 +3,7 @@
 (() => {
   const report = JSON.parse(document.getElementById("report-data").textContent);
   const narrowest = 320; // pixels of a panel; narrower, and panels go below one another
+  const narrowestOnPaper = 220;
   let paper = 0; // pixels of a printed line; 0 on a screen
   const vegaErrors = 1; // its warnings are of panels without bands, which are meant
   const margin = 75; // of a panel, for its axis
@@ -56,7 +57,7 @@
       width = Math.max(60, Math.min(width * across, room - 10));
       height = (width / across) * down;
     }
-    const most = Math.max(1, Math.min(figure.columns, panels, Math.floor(room / Math.min(narrowest, width + margin))));
+    const most = Math.max(1, Math.min(figure.columns, panels, Math.floor(room / Math.min(paper ? narrowestOnPaper : narrowest, width + margin))));
     const wide = Math.max(60, Math.min(width * 2.1, (room - excess) / most - margin));
     Object.assign(inner, { width: wide, height: width === height ? wide : height });
     if (figure.cells) Object.assign(inner, { width, height });
