@@ -11,6 +11,7 @@ import pkgutil
 import shutil
 import signal
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -102,11 +103,17 @@ def _send(by: int, process: int) -> None:
     if process == os.getpid() or by == signal.SIGKILL:
         os.kill(process, by)
         return
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {by})
+    taken, came = signal.getsignal(by), []
+
+    def noted(number: int, frame: object) -> None:
+        came.append(number)
+        taken(number, frame)
+
+    signal.signal(by, noted)
     os.kill(process, by)
-    signal.sigwait({by})
-    os.kill(os.getpid(), by)
-    signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    while not came:
+        time.sleep(0.01)
+    signal.signal(by, taken)
 
 
 def damage_in_the_second_epoch(damage: str, folder: Path) -> None:
