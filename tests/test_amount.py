@@ -8,7 +8,7 @@ from prunelit.amount import Amount
 from prunelit.declared import options_of
 from prunelit.request import BadRequest
 from prunelit.training.config_options import pruner_options
-from prunelit.training.pruner_options import PruningOptions
+from prunelit.training.pruner_options import PARTS, PruningOptions
 
 
 def config(compression: Any = None, sparsity: Any = None, **pruner: Any) -> dict[str, Any]:
@@ -23,8 +23,8 @@ def config(compression: Any = None, sparsity: Any = None, **pruner: Any) -> dict
         (config(compression=1), 0.1, "compression 1", "c1"),
         (config(sparsity=0.9), 0.1, "sparsity 0.9", "s0.9"),
         (config(compression=2, criterion=None), 1.0, "compression 0", "c0"),
-        (config(scope="2:4"), None, "", ""),
-        (config(scope="like"), None, "", ""),
+        (config(pattern="2:4"), None, "", ""),
+        (config(densities_from="run"), None, "", ""),
         (config(compression=None, scope="global"), 10**-0.5, "compression 0.5", "c0.5"),
     ],
 )
@@ -54,6 +54,11 @@ def test_a_wrong_amount_is_refused(asked: Any, key: str) -> None:
 
 
 def test_the_options_that_editors_know_are_those_that_are_declared() -> None:
-    declared = {option.name for option in pruner_options()} | {"layer_densities", "pre_epochs"}
+    declared = {option.name for option in pruner_options()} | {
+        "layer_densities",
+        "pre_epochs",
+        "grow",
+        *PARTS,
+    }
     assert set(get_type_hints(PruningOptions)) == declared
     assert options_of(Amount)["sparsity"].expected == "a number in [0, 1), or null"

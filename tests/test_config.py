@@ -90,8 +90,8 @@ PRUNERS = [path for path in sorted((CONFIGS / "pruner").glob("*.yaml")) if path.
 def test_every_pruner_says_its_name_and_builds(path: Path) -> None:
     cfg = config(f"pruner={path.stem}")
     assert cfg.pruner.name == path.stem
-    if cfg.pruner.scope == "like":
-        with pytest.raises(BadRequest, match=r"pruner\.mask_from="):
+    if cfg.pruner.densities_from is not None:
+        with pytest.raises(BadRequest, match=r"pruner\.densities_from="):
             build_pruning(cfg, None, None)
         return
     pruning = build_pruning(cfg, 0.5, None)

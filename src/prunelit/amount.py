@@ -45,7 +45,7 @@ class Amount:
             return cls(0.0)
         if config["compression"] is None and config["sparsity"] is None:
             with within("pruner", ("compression",)):
-                return cls() if decides_density(pruner) else cls(pruner["compression"])
+                return cls() if sets_density(pruner) else cls(pruner["compression"])
         return cls(config["compression"], config["sparsity"])
 
     @property
@@ -81,7 +81,15 @@ class Amount:
         return f"{key[0]}{value}"
 
 
-def decides_density(pruner: Mapping[str, Any]) -> bool:
-    """Whether a pruner's scope settles the density by itself: N:M, or like another run's masks."""
-    scope = str(pruner.get("scope"))
-    return ":" in scope or scope == "like"
+SETS_DENSITY = ("pattern", "densities_from", "layer_densities")
+"""Options that set the density by themselves: an N:M pattern, and the densities of another run's layers."""
+
+
+def sets_density(options: Mapping[str, Any]) -> bool:
+    """Whether the options of a pruner, or those of a plan, set the density whatever else is asked for."""
+    return any(options.get(key) is not None for key in SETS_DENSITY)
+
+
+def set_by(pruner: Mapping[str, Any]) -> str:
+    """Return what sets the density of a pruner's config: a pattern such as ``2:4``, or ``like`` a run's."""
+    return "like" if pruner.get("pattern") is None else str(pruner["pattern"])

@@ -224,6 +224,7 @@ def _hyperparameters(cfg: DictConfig, asked: dict[str, Any]) -> dict[str, Any]:
         "sparsity": "" if amount.sparsity is None else amount.sparsity,
         **{key: values[key] for key in more},
         **{f"pruner.{key}": values["pruner"][key] for key in ("rounds", "schedule", "scope", "when")},
+        "pruner.pattern": values["pruner"]["pattern"] or "",
         "optimizer": values["optimizer"]["name"],
         "optimizer.lr": values["optimizer"]["lr"],
         "optimizer.weight_decay": values["optimizer"]["weight_decay"],

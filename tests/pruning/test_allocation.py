@@ -10,7 +10,6 @@ from prunelit.pruning.allocation import (
     erdos_renyi_densities,
     layer_masks,
     pattern_mask,
-    pattern_of,
 )
 from prunelit.pruning.finite_scores import NonFiniteScores
 from prunelit.pruning.masks import count_kept, full_masks
@@ -77,17 +76,16 @@ def test_two_of_four_by_hand_with_ties() -> None:
 
 def test_patterns_through_prune() -> None:
     net = torch.nn.Sequential(torch.nn.Conv2d(8, 4, 3), torch.nn.Linear(16, 4))
-    masks = prune(net, Mag(), None, plan=Plan(scope="2:4")).masks
+    masks = prune(net, Mag(), None, plan=Plan(pattern="2:4")).masks
     assert all(int(mask.sum()) * 2 == mask.numel() for mask in masks.values())
 
 
 def test_wrong_patterns_and_scores() -> None:
-    assert pattern_of("global") is None
-    with pytest.raises(BadRequest, match=r"^scope=4:2"):
-        Plan(scope="4:2")
-    with pytest.raises(BadRequest, match=r"^scope=2-4"):
-        Plan(scope="2-4")
+    with pytest.raises(BadRequest, match=r"^pattern=4:2: must be N:M"):
+        Plan(pattern="4:2")
+    with pytest.raises(BadRequest, match=r"^pattern=2-4: must be N:M"):
+        Plan(pattern="2-4")
     net = torch.nn.Linear(4, 4)
     net.weight.data[0, 0] = float("inf")
     with pytest.raises(NonFiniteScores, match="weight"):
-        prune(net, Mag(), None, plan=Plan(scope="2:4"))
+        prune(net, Mag(), None, plan=Plan(pattern="2:4"))

@@ -50,9 +50,12 @@ def test_equal_scores_are_an_error_before_anything_is_pruned(scope: str, value: 
     network = layers(10, 10, 10)
     before = [p.clone() for p in network.parameters()]
     criterion = Given(*torch.full((2, 10, 10), value))
-    density = None if scope == "2:4" else 0.3
+    if scope == "2:4":
+        density, plan = None, Plan(pattern=scope, keep_at_least=spared)
+    else:
+        density, plan = 0.3, Plan(scope=scope, keep_at_least=spared)
     with pytest.raises(UndecidedScores, match=rf"all scores of Given that compete are equal \({value:.0f}\)"):
-        prune(network, criterion, density, plan=Plan(scope=scope, keep_at_least=spared))
+        prune(network, criterion, density, plan=plan)
     assert attached(network) is None
     assert all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
 
@@ -120,7 +123,7 @@ def test_a_few_ties_among_many_go_without_a_word() -> None:
 
 def test_ties_of_a_pattern() -> None:
     score = torch.tensor([[1.0, 1.0, 1.0, 0.0], [4.0, 3.0, 2.0, 1.0]]).repeat(2, 1)
-    (line,) = said(lambda: prune(layers(4, 4), Given(score), None, plan=Plan(scope="2:4")))
+    (line,) = said(lambda: prune(layers(4, 4), Given(score), None, plan=Plan(pattern="2:4")))
     assert line.startswith("2 of 8 weights")
 
 

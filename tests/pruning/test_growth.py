@@ -90,7 +90,7 @@ def test_counts_are_exact_and_no_dropped_weight_is_larger_than_one_that_stays(
 
 
 def test_the_share_falls_by_cosine_until_it_stops() -> None:
-    growth = Growth(grow="gradient", every=2, share=0.3, decay="cosine", stop=0.75)
+    growth = Growth(at="gradient", every=2, share=0.3, decay="cosine", stop=0.75)
     assert [epoch for epoch in range(17) if growth.due(epoch, 16)] == [2, 4, 6, 8, 10]
     assert growth.share_at(0, 16) == pytest.approx(0.3)
     assert growth.share_at(4, 16) == pytest.approx(0.3 / 2 * 1.5)
@@ -99,7 +99,7 @@ def test_the_share_falls_by_cosine_until_it_stops() -> None:
 
 
 def test_a_constant_share_at_every_epoch_but_the_first() -> None:
-    growth = Growth(grow="random", share=0.3)
+    growth = Growth(at="random", share=0.3)
     assert [epoch for epoch in range(5) if growth.due(epoch, 5)] == [1, 2, 3, 4]
     assert growth.share_at(3, 5) == 0.3
     assert not any(Growth().due(epoch, 5) for epoch in range(5))
@@ -116,7 +116,7 @@ def sparse() -> tuple[nn.Sequential, Objective]:
 def test_weights_grow_at_0_where_the_dense_gradient_is_largest() -> None:
     network, objective = sparse()
     before, twin = copy.deepcopy(attached(network)), copy.deepcopy(network)
-    outcome = exchange(network, Growth(grow="gradient", share=0.25), 0.25, objective=objective)
+    outcome = exchange(network, Growth(at="gradient", share=0.25), 0.25, objective=objective)
     twin.eval()
     nn.functional.cross_entropy(twin(objective.batches[0][0]), objective.batches[0][1]).backward()
     assert before is not None
@@ -138,7 +138,7 @@ def test_random_places_follow_the_seed_and_leave_the_random_state() -> None:
     def masks(seed: int) -> list[Tensor]:
         network, _ = sparse()
         state = torch.get_rng_state()
-        found = exchange(network, Growth(grow="random"), 0.3, seed=seed).masks
+        found = exchange(network, Growth(at="random"), 0.3, seed=seed).masks
         assert torch.equal(torch.get_rng_state(), state)
         return list(found.values())
 
@@ -149,7 +149,7 @@ def test_random_places_follow_the_seed_and_leave_the_random_state() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"grow": "gradients"}, r"^grow=gradients: .*did you mean gradient\?"),
+        ({"at": "gradients"}, r"^at=gradients: .*did you mean gradient\?"),
         ({"decay": "linear"}, r"^decay=linear: must be none or cosine"),
         ({"stop": 2.0}, r"^stop=2\.0: must be a number in"),
     ],

@@ -143,7 +143,7 @@ def test_rigl_grows_by_the_gradient_of_the_dense_network_in_eval_mode() -> None:
     network.zero_grad()
     network.train()
     objective = Objective.of_classifier(network, [(images, classes)])
-    new = exchange(network, Growth(grow="gradient", regrow=True), 0.3, objective=objective).masks
+    new = exchange(network, Growth(at="gradient", regrow=True), 0.3, objective=objective).masks
     for name, mask in masks.items():
         active = set(mask.flatten().nonzero().flatten().tolist())
         number = round(0.3 * len(active))

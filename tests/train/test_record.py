@@ -43,7 +43,7 @@ def test_every_pruner_leaves_a_whole_record(cli, pruner: str) -> None:
     if pruner in ("like", "nm"):
         # Another run's masks, or a pattern, decide how much is kept.
         assert cli("pruner=mag", "compression=0.5", "name=other", *QUICK)[0] == 0
-        amount = [f"pruner.mask_from={only_folder().rename('other')}"] if pruner == "like" else []
+        amount = [f"pruner.densities_from={only_folder().rename('other')}"] if pruner == "like" else []
         shutil.rmtree("outputs")
     status, out, err = cli(f"pruner={pruner}", "epochs=2", *amount)
     assert (status, err) == (0, [])

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from prunelit import BadRequest, Pruning, Rand
+from prunelit import BadRequest, Growth, Pruning, Rand
 from prunelit.pruning.masks import Masks, digest
 from stock import trainer
 
-SET = {"scope": "er", "grow": "random", "share": 0.3}
-RIGL = {"scope": "erk", "grow": "gradient", "share": 0.3, "decay": "cosine", "stop": 0.75, "regrow": True}
+SET = {"scope": "er", "grow": Growth(at="random", share=0.3)}
+RIGL_GROWTH = {"at": "gradient", "share": 0.3, "decay": "cosine", "stop": 0.75, "regrow": True}
+RIGL = {"scope": "erk", "grow": RIGL_GROWTH}
 
 
 class Module(pl.LightningModule):
@@ -81,7 +82,7 @@ def test_counts_stay_and_places_change(options: dict[str, Any], times: int) -> N
 
 def test_the_places_of_rigl_settle() -> None:
     """By cosine, fewer weights change places each time."""
-    pruning = Pruning(Rand(), sparsity=0.5, **{**RIGL, "regrow": False})
+    pruning = Pruning(Rand(), sparsity=0.5, scope="erk", grow={**RIGL_GROWTH, "regrow": False})
     watch = Watch(pruning)
     trainer(pruning, watch, max_epochs=8).fit(Module(), loader())
     pairs = zip(watch.masks, watch.masks[1:], strict=False)
@@ -117,9 +118,13 @@ def test_nothing_grows_before_the_pruning_or_without_epochs() -> None:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"when": "epoch"}, r"^when=epoch: grow is random; must be start"),
+        ({"when": "epoch"}, r"^when=epoch: grow.at is random; must be start"),
         ({"masked_gradient": False}, r"^masked_gradient=false: .* must be true"),
-        ({"scope": "2:4"}, r"^scope=2:4: .* must be global, layer"),
+        ({"scope": "global", "pattern": "2:4"}, r"^pattern=2:4: .* must be null"),
+        ({"share": 0.3}, r"^share=0\.3: grow\.at is random; must be 0\.1 \(.*grow\.share\)"),
+        ({"every": 2}, r"^every=2: grow\.at is random; must be 1 \(.*grow\.every\)"),
+        ({"grow": {"at": "random", "share": 2.0}}, r"^grow\.share=2\.0: must be a number in"),
+        ({"grow": {"at": "random", "shares": 0.2}}, r"^grow\.shares=0\.2: .*did you mean share\?"),
     ],
 )
 def test_what_does_not_fit_is_refused(more: dict[str, Any], message: str) -> None:

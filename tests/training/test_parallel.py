@@ -41,8 +41,8 @@ QUIET: dict[str, Any] = {
 ROUNDS: dict[str, tuple[Criterion, dict[str, Any]]] = {
     "iterative snip": (prunelit.SNIP(), {"when": "epoch", "rounds": 2, "pre_epochs": 1}),
     "lottery": (prunelit.Mag(), {"when": "epoch", "rounds": 2, "pre_epochs": 1, "rewind": "init"}),
-    "rigl": (prunelit.Rand(), {"scope": "erk", "grow": "gradient", "share": 0.3}),
-    "set": (prunelit.Rand(), {"scope": "er", "grow": "random", "share": 0.3}),
+    "rigl": (prunelit.Rand(), {"scope": "erk", "grow": {"at": "gradient", "share": 0.3}}),
+    "set": (prunelit.Rand(), {"scope": "er", "grow": {"at": "random", "share": 0.3}}),
     "after": (prunelit.Taylor(), {"when": "end"}),
 }
 

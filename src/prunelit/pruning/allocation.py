@@ -51,18 +51,16 @@ def _raw_density(shape: torch.Size, kernel: bool) -> float:
     return sum(counted) / math.prod(counted)
 
 
-def pattern_of(scope: str) -> tuple[int, int] | None:
-    """Return (N, M) of a scope such as ``2:4``, None for any other.
+def pattern_of(text: str) -> tuple[int, int]:
+    """Return (N, M) of a pattern such as ``2:4``.
 
     Raises:
-        BadRequest: more kept than there are.
+        BadRequest: the text is of another form, or more are kept than there are.
     """
-    found = PATTERN.fullmatch(str(scope))
-    if not found:
-        return None
-    n, m = int(found[1]), int(found[2])
+    found = PATTERN.fullmatch(text)
+    n, m = (int(found[1]), int(found[2])) if found else (1, 0)
     if n > m:
-        raise BadRequest("scope", scope, "N:M with N <= M, such as 2:4")
+        raise BadRequest("pattern", text, "N:M with N <= M, such as 2:4")
     return n, m
 
 

@@ -43,7 +43,7 @@ from prunelit.pruning.rounds import Outcome, starting_masks
 class Growth:
     """Which weights take the places of others while training goes on."""
 
-    grow: Annotated[
+    at: Annotated[
         Literal["random", "gradient"] | None,
         Doc(
             "Where dropped weights are replaced: at `random` places, or where the loss has its largest "
@@ -71,11 +71,11 @@ class Growth:
     @property
     def needs(self) -> str:
         """What an exchange needs of an objective: ``batches`` or ``nothing``."""
-        return "batches" if self.grow == "gradient" else "nothing"
+        return "batches" if self.at == "gradient" else "nothing"
 
     def due(self, epoch: int, epochs: int) -> bool:
         """Whether to exchange weights at the start of ``epoch``, of ``epochs`` since the masks were made."""
-        return self.grow is not None and 0 < epoch < self.stop * epochs and epoch % self.every == 0
+        return self.at is not None and 0 < epoch < self.stop * epochs and epoch % self.every == 0
 
     def share_at(self, epoch: int, epochs: int) -> float:
         """Return the share to exchange at the start of ``epoch``."""
@@ -85,7 +85,7 @@ class Growth:
 
     def scores(self, parameters: Parameters, objective: Objective | None) -> Scores:
         """Return what decides where weights grow: absolute gradients, or random numbers in float64."""
-        if self.grow == "gradient":
+        if self.at == "gradient":
             assert objective is not None
             return {name: gradient.abs() for name, gradient in objective.gradients(parameters).items()}
         return {name: torch.rand(p.shape, dtype=torch.float64).to(p.device) for name, p in parameters.items()}

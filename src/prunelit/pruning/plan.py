@@ -9,7 +9,9 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Lt
 from typing_extensions import Doc
 
+from prunelit.amount import sets_density
 from prunelit.declared import Says, check_fields
+from prunelit.former_options import refuse_former
 from prunelit.pruning.allocation import (
     erdos_renyi_densities,
     layer_masks,
@@ -20,7 +22,7 @@ from prunelit.pruning.allocation import (
 from prunelit.pruning.masks import SCOPES, Masks, Scores, make_masks, threshold_masks
 from prunelit.pruning.schedules import SCHEDULES, constant, rounds_to_reach
 from prunelit.pruning.ties import Ties
-from prunelit.request import BadRequest, nearest
+from prunelit.request import BadRequest
 
 
 @dataclass(frozen=True)
@@ -43,15 +45,21 @@ class Plan:
         float, Gt(0), Lt(1), Doc("The share of what remains that the `constant` schedule removes each round.")
     ] = 0.1
     scope: Annotated[
-        str,
-        Says("global, layer, erk, er, like, or a pattern N:M such as 2:4"),
+        Literal["global", "layer", "erk", "er"],
         Doc(
             "What competes: `global`, all prunable parameters; `layer`, those of each tensor, all tensors at "
             "one density; `erk`, those of each tensor at its Erdős-Rényi density, or `er`, without the "
-            "kernel's sizes; `like`, those of each tensor at its density in `layer_densities`; or a pattern "
-            "such as `2:4`: two of every four consecutive inputs, which also decides the density."
+            "kernel's sizes."
         ),
     ] = "global"
+    pattern: Annotated[
+        str | None,
+        Says("a pattern N:M with N <= M, such as 2:4, or null"),
+        Doc(
+            "Keep N of every M consecutive inputs, such as `2:4`, as sparse tensor cores take them. The "
+            "pattern sets the density; null: there is none."
+        ),
+    ] = None
     train_mode: Annotated[
         bool, Doc("Score in train mode (batch statistics, dropout) instead of eval mode.")
     ] = False
@@ -67,7 +75,9 @@ class Plan:
         int, Ge(0), Doc("How many parameters of each tensor are kept whatever their scores.")
     ] = 0
     layer_densities: Annotated[
-        Mapping[str, float] | None, Doc("A density for each tensor, for scope `like`.")
+        Mapping[str, float] | None,
+        Says("a density for each tensor, or null"),
+        Doc("A density for each tensor, by its name; they set the density of the network."),
     ] = None
     rounding: Annotated[
         Literal["nearest", "up"],
@@ -78,20 +88,32 @@ class Plan:
     ] = "nearest"
 
     def __post_init__(self) -> None:
+        refuse_former({"scope": self.scope})
         check_fields(self)
-        if self.scope not in (*SCOPES, "er", "erk", "like") and pattern_of(self.scope) is None:
-            raise BadRequest("scope", self.scope, nearest(self.scope, (*SCOPES, "er", "erk", "like", "2:4")))
-        if (self.scope == "like") != (self.layer_densities is not None):
-            allowed = "the folder of a complete run, together with pruner.scope=like"
-            raise BadRequest("mask_from", "" if self.layer_densities is None else "given", allowed)
+        if self.pattern is not None:
+            pattern_of(self.pattern)
+        self._check_what_sets_the_density()
         if self.rounding == "up" and self.scope not in SCOPES:
             raise BadRequest("rounding", "up", f"nearest with scope={self.scope}")
+
+    def _check_what_sets_the_density(self) -> None:
+        """Raise BadRequest where a pattern or densities of layers meet what says the same in another way."""
+        if not sets_density(vars(self)):
+            return
+        if self.pattern is not None and self.layer_densities is not None:
+            raise BadRequest("pattern", self.pattern, "null", "the densities of the layers are given too")
+        why = f"the density is that of {'the layers given' if self.pattern is None else self.pattern}"
+        if self.threshold is not None:
+            raise BadRequest("threshold", self.threshold, "null", why)
+        if self.scope not in SCOPES:
+            raise BadRequest("scope", self.scope, "global or layer", why)
+        if self.rounding == "up":
+            raise BadRequest("rounding", "up", "nearest", why)
 
     @property
     def decides_density(self) -> bool:
         """Whether the plan itself says how much is kept."""
-        given = (pattern_of(self.scope), self.threshold, self.layer_densities)
-        return any(value is not None for value in given)
+        return self.threshold is not None or sets_density(vars(self))
 
     def targets(self, density: float | None, start: float = 1.0) -> list[float | None]:
         """Return the density after each round, from ``start`` down; None where the plan decides."""
@@ -121,7 +143,7 @@ class Plan:
             return layer_masks(scores, densities, previous, self.keep_at_least, ties)
         if self.layer_densities is not None:
             return layer_masks(scores, self.layer_densities, previous, self.keep_at_least, ties)
-        if (pattern := pattern_of(self.scope)) is not None:
-            return pattern_masks(scores, *pattern, previous, ties)
+        if self.pattern is not None:
+            return pattern_masks(scores, *pattern_of(self.pattern), previous, ties)
         assert self.threshold is not None
         return threshold_masks(scores, self.threshold, previous, self.keep_at_least)

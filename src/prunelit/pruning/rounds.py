@@ -91,7 +91,7 @@ def prune(
     """
     if criterion.unit == "filter":
         selection = replace(selection, bias=True, norm=True)
-        plan = replace(plan, scope="layer", layer_densities=None)
+        plan = replace(plan, scope="layer", pattern=None, layer_densities=None)
     parameters = selection.of(network)
     if density is not None:
         check_density(density, count_all(parameters))

@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from prunelit.amount import Amount, decides_density
+from prunelit.amount import SETS_DENSITY, Amount, sets_density
 from prunelit.declared import options_of
 from prunelit.request import BadRequest, within
 from prunelit.study.options import SweepOptions, TopLevel
@@ -51,6 +51,7 @@ def check_amount(cfg: DictConfig) -> None:
     given = Amount(cfg.compression, cfg.sparsity)
     if given.is_decided:
         Amount.of(cfg)
-    elif decides_density(cfg.pruner):
-        why = f"pruner.scope={cfg.pruner.scope} decides the density"
+    elif sets_density(cfg.pruner):
+        key = next(key for key in SETS_DENSITY if cfg.pruner.get(key) is not None)
+        why = f"pruner.{key}={cfg.pruner[key]} sets the density"
         raise BadRequest(*given.given, "left out", why)

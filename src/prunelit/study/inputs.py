@@ -171,7 +171,8 @@ def read_by(cfg: DictConfig, data: Any) -> dict[str, Any]:
         cfg: the config of the run.
         data: its data module; one without a method ``inputs``, or with no files, has no description.
     """
-    given = {"checkpoint": weights_of(cfg.checkpoint), "pruner.mask_from": weights_of(cfg.pruner.mask_from)}
+    masks = weights_of(cfg.pruner.densities_from or None)
+    given = {"checkpoint": weights_of(cfg.checkpoint), "pruner.densities_from": masks}
     if hasattr(data, "inputs") and (paths := data.inputs()):
         given["data.root"] = str(cfg.data.root), Path(str(cfg.data.root)), paths
     return describe({key: entry for key, entry in given.items() if entry})

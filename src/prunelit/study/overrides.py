@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from prunelit.former_options import present_spelling
 from prunelit.request import MISSING, BadRequest
 
 FLAGS = (
@@ -94,6 +95,9 @@ def pointer(name: str, value: str, keys: Callable[[], list[str]]) -> str:
     """Return what to type instead of a key that does not exist, as a phrase."""
     if name in POINTERS:
         return f"left out (use {POINTERS[name]})"
+    node, _, key = name.rpartition(".")
+    if node == "pruner" and (present := present_spelling(key, value, "pruner.")):
+        return f"left out (write {present})"
     known = keys()
     same = [key for key in known if key.rpartition(".")[2] == name]
     close = same[:1] or difflib.get_close_matches(name, known, n=1)

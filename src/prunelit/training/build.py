@@ -23,12 +23,11 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from prunelit.interruption import Interruption
 from prunelit.pruning import criteria
 from prunelit.pruning.criteria import Criterion
-from prunelit.pruning.masks import layer_densities
 from prunelit.pruning.preserve import modes
 from prunelit.request import BadRequest, nearest, within
 from prunelit.training import schedule_length
 from prunelit.training.callback import Pruning
-from prunelit.training.checkpoints import WholeFiles, read_masks
+from prunelit.training.checkpoints import WholeFiles, densities_of
 from prunelit.training.data import ImageData
 from prunelit.training.module import Classifier
 from prunelit.training.nodes import build, build_foreign
@@ -126,41 +125,37 @@ def build_criterion(node: DictConfig | str) -> Criterion:
     return named
 
 
-def densities_of(run: str | None) -> dict[str, float] | None:
-    """Return the layer densities of a run's masks, given its folder or its ``masks.safetensors``."""
-    if run is None:
-        return None
-    path = Path(run) / "masks.safetensors" if Path(run).is_dir() else Path(run)
-    if not path.is_file():
-        raise BadRequest("pruner.mask_from", run, "the folder of a complete run, or its masks.safetensors")
-    return layer_densities(read_masks(path))
-
-
 def build_pruning(cfg: DictConfig, compression: float | None, sparsity: float | None) -> Pruning | None:
     """Return the pruning callback, None for the dense baseline."""
     if cfg.pruner.criterion is None:
         return None
     # Without a number, Timing says when the first pruning comes; weights that are given count as trained.
     is_trained = cfg.checkpoint is not None or not cfg.epochs
-    pruning: Pruning = build(
-        cfg.pruner,
-        *("criterion", "compression", "mask_from", "when"),
-        layer_densities=densities_of(cfg.pruner.mask_from),
-        criterion=build_criterion(cfg.pruner.criterion),
-        compression=compression,
-        sparsity=sparsity,
-        pre_epochs=cfg.pre_epochs or (0 if is_trained else None),
-        when="end" if _prunes_after_training(cfg) else cfg.pruner.when,
-        network="network",
-        seed=cfg.seed,
-    )
+    try:
+        pruning: Pruning = build(
+            cfg.pruner,
+            *("criterion", "compression", "densities_from", "when"),
+            layer_densities=densities_of(cfg.pruner.densities_from),
+            criterion=build_criterion(cfg.pruner.criterion),
+            compression=compression,
+            sparsity=sparsity,
+            pre_epochs=cfg.pre_epochs or (0 if is_trained else None),
+            when="end" if _prunes_after_training(cfg) else cfg.pruner.when,
+            network="network",
+            seed=cfg.seed,
+        )
+    except BadRequest as error:
+        if error.key != "layer_densities":
+            raise
+        run = cfg.pruner.densities_from
+        raise BadRequest("pruner.densities_from", run, error.allowed, error.why) from error
     return pruning
 
 
 def _prunes_after_training(cfg: DictConfig) -> bool:
     """Whether a pruning that waits for ``pre_epochs`` comes after all training, as no epoch follows it."""
     waits = cfg.pruner.when == "start" and cfg.pre_epochs > 0 and cfg.epochs == 0
-    return bool(waits and cfg.pruner.grow is None)
+    return bool(waits and cfg.pruner.grow.at is None)
 
 
 @contextmanager

@@ -46,9 +46,10 @@ class Pruning(NetworkPruner):
         network: dotted name of the submodule to prune; empty: the whole LightningModule. Masks
             carry the names of this part's ``named_parameters()``.
         seed: of the scoring data and of random scores.
-        options: fields of :class:`~prunelit.pruning.plan.Plan` (``rounds``, ``schedule``, ``scope``,
-            ``train_mode``, ``invert``, ``shuffle``, ``reinitialize``, ``threshold`` or a list, ...),
-            :class:`~prunelit.pruning.growth.Growth` (``grow``, ``decay``, ``stop``, ...),
+        options: ``grow``, a :class:`~prunelit.pruning.growth.Growth` or its fields as a mapping; and, by name
+            or as a whole (``plan=Plan(...)``), the fields of
+            :class:`~prunelit.pruning.plan.Plan` (``rounds``, ``schedule``, ``scope``, ``train_mode``,
+            ``invert``, ``shuffle``, ``reinitialize``, ``threshold`` or a list, ...),
             :class:`~prunelit.training.timing.Timing` (``when``, ``pre_epochs``, ``every``),
             :class:`~prunelit.training.retraining.Retraining` (``rewind``, ``restart_schedule``,
             ``masked_gradient``),
@@ -74,7 +75,7 @@ class Pruning(NetworkPruner):
         if stage == "fit":
             self._timeline.begin_fit()
             check_strategy(trainer.strategy, self.criterion)
-            if self.growth.grow and (trainer.max_epochs or 0) < 0:
+            if self.growth.at and (trainer.max_epochs or 0) < 0:
                 raise BadRequest("max_epochs", -1, "a number", "grow needs to know when training ends")
             check_batches(trainer, self.criterion)
 

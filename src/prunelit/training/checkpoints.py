@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from prunelit.durable import replacing, write_atomically
 from prunelit.notice import warn
-from prunelit.pruning.masks import Masks, apply_masks, attach
+from prunelit.pruning.masks import Masks, apply_masks, attach, layer_densities
+from prunelit.request import BadRequest
 from prunelit.training.network_pruner import STATE_KEY
 from prunelit.training.weight_files import read_file, state_dict_of
 from prunelit.training.weight_names import fitted
@@ -56,7 +57,18 @@ def _masks_of(states: Any) -> Masks:
 
 def read_masks(path: Path) -> Masks:
     """Return the masks in a ``masks.safetensors`` file."""
-    return {name: mask.bool() for name, mask in read_file(path, "pruner.mask_from").items()}
+    return {name: mask.bool() for name, mask in read_file(path, "pruner.densities_from").items()}
+
+
+def densities_of(run: str | None) -> dict[str, float] | None:
+    """Return the layer densities of a run's masks, given its folder or its ``masks.safetensors``."""
+    if run is None:
+        return None
+    path = Path(run) / "masks.safetensors" if Path(run).is_dir() else Path(run)
+    if not run or not path.is_file():
+        allowed = "the folder of a complete run, or its masks.safetensors"
+        raise BadRequest("pruner.densities_from", run, allowed)
+    return layer_densities(read_masks(path))
 
 
 def start_from(network: nn.Module, path: str | Path, strict: bool = True) -> None:

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from typing_extensions import Doc
 
 from prunelit.declared import Option, Says, options_of
+from prunelit.former_options import refuse_former
 from prunelit.pruning.growth import Growth
 from prunelit.pruning.parameters import Selection
 from prunelit.pruning.plan import Plan
@@ -42,11 +43,11 @@ OF_PRUNER = (
         0.5,
     ),
     Option(
-        "mask_from",
+        "densities_from",
         Annotated[
             str | None,
             Says("the folder of a complete run, its masks.safetensors, or null"),
-            Doc("With `scope=like`, each layer keeps the share that it keeps in this run."),
+            Doc("Each tensor keeps the share that it keeps in this run. That sets the density."),
         ],
         None,
     ),
@@ -66,7 +67,7 @@ OF_PRUNER = (
 GIVEN = {"num_classes", "input_shape", "params", "optimizer"}
 """Arguments that prunelit gives to networks, optimizers and schedules."""
 NOT_PRUNER = {
-    "layer_densities": "pruner.mask_from",
+    "layer_densities": "pruner.densities_from",
     "pre_epochs": "pre_epochs",
     "rewound_to": "pruner.rewind",
 }
@@ -105,13 +106,18 @@ def check_config(cfg: DictConfig) -> None:
         BadRequest: the first key that is unknown, or whose value is wrong.
     """
     check_logger(cfg.logger)
+    refuse_former(dict(cfg.pruner.items_ex(resolve=False)), "pruner.")
+    grow = cfg.pruner.get("grow")
+    if not isinstance(grow, DictConfig):
+        raise BadRequest("pruner.grow", grow, "a group of keys, such as pruner.grow.at=random")
     for node in nodes_of(cfg):
         node.check(OmegaConf.select(cfg, node.path))
 
 
 def nodes_of(cfg: DictConfig) -> Iterator[Node]:
     """Yield the nodes of a composed config whose keys are declared."""
-    yield Node("pruner", _by_name(*OF_PRUNER, *pruner_options(), NAME, TARGET))
+    yield Node("pruner", _by_name(*OF_PRUNER, *pruner_options(), NAME, TARGET), frozenset({"grow"}))
+    yield Node("pruner.grow", options_of(Growth))
     if isinstance(cfg.pruner.get("criterion"), DictConfig):
         yield _made_by("pruner.criterion", cfg.pruner.criterion)
     yield Node("data", _by_name(*options_of(DataOptions).values(), NAME, TARGET))
@@ -122,13 +128,9 @@ def nodes_of(cfg: DictConfig) -> Iterator[Node]:
 def pruner_options() -> list[Option]:
     """Return the options of the pruning callback that are keys of ``pruner``."""
     found: dict[str, Option] = {}
-    for kind in (Selection, Plan, Timing, Sample, Retraining, Growth):
+    for kind in (Selection, Plan, Timing, Sample, Retraining):
         for name, option in options_of(kind).items():
-            earlier = found.get(name)
-            both = f"{earlier.meaning} With `grow`: {option.meaning}" if earlier else option.meaning
-            found[name] = (
-                Option(name, Annotated[option.kind, Doc(both)], option.default) if earlier else option
-            )
+            found[name] = option
     found["threshold"] = Option("threshold", Annotated[THRESHOLDS.kind, found["threshold"].documented], None)
     return [option for name, option in found.items() if name not in NOT_PRUNER]
 

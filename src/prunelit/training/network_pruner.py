@@ -25,7 +25,13 @@ from prunelit.training.holding_hooks import HoldingCallback
 from prunelit.training.monitors import Monitors
 from prunelit.training.notification import first_rank_alone_warns, notify
 from prunelit.training.observer import Observer
-from prunelit.training.pruner_options import PruningOptions, distribute, for_filters, listed_thresholds
+from prunelit.training.pruner_options import (
+    PruningOptions,
+    by_name,
+    distribute,
+    for_filters,
+    listed_thresholds,
+)
 from prunelit.training.retraining import Rates, Snapshot, forget_moments, set_rates
 from prunelit.training.same_network import drop_outdated_masks, goes_on
 from prunelit.training.scoring import build_objective
@@ -54,7 +60,7 @@ class NetworkPruner(HoldingCallback):
         if not isinstance(criterion, Criterion):
             raise BadRequest("criterion", criterion, "a criterion instance, such as prunelit.Mag()")
         super().__init__()
-        given: dict[str, Any] = dict(options)
+        given = by_name(options)
         given = for_filters(given) if criterion.unit == "filter" else given
         self.thresholds = listed_thresholds(given)
         chosen = distribute(given)

@@ -8,12 +8,12 @@ from typing import Annotated, Any, Literal, TypedDict
 
 from annotated_types import Len
 
-from prunelit.declared import Option, Says
-from prunelit.pruning.allocation import pattern_of
+from prunelit.declared import Option, Says, options_of
+from prunelit.former_options import refuse_former
 from prunelit.pruning.growth import Growth
 from prunelit.pruning.parameters import Selection
 from prunelit.pruning.plan import Plan
-from prunelit.request import BadRequest, nearest
+from prunelit.request import BadRequest, nearest, within
 from prunelit.training.retraining import Retraining
 from prunelit.training.timing import Timing
 from prunelit.training.training_batches import Sample
@@ -42,7 +42,7 @@ def listed_thresholds(options: dict[str, Any]) -> tuple[float, ...]:
     return asked
 
 
-WHOLE = {"scope": "layer", "bias": True, "norm": True, "grow": None}
+WHOLE = {"scope": "layer", "pattern": None, "layer_densities": None, "bias": True, "norm": True}
 """What holds where whole filters are pruned."""
 
 
@@ -56,10 +56,62 @@ def for_filters(options: dict[str, Any]) -> dict[str, Any]:
     for key, value in WHOLE.items():
         if options.get(key, value) != value:
             raise BadRequest(key, options[key], "null" if value is None else str(value).lower(), why)
+    if growth_of(options).at is not None:
+        raise BadRequest("grow.at", growth_of(options).at, "null", why)
     return {**options, **WHOLE}
 
 
-KINDS: tuple[Any, ...] = (Selection, Plan, Growth, Sample, Timing, Retraining)
+def growth_of(options: Mapping[str, Any]) -> Growth:
+    """Return ``options["grow"]``, or what its keys make; nothing grows where it is left out or None.
+
+    Raises:
+        BadRequest: it is of another kind, or one of its keys is unknown or has a wrong value.
+    """
+    asked = options.get("grow")
+    if isinstance(asked, Growth):
+        return asked
+    if asked is not None and not isinstance(asked, Mapping):
+        raise BadRequest("grow", asked, "a Growth, or its fields by name")
+    given, known = dict(asked or {}), options_of(Growth)
+    with within("grow", given):
+        for key in given:
+            if key not in known:
+                raise BadRequest(key, given[key], nearest(key, known))
+        return Growth(**given)
+
+
+PARTS: dict[str, Any] = {
+    "selection": Selection,
+    "plan": Plan,
+    "sample": Sample,
+    "timing": Timing,
+    "retraining": Retraining,
+}
+"""Names by which the dataclasses of options can be given whole."""
+
+
+def by_name(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options of which some were given as a whole part, such as ``plan=Plan(...)``, each by its name.
+
+    Raises:
+        BadRequest: a part of another class; an option that is given by name and in a part.
+    """
+    refuse_former(options)
+    found = {key: value for key, value in options.items() if key not in PARTS}
+    for name, kind in PARTS.items():
+        part = options.get(name, kind())
+        if not isinstance(part, kind):
+            raise BadRequest(name, part, f"a {kind.__name__}")
+        for key, option in options_of(kind).items():
+            if (value := getattr(part, key)) == option.default:
+                continue
+            if key in found:
+                raise BadRequest(key, found[key], "given once", f"{name} has {key}={value}")
+            found[key] = value
+    return found
+
+
+KINDS: tuple[Any, ...] = (*PARTS.values(), Growth)
 """The dataclasses whose fields are the options of :class:`~prunelit.training.callback.Pruning`."""
 
 
@@ -78,7 +130,8 @@ class PruningOptions(TypedDict, total=False):
     rounds: int
     schedule: Literal["exponential", "linear", "cubic", "constant"]
     share: float
-    scope: str
+    scope: Literal["global", "layer", "erk", "er"]
+    pattern: str | None
     train_mode: bool
     invert: bool
     shuffle: bool
@@ -87,19 +140,21 @@ class PruningOptions(TypedDict, total=False):
     keep_at_least: int
     layer_densities: Mapping[str, float] | None
     rounding: Literal["nearest", "up"]
-    grow: Literal["random", "gradient"] | None
-    every: int
-    decay: Literal["none", "cosine"]
-    stop: float
-    regrow: bool
+    grow: Growth | Mapping[str, Any] | None
     samples_per_class: int | None
     batches: int | None
     batch_size: int | None
     when: Literal["start", "epoch", "end"]
     pre_epochs: int | None
+    every: int
     rewind: Literal["none", "init"] | int
     restart_schedule: bool
     masked_gradient: bool
+    selection: Selection
+    plan: Plan
+    sample: Sample
+    timing: Timing
+    retraining: Retraining
 
 
 Options = tuple[Selection, Plan, Growth, Sample, Timing, Retraining]
@@ -107,31 +162,34 @@ Options = tuple[Selection, Plan, Growth, Sample, Timing, Retraining]
 
 def distribute(options: dict[str, Any]) -> Options:
     """Give each option to the dataclass that has a field of its name."""
-    known = {f.name for kind in KINDS for f in fields(kind)} - {"rewound_to"}
+    known = {f.name for kind in PARTS.values() for f in fields(kind)} - {"rewound_to"} | {"grow"}
     for key in options:
         if key == "density":
             raise BadRequest("density", options[key], "sparsity, which is 1 - density, or compression")
         if key not in known:
             raise BadRequest(key, options[key], nearest(key, known | {"compression", "sparsity"}))
     chosen: Any = [
-        kind(**{f.name: options[f.name] for f in fields(kind) if f.name in options}) for kind in KINDS
+        kind(**{f.name: options[f.name] for f in fields(kind) if f.name in options})
+        for kind in PARTS.values()
     ]
-    _check_growth(*chosen)
-    selection, plan, growth, sample, timing, retraining = chosen
+    growth = growth_of(options)
+    selection, plan, sample, timing, retraining = chosen
+    if growth.at is not None:
+        _check_growth(growth, plan, timing, retraining)
     timing = replace(timing, rewound_to=retraining.epoch or 0)
     return selection, plan, growth, sample, timing, retraining
 
 
-def _check_growth(
-    selection: Selection, plan: Plan, growth: Growth, sample: Sample, timing: Timing, retraining: Retraining
-) -> None:
+def _check_growth(growth: Growth, plan: Plan, timing: Timing, retraining: Retraining) -> None:
     """Raise BadRequest where weights that change places do not fit what else is asked for."""
-    if growth.grow is None:
-        return
+    why = f"grow.at is {growth.at}"
     if timing.when != "start":
-        raise BadRequest("when", timing.when, "start", f"grow is {growth.grow}")
+        raise BadRequest("when", timing.when, "start", why)
     if not retraining.masked_gradient:
-        raise BadRequest("masked_gradient", False, "true", f"grow is {growth.grow}")
-    if pattern_of(plan.scope) is not None:
-        allowed = "global, layer, er or erk (weights cannot move inside an N:M pattern)"
-        raise BadRequest("scope", plan.scope, allowed, f"grow is {growth.grow}")
+        raise BadRequest("masked_gradient", False, "true", why)
+    if plan.pattern is not None:
+        raise BadRequest("pattern", plan.pattern, "null", f"{why}, but weights stay inside a pattern")
+    if timing.every != 1:
+        raise BadRequest("every", timing.every, "1 (the epochs between exchanges are grow.every)", why)
+    if plan.share != 0.1 and plan.schedule != "constant":
+        raise BadRequest("share", plan.share, "0.1 (the share of exchanges is grow.share)", why)

@@ -53,7 +53,7 @@ def test_a_loss_that_overflowed_hides_no_curve(make_run: MakeRun, tmp_path: Path
 
 def test_runs_that_are_not_complete_say_what_is_known(make_run: MakeRun, tmp_path: Path) -> None:
     make_run("pruner=snip", "sparsity=0.9", "seed=1", state="failed", error="no memory\nleft")
-    make_run("pruner=mag", "pruner.scope='2:4'", state="running")
+    make_run("pruner=mag", "pruner.pattern='2:4'", state="running")
     runs = read_study([tmp_path / "study"]).runs
     assert runs[["pruner", "seed", "status", "asked"]].to_numpy().tolist() == [
         ["snip", 1, "failed", "sparsity 0.9"],

@@ -12,7 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from prunelit.amount import Amount, decides_density
+from prunelit.amount import Amount, set_by, sets_density
 from prunelit.request import BadRequest
 from prunelit.study.configs import CONFIGS
 
@@ -70,7 +70,7 @@ def slug(cfg: DictConfig) -> str:
     """Return the readable name of a run's folder, such as ``digits-fc-synflow-c0.5-seed0-1a2b3c4d5e``."""
     amount = _amount(cfg).short
     if not amount:
-        amount = str(cfg.pruner.scope) if decides_density(cfg.pruner) else f"t{cfg.pruner.threshold}"
+        amount = set_by(cfg.pruner) if sets_density(cfg.pruner) else f"t{cfg.pruner.threshold}"
     parts = [cfg.data.name, cfg.model.name, method(cfg), amount, f"seed{cfg.seed}"]
     readable = re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join(map(str, parts))).lstrip("._-")
     return f"{readable[:80]}-{config_hash(cfg)}"

@@ -17,7 +17,7 @@ MOST_SECONDS = 10.0
 """How long is looked at most; what is not seen then is refused when its turn comes."""
 CHECKED = ("seed=", "epochs=")
 """Overrides whose values were checked when the run was composed."""
-LATER = ("checkpoint", "pruner.mask_from")
+LATER = ("checkpoint", "pruner.densities_from")
 """Keys that may name what an earlier run of the sweep is to leave."""
 
 Refuse = Callable[[DictConfig], None]

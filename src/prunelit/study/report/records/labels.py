@@ -17,7 +17,7 @@ NOT_METHOD = (
     *("trainer.accelerator", "pruner.criterion.cache"),
 )
 """Keys that are rows, columns or seeds of a table already, or that change no result."""
-FILES = ("checkpoint", "pruner.mask_from")
+FILES = ("checkpoint", "pruner.densities_from")
 """Keys that name another run's files, as a rule one a seed: it counts whether they are given."""
 
 

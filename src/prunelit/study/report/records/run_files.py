@@ -18,6 +18,7 @@ from prunelit.study.bounded import LONGEST_NAME
 from prunelit.study.integrity import damaged_files
 from prunelit.study.record import RESULT_FIELDS
 from prunelit.study.report.plain_text import plain
+from prunelit.study.report.records.former_keys import with_present_keys
 
 TEXT_FIELDS = ("pruner", "model", "data", "device", "precision", "git", "config_hash")
 OTHER_FIELDS = ("collapsed", "versions")
@@ -145,12 +146,15 @@ def _is_text(value: Any) -> bool:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Return the config of a run as Hydra wrote it, with interpolations; empty if it cannot be read."""
+    """Return the config of a run as Hydra wrote it, with interpolations and the keys of today.
+
+    Empty if it cannot be read.
+    """
     try:
         config = load_yaml(folder / ".hydra" / "config.yaml")
     except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return {}
-    return config if isinstance(config, dict) else {}
+    return with_present_keys(config) if isinstance(config, dict) else {}
 
 
 def load_yaml(path: Path) -> Any:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from prunelit.amount import Amount, decides_density
+from prunelit.amount import Amount, set_by, sets_density
 from prunelit.request import BadRequest
 from prunelit.study.bounded import LONGEST_NAME, check_plain, read_text
 from prunelit.study.record import RESULT_FIELDS
@@ -271,8 +271,8 @@ def _asked(config: Mapping[str, Any]) -> tuple[str, float]:
         return "", math.nan
     if amount.density is not None:
         return amount.words, amount.density
-    if decides_density(pruner):
-        return plain(str(pruner.get("scope"))), math.nan
+    if sets_density(pruner):
+        return plain(set_by(pruner)), math.nan
     threshold = pruner.get("threshold")
     first = threshold[0] if isinstance(threshold, list) and threshold else threshold
     return plain(f"threshold {first}"), math.nan
