@@ -1,5 +1,6 @@
 """A complete run counts as complete while its files are those that it wrote."""
 
+import json
 import pickle
 import shutil
 from collections.abc import Callable
@@ -123,3 +124,10 @@ def test_a_complete_run_without_its_result_is_damaged_not_new(record: Record) ->
     assert Record(record.folder).complete
     with pytest.raises(DamagedRun, match=r"result\.json is missing"):
         _ = record.result
+
+
+def test_a_result_of_an_earlier_version_with_fewer_keys_is_whole(record: Record) -> None:
+    earlier = {key: value for key, value in record.result.items() if key not in ("threads", "asked_sparsity")}
+    (record.folder / "result.json").write_text(json.dumps(earlier))
+    (record.folder / "files.json").unlink()
+    record.check(digests=True)

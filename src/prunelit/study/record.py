@@ -47,9 +47,8 @@ RESULT_FIELDS = (
 )
 """Keys of ``result.json``, all always there; unknown numbers are null."""
 
-NEWER = ("asked_compression", "asked_sparsity")
-"""Keys that records of an earlier version lack."""
-
+NEEDED_FIELDS = ("pruner", "model", "data", "seed", "compression", "sparsity", "density", "top1")
+"""Keys without which a result is not one; records of earlier versions may lack others."""
 
 WRITTEN = (
     *("metrics.csv", "rounds.csv", "thresholds.csv", "layers.csv", "details.npz"),
@@ -107,7 +106,7 @@ class Record:
             raise DamagedRun(self.folder, "result.json is missing") from None
         except (OSError, ValueError) as error:
             raise DamagedRun(self.folder, f"result.json cannot be used: {error}") from error
-        if missing := [key for key in RESULT_FIELDS if key not in result and key not in NEWER]:
+        if missing := [key for key in NEEDED_FIELDS if key not in result]:
             raise DamagedRun(self.folder, f"result.json has no key {missing[0]!r}")
         return result
 

@@ -16,14 +16,13 @@ import yaml
 from prunelit.study import bounded
 from prunelit.study.bounded import LONGEST_NAME
 from prunelit.study.integrity import damaged_files
-from prunelit.study.record import RESULT_FIELDS
+from prunelit.study.record import NEEDED_FIELDS, RESULT_FIELDS
 from prunelit.study.report.plain_text import plain
 from prunelit.study.report.records.former_keys import with_present_keys
 
 TEXT_FIELDS = ("pruner", "model", "data", "device", "precision", "git", "config_hash")
 OTHER_FIELDS = ("collapsed", "versions")
 NUMBER_FIELDS = tuple(key for key in RESULT_FIELDS if key not in (*TEXT_FIELDS, *OTHER_FIELDS))
-NEEDED_FIELDS = ("pruner", "model", "data", "seed", "compression", "sparsity", "density", "top1")
 STATUSES = ("running", "failed", "complete", "interrupted")
 MOST_NAMES = 10_000
 RANGES = {
