@@ -19,6 +19,7 @@ from prunelit.request import BadRequest
 from prunelit.study.checks import check
 from prunelit.study.configs import CONFIGS
 from prunelit.study.options import SweepOptions, TopLevel
+from prunelit.study.overrides import check_arguments, dotted_keys
 from prunelit.training.config_options import check_config, nodes_of
 
 GROUPS = ("data", "model", "pruner", "optimizer", "scheduler", "trainer", "logger")
@@ -61,6 +62,8 @@ def fits(value: Any, kind: Any) -> bool:
         return any(value == choice and type(value) is type(choice) for choice in get_args(kind))
     if get_origin(kind) is tuple:
         return isinstance(value, list) and all(fits(item, get_args(kind)[0]) for item in value)
+    if kind is Any:
+        return True
     if kind is type(None):
         return value is None
     if kind in (int, float):
@@ -157,3 +160,22 @@ def test_a_foreign_key_is_refused_in_every_group() -> None:
             assert node.takes_any or (error is not None and error.key == f"{node.path}.foreign_key"), (
                 node.path
             )
+
+
+def test_a_foreign_key_is_refused_at_the_top_level_and_in_sweep() -> None:
+    cfg = config()
+    for key, near in (("foreign_key", "one of seed"), ("epoch", "epochs"), ("sweep.job", "sweep.jobs")):
+        error = refusal(cfg, key, 1)
+        assert error is not None
+        assert error.key == key
+        assert near in str(error)
+
+
+def test_no_key_and_no_group_can_be_removed(record_property: pytest.RecordProperty) -> None:
+    keys = {key for group, choice in choices() for key in dotted_keys(config(f"{group}={choice}"))}
+    assert set(GROUPS) < keys
+    for key in keys:
+        with pytest.raises(BadRequest, match=re.escape(f"~{key}: keys and groups cannot be removed")):
+            check_arguments([f"~{key}"])
+    record_property("cases", len(keys))
+    print(f"{len(keys)} keys and groups removed")

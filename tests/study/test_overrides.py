@@ -42,6 +42,25 @@ def test_an_own_class_inherits_no_argument_of_another() -> None:
     assert dict(cfg.model) == {"name": "small_net", "_target_": "my.package.SmallNet", "width": 3}
 
 
+@pytest.mark.parametrize(
+    ("named", "called"),
+    [("experiment=khanal_convnet", "karnin-wanda"), ("pruner=synflow", "synflow-wanda")],
+)
+def test_an_own_criterion_in_a_named_pruner_inherits_no_argument(named: str, called: str) -> None:
+    cfg = config(
+        named, "pruner.criterion._target_=my.Wanda", "pruner.criterion.alpha=0.5", "model._target_=my.Net"
+    )
+    assert dict(cfg.pruner.criterion) == {"_target_": "my.Wanda", "alpha": 0.5}
+    assert method(cfg) == called
+    assert dict(cfg.model) == {"name": "net", "_target_": "my.Net"}
+    assert cfg.pruner.rounds == config(named).pruner.rounds
+
+
+def test_what_an_own_class_implies_stands_beside_the_other_overrides() -> None:
+    arguments = ["--config-dir", "own", "--multirun", "seed=0,1", "model._target_=my.Net"]
+    assert completed(arguments, CONFIGS) == [*arguments[:-1], "model=custom", "++model._target_=my.Net"]
+
+
 def test_an_experiment_keeps_its_own_pruner() -> None:
     arguments = ["experiment=khanal_convnet", "pruner.criterion=rand"]
     assert completed(arguments, CONFIGS) == arguments

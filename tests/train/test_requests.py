@@ -56,6 +56,11 @@ REFUSED = [
     ),
     ("data.root=a#b", """data.root=a#b: must be quoted.*'data.root="a#b"'$"""),
     ("name=実験", """name=実験: must be quoted.*'name="実験"'$"""),
+    ("+foo=1", "foo=1: there is no such key; must be one of seed"),
+    ("+epoch=3", r"epoch=3: there is no such key; .*did you mean epochs\?"),
+    ("+sweep.job=2", r"sweep.job=2: there is no such key; .*did you mean sweep.jobs\?"),
+    ("+hydra.foo=1", "hydra.foo=1: Hydra has no such key; must be one of"),
+    ("sweep=3", "sweep=3: must be left out"),
     ("lr=0.01", r"lr=0.01: .*did you mean optimizer.lr\?"),
     ("density=0.1", "density=0.1: .*use sparsity"),
     ("trainer.max_epochs=3", r"trainer.max_epochs=3: must be left out \(use epochs\)"),
@@ -108,6 +113,24 @@ def test_a_sweep_refuses_first_what_other_libraries_refuse(cli, values: str) -> 
     assert len(err) == 1
     assert err[0].startswith(f"{key}={both.split(',')[1]}: must be "), err
     assert out == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "+foo=1,2",
+        "~seed",
+        "pruner.invert=no,true",
+        "+pruner.foo=1,2",
+        "sweep.wait=false",
+        "pruner.exclude=[head]",
+        "model._target_=mynett.Net seed=0,1",
+    ],
+)
+def test_a_refused_sweep_leaves_nothing(cli, arguments: str) -> None:
+    status, out, err = cli("-m", *arguments.split())
+    assert (status, len(err), out) == (2, 1, "")
+    assert list(Path().iterdir()) == []
 
 
 def test_a_sweep_with_one_wrong_run_does_no_work(cli) -> None:

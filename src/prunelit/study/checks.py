@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from prunelit.amount import SETS_DENSITY, Amount, sets_density
 from prunelit.declared import options_of
 from prunelit.request import BadRequest, within
 from prunelit.study.options import SweepOptions, TopLevel
+from prunelit.study.overrides import dotted_keys, pointer
 
 LONGEST_NAME = 255
 """Bytes of a folder's name, by what file systems allow."""
@@ -23,11 +24,25 @@ def check(cfg: DictConfig) -> None:
     for key in GROUPS:
         if not isinstance(cfg.get(key), DictConfig):
             raise BadRequest(key, cfg.get(key), f"the name of a file in conf/{key}")
+    if not isinstance(cfg.get("sweep"), DictConfig):
+        raise BadRequest("sweep", cfg.get("sweep"), "left out (sweep.jobs=2 sets one of its keys)")
+    check_names(cfg)
     check_node(cfg, TopLevel)
     with within("sweep", cfg.sweep):
         check_node(cfg.sweep, SweepOptions)
     check_name(str(cfg.name))
     check_amount(cfg)
+
+
+def check_names(cfg: DictConfig) -> None:
+    """Raise BadRequest for a key at the top level or of ``sweep`` that nothing reads."""
+    of_sweep = [f"sweep.{name}" for name in options_of(SweepOptions)]
+    known = {*options_of(TopLevel), *GROUPS, "sweep", "hydra", *of_sweep}
+    for key in (*map(str, cfg), *(f"sweep.{name}" for name in cfg.sweep)):
+        if key not in known:
+            others = [name for name in dotted_keys(cfg) if name.partition(".")[0] in known and name != key]
+            value = OmegaConf.select(cfg, key)
+            raise BadRequest(key, value, pointer(key, str(value), others), "there is no such key")
 
 
 def check_node(node: DictConfig, owner: Any) -> None:

@@ -20,7 +20,14 @@ from prunelit.request import MISSING, BadRequest, OneLineFault, nearest
 from prunelit.study.configs import CONFIGS
 from prunelit.study.inputs import Inputs
 from prunelit.study.integrity import DamagedRun
-from prunelit.study.overrides import OF_TORCHVISION, check_arguments, completed, pointer, unparsable
+from prunelit.study.overrides import (
+    OF_TORCHVISION,
+    check_arguments,
+    completed,
+    dotted_keys,
+    pointer,
+    unparsable,
+)
 from prunelit.study.record import Record
 from prunelit.study.refused import remove_new_folders
 from prunelit.study.sweep.failures import SweepFailed, failures
@@ -156,7 +163,7 @@ def _wrong_override(error: Exception) -> BadRequest:
         value = next(
             (a.partition("=")[2] for a in sys.argv[1:] if a.lstrip("+").partition("=")[0] == name), ""
         )
-        return BadRequest(name, value, pointer(name, value, known_keys))
+        return BadRequest(name, value, pointer(name, value, known_keys()))
     if split := next((a for a in sys.argv[1:] if not a.startswith("-") and a.endswith(",")), None):
         name, _, value = split.partition("=")
         return BadRequest(name, value, "a list without spaces: a,b,c")
@@ -176,7 +183,6 @@ def known_keys() -> list[str]:
     """Return the dotted keys of the config with the groups chosen on the command line."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
-    from omegaconf import DictConfig
 
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
@@ -185,12 +191,4 @@ def known_keys() -> list[str]:
         chosen = [a for a, group, name in choices if (CONFIGS / group / f"{name}.yaml").is_file()]
         cfg = compose("config", chosen)
 
-    def walk(node: DictConfig, prefix: str) -> list[str]:
-        keys = []
-        for key in map(str, node):
-            keys.append(f"{prefix}{key}")
-            if isinstance(node._get_node(key), DictConfig):
-                keys += walk(node[key], f"{prefix}{key}.")
-        return keys
-
-    return walk(cfg, "")
+    return dotted_keys(cfg)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from pathlib import Path
 
+from hydra.conf import HydraConf
+from omegaconf import DictConfig
+
 from prunelit.former_options import present_spelling
-from prunelit.request import MISSING, BadRequest
+from prunelit.request import MISSING, BadRequest, nearest
 
 FLAGS = (
     *("--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run", "--multirun"),
@@ -67,6 +71,15 @@ def check_arguments(arguments: Iterable[str]) -> None:
         if name.lstrip("+").startswith("hydra.sweeper.params"):
             why = "a sweep stands on the command line"
             raise BadRequest(name.lstrip("+"), value, "left out (-m seed=0,1 sweeps over seed)", why)
+        if name.startswith("+hydra."):
+            _check_hydra_key(name.lstrip("+"), value)
+
+
+def _check_hydra_key(name: str, value: str) -> None:
+    """Raise BadRequest for a key below ``hydra`` that Hydra would take and ignore."""
+    known = {field.name for field in fields(HydraConf)}
+    if name.split(".")[1] not in known:
+        raise BadRequest(name, value, nearest(name.split(".")[1], known), "Hydra has no such key")
 
 
 def unparsable(arguments: Iterable[str]) -> BadRequest | None:
@@ -91,14 +104,13 @@ def unparsable(arguments: Iterable[str]) -> BadRequest | None:
     return None
 
 
-def pointer(name: str, value: str, keys: Callable[[], list[str]]) -> str:
-    """Return what to type instead of a key that does not exist, as a phrase."""
+def pointer(name: str, value: str, known: Sequence[str]) -> str:
+    """Return what to type instead of a key that is not one of the dotted keys ``known``, as a phrase."""
     if name in POINTERS:
         return f"left out (use {POINTERS[name]})"
     node, _, key = name.rpartition(".")
     if node == "pruner" and (present := present_spelling(key, value, "pruner.")):
         return f"left out (write {present})"
-    known = keys()
     same = [key for key in known if key.rpartition(".")[2] == name]
     close = same[:1] or difflib.get_close_matches(name, known, n=1)
     if close:
@@ -108,23 +120,44 @@ def pointer(name: str, value: str, keys: Callable[[], list[str]]) -> str:
     return "one of " + ", ".join(siblings or [key for key in known if "." not in key])
 
 
+def dotted_keys(node: DictConfig, prefix: str = "") -> list[str]:
+    """Return the keys of a config, and of its nodes as ``node.key``."""
+    keys = []
+    for key in map(str, node):
+        keys.append(f"{prefix}{key}")
+        if isinstance(node._get_node(key), DictConfig) and node[key] is not None:
+            keys += dotted_keys(node[key], f"{prefix}{key}.")
+    return keys
+
+
 def completed(arguments: list[str], configs: Path) -> list[str]:
     """Return the command line with what an own criterion or model class, or a criterion's name, implies.
 
-    A criterion that is named without a pruner is used with the pruner's config of that name, and a class of
-    the user's own with ``pruner=custom`` or ``model=custom``, which hold no arguments of another class.
+    A criterion that is named without a pruner is used with the pruner's config of that name. A class of the
+    user's own takes no argument of another class: it is used with ``pruner=custom`` or ``model=custom``, or
+    in the place of the criterion of a pruner that is named or comes from an experiment.
     """
     names = [argument.lstrip("+").partition("=")[0] for argument in arguments]
-    if any(name in ("experiment", "--config-name", "-cn") for name in names):
-        return arguments
+    composed = any(name in ("experiment", "--config-name", "-cn") for name in names)
     found = list(arguments)
-    if "pruner" not in names:
+    if "pruner" not in names and not composed:
         found = [_as_pruner(argument, configs) for argument in found]
-    for group, key in (("pruner", "pruner.criterion"), ("model", "model")):
-        if f"{key}._target_" in names and group not in names:
-            found = [_forced(argument, f"{key}.") for argument in found]
-            found.insert(0, f"{group}=custom")
+    if "pruner.criterion._target_" in names:
+        # Of a pruner that is named, the rounds and so on count, but no argument of its criterion.
+        named = composed or "pruner" in names
+        found = _with_own_class(found, "pruner.criterion", "~pruner.criterion" if named else "pruner=custom")
+    if "model._target_" in names and "model" not in names:
+        found = _with_own_class(found, "model", "model=custom")
     return found
+
+
+def _with_own_class(arguments: list[str], node: str, first: str) -> list[str]:
+    """Return the arguments with ``first`` before those of a node, which set what the config does not hold."""
+    found = [
+        f"++{text.lstrip('+')}" if text.lstrip("+").startswith(f"{node}.") else text for text in arguments
+    ]
+    place = next(i for i, text in enumerate(found) if text.startswith(f"++{node}."))
+    return [*found[:place], first, *found[place:]]
 
 
 def _as_pruner(argument: str, configs: Path) -> str:
@@ -133,8 +166,3 @@ def _as_pruner(argument: str, configs: Path) -> str:
     choices = value.split(",")
     known = all((configs / "pruner" / f"{choice}.yaml").is_file() for choice in choices)
     return f"pruner={value}" if name == "pruner.criterion" and known else argument
-
-
-def _forced(argument: str, prefix: str) -> str:
-    """Let an override of a key of an own class set what the config does not hold."""
-    return f"++{argument}" if argument.startswith(prefix) else argument

@@ -1,18 +1,31 @@
-"""Take away what Hydra and prunelit wrote for a run that was then refused."""
+"""Take away what Hydra and prunelit wrote for a run or a sweep that was then refused."""
 
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from shutil import rmtree
 
+from prunelit.request import BadRequest
 from prunelit.study.sweep.lock import lock_file
 
-FILES = {".hydra", "train.log", "tensorboard"}
-"""What a folder may hold before anything of a run is done."""
+FILES = {".hydra", "train.log", "tensorboard", "folders.json"}
+"""What the folder of a run, or ``.sweep`` of a study, may hold before anything of a run is done."""
 
 _made: list[Path] = []
+
+
+@contextmanager
+def leaving_nothing(folder: Path) -> Iterator[None]:
+    """Remove ``folder`` and its new parents if what happens inside the block is refused."""
+    note_new_folders(folder)
+    try:
+        yield
+    except BadRequest:
+        remove_new_folders()
+        raise
 
 
 def note_new_folders(folder: Path) -> None:
@@ -22,7 +35,7 @@ def note_new_folders(folder: Path) -> None:
 
 
 def remove_new_folders() -> None:
-    """Remove the folders that were made for a refused run, as far as nothing else is in them."""
+    """Remove the folders that were made for what was refused, as far as nothing else is in them."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.FileHandler):
             handler.close()

@@ -201,6 +201,23 @@ SET_BY_PRUNELIT = {
 }
 """Arguments of the Trainer that prunelit sets itself or cannot record, and what to type instead."""
 
+
+@dataclass(frozen=True)
+class WandbLogger:
+    """Keys of `lightning.pytorch.loggers.WandbLogger`."""
+
+    project: Annotated[str | None, Doc("The project; null: the study's name.")] = None
+    offline: Annotated[bool, Doc("Write to the run's folder only, for `wandb sync`.")] = False
+
+
+@dataclass(frozen=True)
+class MLFlowLogger:
+    """Keys of `lightning.pytorch.loggers.MLFlowLogger`."""
+
+    tracking_uri: Annotated[str | None, Doc("The server's address; null: files in `save_dir`.")] = None
+    save_dir: Annotated[str | None, Says("a folder, or null"), Doc("Where files go without a server.")] = None
+
+
 DECLARED: dict[str, Any] = {
     "torch.optim.Adam": Adam,
     "torch.optim.AdamW": AdamW,
@@ -210,5 +227,7 @@ DECLARED: dict[str, Any] = {
     "torch.optim.lr_scheduler.CosineAnnealingLR": CosineAnnealingLR,
     "torch.optim.lr_scheduler.ExponentialLR": ExponentialLR,
     "lightning.pytorch.Trainer": Trainer,
+    "lightning.pytorch.loggers.WandbLogger": WandbLogger,
+    "lightning.pytorch.loggers.MLFlowLogger": MLFlowLogger,
 }
 """Class -> the dataclass that declares its keys."""

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from prunelit.interruption import Interrupted
 from prunelit.request import BadRequest
+from prunelit.study.refused import leaving_nothing
 from prunelit.study.sweep import summary, trial
 from prunelit.study.sweep.composed import Composer, Run
 from prunelit.study.sweep.devices import cores, gpus, gpus_wanted
@@ -53,15 +54,16 @@ def lead(
         Interrupted: a signal ended the sweep, after the table.
     """
     study = Path(str(config.hydra.sweep.dir))
-    composer = Composer(loader, config, study / ".sweep" / "folders.json")
-    plan = Plan.of(composer.runs([tuple(request) for request in requests]))
-    plan.say()
-    if not plan.todo:
-        return []
-    first = composer.compose(plan.todo[0].overrides)
-    sweep = sweep_of(config, first, len(plan.todo))
-    if sweep.pooled:  # elsewhere this process would import for the look alone
-        trial.try_out(plan.todo, composer.compose)
+    with leaving_nothing(study / ".sweep"):
+        composer = Composer(loader, config, study / ".sweep" / "folders.json")
+        plan = Plan.of(composer.runs([tuple(request) for request in requests]))
+        plan.say()
+        if not plan.todo:
+            return []
+        first = composer.compose(plan.todo[0].overrides)
+        sweep = sweep_of(config, first, len(plan.todo))
+        if sweep.pooled:  # elsewhere this process would import for the look alone
+            trial.try_out(plan.todo, composer.compose)
     study.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(config, study / "multirun.yaml")
     began = sweep.begin(plan.todo)
