@@ -22,6 +22,10 @@ CASES = [
         [["pruner.batch_size=32"], ["pruner.batch_size=64"]],
         ["synflow pruner.batch_size=32", "synflow pruner.batch_size=64"],
     ),
+    (
+        [["pruner=set", "pruner.grow.at=gradient"], ["pruner=set", "pruner.grow.at=random"]],
+        ["set grow.at=gradient", "set grow.at=random"],
+    ),
     ([["pruner=mag", "epochs=1"], ["epochs=2"]], ["mag", "synflow"]),
     ([["model=mlp", "epochs=1"], ["epochs=2"]], ["synflow"]),
     (

@@ -88,6 +88,8 @@ def _short(key: str, others: set[str], config: Flat) -> str:
     """Return the last part of a key, the whole if another key ends alike."""
     if key.endswith(("._target_", ".name")):
         return key.rpartition(".")[0].rpartition(".")[2]
+    if key.startswith("pruner.grow."):
+        return key.removeprefix("pruner.")  # "at" alone would say nothing
     last = key.rpartition(".")[2]
     others = others | {other for other in config if "." not in other}
     return key if any(other != key and other.rpartition(".")[2] == last for other in others) else last
