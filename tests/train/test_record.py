@@ -94,10 +94,7 @@ def test_every_pruner_leaves_a_whole_record(cli, pruner: str) -> None:
     metrics = rows("metrics.csv")
     assert [int(row["epoch"]) for row in metrics] == list(range(epochs))
     assert float(metrics[-1]["test_top1"]) == pytest.approx(found["top1_before" if at_end else "top1"])
-    if pruner in (
-        "set",
-        "rigl",
-    ):  # the second epoch begins with an exchange of weights, after which masks stay
+    if pruner in ("set", "rigl"):  # their last exchange of weights begins the second epoch
         metrics = metrics[1:]
     final = [float(row["test_top1"]) for row in metrics if float(row["density"]) == found["density"]]
     assert found["best_top1"] == (pytest.approx(max(final)) if final else None)
