@@ -61,6 +61,12 @@ def test_what_an_own_class_implies_stands_beside_the_other_overrides() -> None:
     assert completed(arguments, CONFIGS) == [*arguments[:-1], "model=custom", "++model._target_=my.Net"]
 
 
+def test_an_own_network_in_a_named_model_is_called_by_its_class() -> None:
+    cfg = config("model=mlp", "model.width=32", "model._target_=my.Noisy")
+    assert (cfg.model.name, cfg.model.width) == ("noisy", 32)
+    assert config("model=mlp", "model._target_=my.Noisy", "model.name=own").model.name == "own"
+
+
 def test_an_experiment_keeps_its_own_pruner() -> None:
     arguments = ["experiment=khanal_convnet", "pruner.criterion=rand"]
     assert completed(arguments, CONFIGS) == arguments

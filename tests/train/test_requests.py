@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
@@ -131,6 +132,28 @@ def test_a_refused_sweep_leaves_nothing(cli, arguments: str) -> None:
     status, out, err = cli("-m", *arguments.split())
     assert (status, len(err), out) == (2, 1, "")
     assert list(Path().iterdir()) == []
+
+
+def test_a_number_from_the_environment_says_how_to_read_it(cli, monkeypatch) -> None:
+    monkeypatch.setenv("SEED_OF_A_TEST", "3")
+    status, _, err = cli("seed=${oc.env:SEED_OF_A_TEST}")
+    asked = 'seed="${oc.decode:${oc.env:SEED_OF_A_TEST}}"'
+    allowed = "an integer from 0 to 4294967295"
+    assert (status, err) == (2, [f"seed='3': this is text; must be {allowed}; write '{asked}'"])
+    assert cli(asked, "--cfg", "job", "--resolve")[1].splitlines()[0] == "seed: 3"
+
+
+@pytest.mark.parametrize("name", ["cifar10", "mnist"])
+def test_a_folder_of_images_given_to_a_named_data_set(cli, name: str) -> None:
+    images = Path("images/train/cat")
+    images.mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(images / "1.png")
+    status, _, err = cli(f"data={name}", "data.root=images")
+    assert (status, len(err)) == (2, 1)
+    assert err[0].startswith(
+        "data.root=images: it has train/ with folders of images; must be given to data=folder"
+    )
+    assert not Path("outputs").exists()
 
 
 def test_a_sweep_with_one_wrong_run_does_no_work(cli) -> None:

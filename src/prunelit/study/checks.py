@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from prunelit.amount import SETS_DENSITY, Amount, sets_density
 from prunelit.declared import options_of
 from prunelit.request import BadRequest, within
+from prunelit.study.from_environment import explaining_text
 from prunelit.study.options import SweepOptions, TopLevel
 from prunelit.study.overrides import dotted_keys, pointer
 
@@ -50,7 +51,8 @@ def check_node(node: DictConfig, owner: Any) -> None:
     for key, option in options_of(owner).items():
         if key not in node:
             raise BadRequest(key, None, option.expected, "the key was removed")
-        option.check(node[key])
+        with explaining_text(node, key):
+            option.check(node[key])
 
 
 def check_name(name: str) -> None:

@@ -53,6 +53,10 @@ OF_TORCHVISION = re.compile(
 )
 
 
+OWN_NAME = 'model.name="${class_name:${._target_}}"'
+"""Names a network after its class, where a class takes the place of the one of a model that is named."""
+
+
 def check_arguments(arguments: Iterable[str]) -> None:
     """Raise BadRequest for an argument that can be no override."""
     for argument in arguments:
@@ -146,8 +150,9 @@ def completed(arguments: list[str], configs: Path) -> list[str]:
         # Of a pruner that is named, the rounds and so on count, but no argument of its criterion.
         named = composed or "pruner" in names
         found = _with_own_class(found, "pruner.criterion", "~pruner.criterion" if named else "pruner=custom")
-    if "model._target_" in names and "model" not in names:
-        found = _with_own_class(found, "model", "model=custom")
+    if "model._target_" in names:
+        named = "model" in names
+        found = _with_own_class(found, "model", OWN_NAME if named else "model=custom")
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +73,24 @@ def layout_of(
         raise refuse(f"{printable(flat[0])} {why}: sort them into a folder for each class{share}")
     names = "/ or ".join(kind[0] for kind in test_kinds)
     raise refuse(f"{printable(base)} has no {names}/{share and f': add it{share}'}")
+
+
+def has_class_folders(base: Path) -> bool:
+    """Tell whether ``base`` has a folder of training images with a folder for each class."""
+    return any(
+        has_image(inner.path)
+        for entry in _folders(base)
+        if entry.name.lower() in TRAIN
+        for inner in _folders(Path(entry.path))
+    )
+
+
+def _folders(folder: Path) -> list[os.DirEntry[str]]:
+    """Return the folders in a folder, none if it cannot be read."""
+    try:
+        return [entry for entry in sorted_entries(folder) if is_folder(entry)]
+    except OSError:
+        return []
 
 
 def class_names(folder: Path, refuse: Refuse) -> list[str]:

@@ -14,6 +14,7 @@ import numpy as np
 from filelock import FileLock
 
 from prunelit.request import BadRequest
+from prunelit.training.data.layout import has_class_folders
 from prunelit.training.data.options import Options
 
 Preview = tuple[int, tuple[int, int, int]]
@@ -70,6 +71,10 @@ class Source(ABC):
     def check(self) -> None:
         """Raise ``BadRequest`` if a look at the folders shows that the data cannot be read."""
         self.check_root()
+        if not self.present() and has_class_folders(self.options.folder):
+            root = self.options.root
+            used = f"given to data=folder (data=folder data.root={root})"
+            raise BadRequest("root", root, used, "it has train/ with folders of images")
         if not self.present() and not self.options.download:
             raise self.wrong_root("not there, and data.download=false")
 
