@@ -83,7 +83,7 @@ def test_every_scheduler_sets_the_learning_rate_of_each_epoch(name: str) -> None
     assert build(config("scheduler=none").scheduler) is None
 
 
-PRUNERS = [path for path in sorted((CONFIGS / "pruner").glob("*.yaml")) if path.stem != "custom"]
+PRUNERS = sorted((CONFIGS / "pruner").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", PRUNERS, ids=lambda path: path.stem)

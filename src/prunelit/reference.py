@@ -95,7 +95,7 @@ def tables() -> dict[str, list[Row]]:
 
 def _merged(group: str, plain: DictConfig) -> list[Row]:
     """Return the rows of all choices of a group, one for each key and meaning, with every default."""
-    choices = sorted(path.stem for path in (CONFIGS / group).glob("*.yaml") if path.stem != "custom")
+    choices = sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
     found: dict[tuple[str, str, str], dict[str, list[str]]] = {}
     for choice in choices:
         for row in rows_of_group(_chosen(plain, group, choice), group):

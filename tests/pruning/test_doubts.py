@@ -163,7 +163,7 @@ def test_the_half_of_an_adapter_that_starts_at_zero_is_not_emptied_in_silence() 
     fresh = Adapted()
     objective = Objective.of_classifier(fresh, [(torch.randn(6, 8), torch.arange(6))])
     with pytest.raises(UndecidedScores, match="SNIP"):
-        prune(fresh, SNIP(), 0.5, objective=objective, report_dense=False)
+        prune(fresh, SNIP(), 0.5, objective=objective, reports=("density",))
 
 
 def test_a_network_that_is_cut_already_is_pruned_on_with_a_word() -> None:
@@ -236,7 +236,7 @@ def test_what_stays_dense_is_said_once_with_its_share() -> None:
         "75 % of the parameters are weights that stay dense: "
         "1.weight_ih_l0, 1.weight_hh_l0 (recurrent layers)"
     )
-    assert said(lambda: prune(network, Mag(), 0.4, report_dense=False)) == []
+    assert said(lambda: prune(network, Mag(), 0.4, reports=("density",))) == []
     assert said(lambda: prune(network, Mag(), 0.3, selection=Selection(exclude=()))) == [line]
     many = nn.Sequential(nn.Embedding(4, 4), *layers(100, 100))
     assert said(lambda: prune(many, Mag(), 0.5)) == []  # 16 of 10,016 are no surprise

@@ -72,7 +72,7 @@ def test_an_experiment_keeps_its_own_pruner() -> None:
     assert completed(arguments, CONFIGS) == arguments
 
 
-PRUNERS = {path.stem for path in (CONFIGS / "pruner").glob("*.yaml")} - {"custom"}
+PRUNERS = {path.stem for path in (CONFIGS / "pruner").glob("*.yaml")}
 
 
 @pytest.mark.parametrize("name", sorted(PRUNERS))

@@ -35,9 +35,7 @@ def planned(pruner: str) -> tuple[list[float | None], int]:
     return densities, epochs
 
 
-@pytest.mark.parametrize(
-    "pruner", [path.stem for path in sorted((CONFIGS / "pruner").glob("*.yaml")) if path.stem != "custom"]
-)
+@pytest.mark.parametrize("pruner", sorted(path.stem for path in (CONFIGS / "pruner").glob("*.yaml")))
 def test_every_pruner_leaves_a_whole_record(cli, pruner: str) -> None:
     amount = ["compression=0.5"]
     if pruner in ("like", "nm"):
@@ -46,8 +44,12 @@ def test_every_pruner_leaves_a_whole_record(cli, pruner: str) -> None:
         amount = [f"pruner.densities_from={only_folder().rename('other')}"] if pruner == "like" else []
         shutil.rmtree("outputs")
     status, out, err = cli(f"pruner={pruner}", "epochs=2", *amount)
-    assert (status, err) == (0, [])
+    assert status == 0
     found, folder = result(), only_folder()
+    asked = found["asked_compression"]
+    missed = pruner == "thinet" and asked is not None and found["density"] > 10**-asked + 0.01
+    assert len(err) == missed
+    assert all("reached a density of" in line for line in err)
     assert f"complete: {folder}" in out
     assert list(found) == list(RESULT_FIELDS)
     n = 6400 + 4 * 10000 + 1000
@@ -94,8 +96,6 @@ def test_every_pruner_leaves_a_whole_record(cli, pruner: str) -> None:
     metrics = rows("metrics.csv")
     assert [int(row["epoch"]) for row in metrics] == list(range(epochs))
     assert float(metrics[-1]["test_top1"]) == pytest.approx(found["top1_before" if at_end else "top1"])
-    if pruner in ("set", "rigl"):  # their last exchange of weights begins the second epoch
-        metrics = metrics[1:]
     final = [float(row["test_top1"]) for row in metrics if float(row["density"]) == found["density"]]
     assert found["best_top1"] == (pytest.approx(max(final)) if final else None)
     details = np.load(folder / "details.npz")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
 from torch import nn
@@ -57,7 +57,7 @@ def prune(
     objective: Objective | None = None,
     seed: int = 0,
     agree: Callable[[Masks], Masks] | None = None,
-    report_dense: bool = True,
+    reports: Collection[str] = ("dense", "density"),
 ) -> Outcome:
     """Prune ``network`` in place to exactly ``round(density * n)`` of its ``n`` prunable parameters.
 
@@ -78,7 +78,8 @@ def prune(
         objective: batches, loss and example input; some criteria need none.
         seed: of the random state in which scores are computed.
         agree: makes the final masks the same on several processes.
-        report_dense: warn of weights that are not prunable.
+        reports: ``dense`` warns of weights that are not prunable, ``density`` where whole units miss the
+            density; a caller that prunes in several steps asks for each once.
 
     Raises:
         BadRequest: a density that is out of range or keeps less than one parameter.
@@ -97,7 +98,7 @@ def prune(
         check_density(density, count_all(parameters))
     criterion.check(objective)
     start = starting_masks(network, parameters)
-    if report_dense:
+    if "dense" in reports:
         warn_of_dense(network, selection)
     with random_state(seed):
         with preserved(network, parameters.values()):
@@ -124,7 +125,7 @@ def prune(
     apply_masks(*_all_masked(network))
     if not plan.reinitialize:
         criterion.adjust(network, masks)
-    doubts.warn(scores, density, start, masks)
+    doubts.warn(scores, density if "density" in reports else None, start, masks)
     return Outcome(masks, scores, densities)
 
 

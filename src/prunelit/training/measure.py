@@ -198,9 +198,10 @@ class Measurements(Callback):
     def best_top1(self, density: float) -> float | None:
         """Return the best test accuracy in percent over epochs at the final density, or None.
 
-        Only epochs under the final masks count: those after the last pruning or exchange of weights.
+        Only epochs since the last pruning count; an exchange of weights, which changes no density, is none.
         """
-        first = self.rounds[-1]["epoch"] if self.rounds else 0
+        prunings = [row for row in self.rounds if row["sparsity_after"] != row["sparsity_before"]]
+        first = prunings[-1]["epoch"] if prunings else 0
         final = [row for row in self.epochs[first:] if row["density"] == density]
         measured = [row["test_top1"] for row in final if row["test_top1"] is not None]
         return max(measured, default=None)

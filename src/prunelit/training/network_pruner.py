@@ -170,7 +170,9 @@ class NetworkPruner(HoldingCallback):
         """Do the next pruning now: score, mask, hold, and make ready for retraining."""
         plan, density = self.steps[self.num_done]
         work = partial(prune, criterion=self.criterion, density=density, plan=plan, seed=self.seed)
-        work = partial(work, report_dense=False)  # that was said when the fit began
+        is_last = self.num_done + 1 == len(self.steps)
+        # What stays dense was said when the fit began.
+        work = partial(work, reports=("density",) if is_last else ())
         with gathered(pl_module):
             notify(trainer, "on_before_pruning", pl_module, self)
             self._score_and_mask(work, self.criterion.needs, trainer, pl_module)
@@ -209,7 +211,6 @@ class NetworkPruner(HoldingCallback):
         grown = {held[n]: shard_like(mask & ~before[n], held[n]) for n, mask in self.masks.items()}
         forget_moments(trainer.optimizers, grown)
         self._hold_masks(trainer, pl_module)
-        self._monitors.forget(trainer)
         with gathered(pl_module):
             notify(trainer, "on_after_pruning", pl_module, self)
 

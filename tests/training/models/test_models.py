@@ -15,7 +15,7 @@ from prunelit.request import BadRequest
 from prunelit.training.models import FC, MLP, VGG, CifarResNet, Conv, ConvNet, LeNet5, LeNet300100, ResNet18
 
 CONF = Path(__file__).parents[3] / "conf" / "model"
-NAMES = sorted(path.stem for path in CONF.glob("*.yaml") if path.stem != "custom")
+NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))
 OWN = [name for name in NAMES if name != "torchvision"]
 DIGITS, MNIST, CIFAR = (1, 8, 8), (1, 28, 28), (3, 32, 32)
 SHAPES = {"convnet": CIFAR, "lenet5": MNIST, "vgg16_mnist": (1, 32, 32)}
