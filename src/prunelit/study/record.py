@@ -14,8 +14,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from prunelit.durable import remove_partial_files, write_atomically
 from prunelit.study import bounded
 from prunelit.study.integrity import (
@@ -178,6 +176,8 @@ class Record:
     def write_details(self, arrays: Mapping[str, Any]) -> None:
         """Write ``details.npz``: what pictures need."""
         buffer = io.BytesIO()
+        import numpy as np  # a request that is refused is answered sooner without it
+
         contents: dict[str, Any] = {name: np.asarray(value) for name, value in arrays.items()}
         np.savez_compressed(buffer, **contents)
         self._write("details.npz", buffer.getvalue())
