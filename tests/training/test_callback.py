@@ -181,7 +181,7 @@ def test_one_seed_gives_one_mask_and_another_seed_another() -> None:
         ({"sparsity": 1.2}, "sparsity=1.2: must be a number in"),
         (
             {"sparsity": 0.5, "compression": 1},
-            "sparsity=0.5: compression=1; must be compression or sparsity, never both",
+            "sparsity=0.5: compression=1.0 is given too; must be compression or sparsity, never both",
         ),
         ({"compression": 1, "round": 3}, "round=3: .*did you mean rounds?"),
         ({"compression": 1, "rounds": 0}, "^rounds=0: must be an integer"),
