@@ -43,11 +43,6 @@ GROUPS = {
 """What each group of the config decides."""
 
 
-def asked(arguments: Sequence[str]) -> bool:
-    """Tell whether a command line asks for help."""
-    return "--help" in arguments or "-h" in arguments
-
-
 def show(arguments: Sequence[str]) -> None:
     """Print the help of the groups and keys that a command line names, or of the program if it names none.
 

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, TextIO
 import hydra
 from omegaconf import DictConfig
 
-from prunelit import command_help
 from prunelit.amount import Amount
 from prunelit.durable import DiskFull, is_full, lost_output, say_of_full_disks_once
 from prunelit.interruption import Interruption, until_done
@@ -277,9 +276,12 @@ def accuracy(cfg: DictConfig) -> float:
 def main() -> None:
     """Run from the command line; exit status 0 done, 1 a fault, 2 a wrong request."""
     trial.register(refuse, prepare)
-    arguments = sys.argv[1:]
-    helps = command_help.asked(arguments)
-    sys.exit(command.call(partial(command_help.show, arguments) if helps else run, sys.argv))
+    arguments, program = sys.argv[1:], run
+    if "--help" in arguments or "-h" in arguments:
+        from prunelit import command_help  # which takes as long to import as a wrong request is answered
+
+        program = partial(command_help.show, arguments)
+    sys.exit(command.call(program, sys.argv))
 
 
 if __name__ == "__main__":

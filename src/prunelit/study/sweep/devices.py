@@ -15,9 +15,10 @@ from contextlib import ExitStack, contextmanager
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 WAIT_SECONDS = 0.2
 MOST_SHARERS = 16
@@ -115,6 +116,8 @@ def leased(names: Sequence[str], count: int, folder: Path, sharers: int = 1) -> 
     """
     if not 0 <= count <= len(names):
         raise ValueError(f"{count} of {len(names)} devices")
+    from filelock import FileLock
+
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as held:
         with ExitStack() as queues:
@@ -133,6 +136,8 @@ def leased(names: Sequence[str], count: int, folder: Path, sharers: int = 1) -> 
 
 def _taken(folder: Path, name: str, sharers: int) -> ExitStack | None:
     """Return held locks of the device: one of the first ``sharers``, or all; None if others have them."""
+    from filelock import FileLock
+
     locks = (FileLock(_file(folder, name, kind), timeout=0) for kind in _LOCKS)
     if sharers == 1:
         return _held(locks)
@@ -144,6 +149,8 @@ _LOCKS = ("lock", *(f"lock{number}" for number in range(1, MOST_SHARERS)))
 
 def _held(locks: Iterable[FileLock]) -> ExitStack | None:
     """Return all of the locks, held; None if another process has one of them."""
+    from filelock import Timeout
+
     with ExitStack() as held:
         for lock in locks:
             try:

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from prunelit.study.unwritable import refused_if_unwritable
 
 PATIENCE_SECONDS = 0.3
@@ -39,6 +37,8 @@ def locked(folder: Path) -> Iterator[None]:
         Busy: another process holds it.
         BadRequest: the folder cannot be written.
     """
+    from filelock import FileLock, Timeout  # a wrong request is answered without it
+
     path = lock_file(folder)
     lock = FileLock(path, timeout=PATIENCE_SECONDS)
     try:
