@@ -1,6 +1,7 @@
 """What a run refuses, and how it fails."""
 
 import json
+import logging
 import os
 import re
 from pathlib import Path
@@ -218,3 +219,10 @@ def test_an_epsilon_that_is_0_in_float16_is_refused(cli) -> None:
     status, _, err = cli("pruner=none", "trainer.precision=16-true", *QUICK)
     assert status == 2
     assert err[0].startswith("optimizer.eps=1e-08: in float16")
+
+
+def test_what_is_logged_after_a_refused_run_opens_no_file(cli, tmp_path) -> None:
+    """The folder of the run and the log in it are gone."""
+    assert cli("pruner=karnin", "compression=20", "epochs=1", "logger=none")[0] == 2
+    logging.getLogger("prunelit").warning("later")
+    assert not list(tmp_path.rglob("train.log"))

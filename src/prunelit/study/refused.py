@@ -34,14 +34,22 @@ def note_new_folders(folder: Path) -> None:
     _made[:] = [path for path in (folder, *folder.parents) if not path.exists()]
 
 
+def _end_logs_in(folder: Path) -> None:
+    """Let nothing more be logged to files in ``folder``, which a closed handler would open again."""
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        if isinstance(handler, logging.FileHandler) and Path(handler.baseFilename).is_relative_to(folder):
+            root.removeHandler(handler)
+            handler.close()
+            root.addHandler(logging.NullHandler())  # else warnings would go to standard error
+
+
 def remove_new_folders() -> None:
     """Remove the folders that were made for what was refused, as far as nothing else is in them."""
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, logging.FileHandler):
-            handler.close()
     if not _made:
         return
     folder = _made[0]
+    _end_logs_in(folder)
     with suppress(OSError):
         if {path.name for path in folder.iterdir()} <= FILES:
             rmtree(folder)

@@ -26,9 +26,10 @@ def refused_if_unwritable() -> Iterator[None]:
 
 def unwritable(error: Exception) -> BadRequest | None:
     """Return the wrong ``output_dir`` behind what kept a file from being made, None if it is a fault."""
-    if is_full(error) or not isinstance(error, (OSError, ValueError)):
+    # logging.config hides the log that it could not open behind a ValueError.
+    hidden = isinstance(error, ValueError) and str(error).startswith("Unable to configure handler")
+    if is_full(error) or not (hidden or isinstance(error, OSError)):
         return None
-    # logging.config hides what it could not open behind a ValueError.
     found = next((cause for cause in os_errors(error) if cause.filename is not None), None)
     if found is None:
         return None

@@ -6,6 +6,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,13 +90,14 @@ def show(rows: Sequence[Row]) -> None:
 
 def _done_since(run: Run, began: float) -> bool:
     """Whether a run is complete; one that was to be repeated, since the sweep began."""
-    if not run.complete:
-        return False
-    return not run.rerun or (run.folder / "result.json").stat().st_mtime >= began
+    result = run.folder / "result.json"  # whether it is whole, the run itself has said
+    return result.is_file() and (not run.rerun or result.stat().st_mtime >= began)
 
 
 def _accuracy(row: Row) -> str:
-    top1 = Record(row.folder).result.get("top1") if row.state == "done" else None
+    top1 = None
+    with suppress(DamagedRun):
+        top1 = Record(row.folder).result.get("top1") if row.state == "done" else None
     return "" if top1 is None else f"top1 {top1:.2f} %"
 
 
