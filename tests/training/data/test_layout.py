@@ -11,6 +11,7 @@ from PIL import Image
 
 from prunelit.request import BadRequest
 from prunelit.training.data import ImageData
+from prunelit.training.data.options import Options
 
 
 def lay(root: Path, *folders: str, number: int = 2) -> Path:
@@ -168,3 +169,10 @@ def test_gray_files_of_a_set_with_constants_for_colours_become_colours(tmp_path:
         assert data.input_shape == (3, 4, 4)
         (images, _), *_ = data.test_dataloader()
         assert images.shape == (4, 3, 4, 4)
+
+
+@pytest.mark.parametrize(("name", "value"), [("bits", 12), ("test_share", 0.2), ("labels", "coarse")])
+def test_an_option_that_a_data_set_does_not_read_is_refused(name: str, value: object) -> None:
+    with pytest.raises(BadRequest) as raised:
+        Options(dataset="mnist", **{name: value})
+    assert (raised.value.key, raised.value.value) == (name, value)

@@ -16,6 +16,12 @@ Dataset = Literal[
     "digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "tiny_imagenet", "imagenet", "folder"
 ]
 DATASETS: tuple[str, ...] = get_args(Dataset)
+READ_BY = {
+    "bits": ("folder", "tiny_imagenet", "imagenet"),
+    "test_share": ("folder",),
+    "labels": ("cifar100",),
+}
+"""Options that only some data sets read: for the others they must be left out."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +110,10 @@ class Options:
         for name in ("mean", "std"):
             if getattr(self, name) == ():
                 raise BadRequest(name, "[]", options_of(Options)[name].expected)
+        for name, readers in READ_BY.items():
+            if self.dataset not in readers and getattr(self, name) != options_of(Options)[name].default:
+                why = f"only data={' and data='.join(readers)} read it"
+                raise BadRequest(name, getattr(self, name), "left out", why)
 
     @classmethod
     def of(cls, **given: Any) -> Options:
