@@ -72,12 +72,13 @@ class Watched:
 def watch(folders: Sequence[Path], once: bool = False) -> None:
     """Show the runs below ``folders`` until interrupted; once only if asked for or at no terminal.
 
-    Waits for the first run, unless ``once`` is asked for.
+    At a terminal it waits for the first run.
 
     Raises:
-        BadRequest: with ``once``, a folder is missing, or none holds a run or a sweep.
+        BadRequest: with ``once`` or at no terminal, a folder is missing, or none holds a run or a sweep.
     """
     watched, screen = Watched(), console()
+    once = once or not screen.is_terminal
     if not _has_runs(watched, folders):
         if once:
             missing = next((folder for folder in folders if not folder.is_dir()), None)
@@ -86,7 +87,7 @@ def watch(folders: Sequence[Path], once: bool = False) -> None:
         print(f"waiting for a first run in {', '.join(map(str, folders))} (Ctrl-C ends it)", flush=True)
         while not _has_runs(watched, folders):
             time.sleep(REFRESH)
-    if once or not screen.is_terminal:
+    if once:
         screen.print(view(watched, time.time()))
         return
     with Live(
