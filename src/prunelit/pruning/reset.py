@@ -1,4 +1,4 @@
-"""Draw the weights of a network anew."""
+"""Draw the weights of a network again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 
 @torch.no_grad()
 def reset_parameters(network: nn.Module) -> None:
-    """Draw all parameters anew by the network's own ``reset_parameters``, or else by its modules'.
+    """Draw all parameters again by the network's own ``reset_parameters``, or else by its modules'.
 
     Inner modules come first, so that what an outer one does to them lasts.
 
