@@ -134,7 +134,7 @@ def requests_of(overrides: list[str], folder: Path) -> list[tuple[Path, tuple[st
     from hydra.types import RunMode
 
     from prunelit.study.configs import CONFIGS
-    from prunelit.study.sweep.composed import Composer
+    from prunelit.study.sweep.composer import Composer
 
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()

@@ -16,7 +16,7 @@ from statistics import median
 
 from setting import setting
 
-from prunelit.study.sweep.devices import cores
+from prunelit.study.devices import cores
 
 RUN = ("trainer=cpu", "logger=none")
 

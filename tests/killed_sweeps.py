@@ -9,7 +9,7 @@ from pathlib import Path
 from forked_runs import SMALL, server
 from prunelit import train
 from prunelit.study import command
-from prunelit.study.sweep import trial
+from prunelit.study.sweep import preflight
 
 PATIENCE = 600.0
 """Seconds to wait for something that must come: a machine under load is slow."""
@@ -28,7 +28,7 @@ def _sweep(folder: Path, overrides: tuple[str, ...]) -> None:
     os.dup2(said, 1)
     os.dup2(said, 2)
     sys.argv = ["train.py", "-m", *SMALL, *overrides]
-    trial.register(train.refuse, train.prepare)
+    preflight.register(train.refuse, train.prepare)
     sys.exit(command.call(train.run, sys.argv))
 
 

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from prunelit.amount import Amount
 from prunelit.study.checks import check
 from prunelit.study.configs import CONFIGS
-from prunelit.study.sweep.identity import config_hash
+from prunelit.study.identity import config_hash
 from prunelit.training import build
 
 

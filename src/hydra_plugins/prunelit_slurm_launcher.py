@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from hydra.core.utils import JobReturn, JobStatus
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher
 
-from prunelit.study.sweep.cluster import launch
-from prunelit.study.sweep.composed import Run
+from prunelit.study.sweep.composer import Run
+from prunelit.study.sweep.slurm.launch import launch
 from prunelit.study.sweep.state import Sweep
 
 

@@ -14,9 +14,9 @@ from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from prunelit.study.sweep.composed import Run
+from prunelit.study.sweep.composer import Run
 from prunelit.study.sweep.hydra_job import do_in_this_process
-from prunelit.study.sweep.lead import lead
+from prunelit.study.sweep.leader import lead
 from prunelit.study.sweep.state import Sweep
 
 

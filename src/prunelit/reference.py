@@ -20,8 +20,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from prunelit.declared import Option, options_of
 from prunelit.study.configs import CONFIGS
+from prunelit.study.identity import register_resolvers
 from prunelit.study.options import SweepOptions, TopLevel
-from prunelit.study.sweep.identity import register_resolvers
 from prunelit.training.config_options import Node, nodes_of
 
 

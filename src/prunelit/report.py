@@ -41,10 +41,10 @@ def report(
     from prunelit.study.report.page.html import write_page
     from prunelit.study.report.page.vega import bundling
     from prunelit.study.report.records.study import read_study
-    from prunelit.study.report.show import show_study, show_written
     from prunelit.study.report.tables.files import write_report
     from prunelit.study.report.tables.metrics import metric_named
-    from prunelit.study.report.tables.sections import make_tables
+    from prunelit.study.report.tables.report_tables import make_tables
+    from prunelit.study.report.terminal import show_study, show_written
 
     chosen = metric_named(metric)
     study = read_study(folders)

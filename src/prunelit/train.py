@@ -28,16 +28,16 @@ from prunelit.request import PruningWarning
 from prunelit.study import command
 from prunelit.study.checks import check
 from prunelit.study.configs import CONFIGS
+from prunelit.study.devices import numbered
+from prunelit.study.identity import config_hash, folder, method, resolved
 from prunelit.study.inputs import Inputs, read_by
+from prunelit.study.lock import locked
 from prunelit.study.record import Record
-from prunelit.study.sweep import trial
-from prunelit.study.sweep.devices import numbered
-from prunelit.study.sweep.identity import config_hash, folder, method, resolved
-from prunelit.study.sweep.job import do
-from prunelit.study.sweep.lock import locked
-from prunelit.study.sweep.share import share
+from prunelit.study.sweep import preflight
+from prunelit.study.sweep.display import bar_shown, say_complete
+from prunelit.study.sweep.machine_share import machine_share
+from prunelit.study.sweep.run_in_sweep import run_in_sweep
 from prunelit.study.sweep.state import Sweep
-from prunelit.study.terminal import bar_shown, say_complete
 
 if TYPE_CHECKING:
     from prunelit.training.assembly import Assembly
@@ -60,7 +60,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         return record.result if record.complete and not cfg.rerun else _recorded(cfg, record)
     if cfg.rerun or not record.settled:
         _check_parts(cfg)
-        with locked(record.folder), share(cfg, Sweep.current()) as threads:
+        with locked(record.folder), machine_share(cfg, Sweep.current()) as threads:
             if cfg.rerun or not record.complete:  # nor by a process that has ended since
                 if record.complete:
                     _put_aside(record)
@@ -264,7 +264,7 @@ def run(cfg: DictConfig) -> float | Exception:
     say_of_full_disks_once()
     sweep = Sweep.current()
     if sweep is not None and is_first():
-        return do(cfg, sweep, accuracy, prepare)
+        return run_in_sweep(cfg, sweep, accuracy, prepare)
     return command.outcome_of(lambda: accuracy(cfg))
 
 
@@ -275,7 +275,7 @@ def accuracy(cfg: DictConfig) -> float:
 
 def main() -> None:
     """Run from the command line; exit status 0 done, 1 a fault, 2 a wrong request."""
-    trial.register(refuse, prepare)
+    preflight.register(refuse, prepare)
     arguments, program = sys.argv[1:], run
     if "--help" in arguments or "-h" in arguments:
         from prunelit import command_help  # which takes as long to import as a wrong request is answered

@@ -7,8 +7,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from prunelit.study.configs import CONFIGS
+from prunelit.study.identity import class_name, method, slug
 from prunelit.study.overrides import completed
-from prunelit.study.sweep.identity import class_name, method, slug
 
 
 def config(*arguments: str) -> DictConfig:

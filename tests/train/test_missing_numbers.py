@@ -15,7 +15,7 @@ from prunelit.study.report.page.html import CHAPTERS, methods_of, page
 from prunelit.study.report.records.study import read_study
 from prunelit.study.report.tables.files import write_report
 from prunelit.study.report.tables.metrics import metric_named
-from prunelit.study.report.tables.sections import make_tables
+from prunelit.study.report.tables.report_tables import make_tables
 from runs import only_folder, result, rows
 
 SHORT = ("epochs=1", "batch_size=1024", "logger=none", "compression=0.5")

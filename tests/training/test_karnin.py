@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from prunelit import BadRequest, Karnin, Pruning
 from prunelit.study.configs import CONFIGS
-from prunelit.study.sweep.identity import folder
+from prunelit.study.identity import folder
 from prunelit.train import train
 from prunelit.training import assembly, outcome
 from prunelit.training.module import Classifier

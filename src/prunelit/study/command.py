@@ -18,8 +18,11 @@ from prunelit.durable import DiskFull, OutputLost, is_full
 from prunelit.interruption import Interrupted, RunTimedOut
 from prunelit.request import MISSING, BadRequest, OneLineFault, nearest
 from prunelit.study.configs import CONFIGS
+from prunelit.study.endings import SweepFailed, failures
+from prunelit.study.identity import register_resolvers
 from prunelit.study.inputs import Inputs
 from prunelit.study.integrity import DamagedRun
+from prunelit.study.lock import Busy
 from prunelit.study.overrides import (
     OF_TORCHVISION,
     check_arguments,
@@ -30,9 +33,6 @@ from prunelit.study.overrides import (
 )
 from prunelit.study.record import Record
 from prunelit.study.refused import remove_new_folders
-from prunelit.study.sweep.failures import SweepFailed, failures
-from prunelit.study.sweep.identity import register_resolvers
-from prunelit.study.sweep.lock import Busy
 from prunelit.study.unwritable import unwritable
 
 register_resolvers()

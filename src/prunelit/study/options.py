@@ -9,7 +9,9 @@ from annotated_types import Ge, Gt, Le, Lt
 from typing_extensions import Doc
 
 from prunelit.declared import Says
-from prunelit.study.sweep.devices import MOST_SHARERS
+
+MOST_SHARERS = 16
+"""How many runs may share a device at most: each device has this many locks."""
 
 
 @dataclass(frozen=True)

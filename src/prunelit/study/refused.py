@@ -9,7 +9,7 @@ from pathlib import Path
 from shutil import rmtree
 
 from prunelit.request import BadRequest
-from prunelit.study.sweep.lock import lock_file
+from prunelit.study.lock import lock_file
 
 FILES = {".hydra", "train.log", "tensorboard", "folders.json"}
 """What the folder of a run, or ``.sweep`` of a study, may hold before anything of a run is done."""

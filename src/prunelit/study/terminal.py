@@ -1,45 +1,15 @@
-"""What a person sees of a run: a bar while it trains, and a table or one line when it is complete."""
+"""What a person sees of a complete run: a table at a terminal, or one line."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from prunelit.study.record import Row
-from prunelit.study.sweep.progress import complete_line
-from prunelit.study.sweep.state import Sweep
-
-Bar = Literal["none", "goes", "stays"]
-"""Whether there is a progress bar, and whether its last state stays on the screen."""
+from prunelit.study.integrity import DamagedRun
+from prunelit.study.record import Record, Row
 
 MOST_ROWS = 40
-
-
-def bar_shown() -> Bar:
-    """Return whether a run shows a progress bar: at a terminal, but for runs side by side, which would mix.
-
-    In a sweep the bar makes place for the run's one line.
-    """
-    sweep = Sweep.current()
-    if not sys.stdout.isatty() or (sweep is not None and sweep.jobs > 1):
-        return "none"
-    return "stays" if sweep is None else "goes"
-
-
-def say_complete(folder: Path, result: Mapping[str, Any], layers: Sequence[Row]) -> None:
-    """Say that a run is complete: in a table at a terminal, else in one line.
-
-    In a sweep there is one line, which its leader prints if it has started the process of this run.
-    """
-    sweep = Sweep.current()
-    if sweep is not None and sweep.pooled:
-        return
-    if sweep is None and sys.stdout.isatty():
-        show_run(folder, result, layers)
-    else:
-        print(complete_line(folder), flush=True)
 
 
 def show_run(folder: Path, result: Mapping[str, Any], layers: Sequence[Row]) -> None:
@@ -103,3 +73,12 @@ def _count(value: float | None) -> str:
         if value >= size:
             return f"{value / size:.1f} {unit}"
     return f"{value:.0f}"
+
+
+def complete_line(folder: Path) -> str:
+    """Return the line on a run that has just been completed."""
+    try:
+        result = Record(folder).result
+        return f"complete: {folder} top1={result['top1']:.2f} density={result['density']:.4f}"
+    except (DamagedRun, TypeError, ValueError):
+        return f"complete: {folder}"

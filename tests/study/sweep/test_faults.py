@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from prunelit.study.sweep.composed import Run
-from prunelit.study.sweep.lock import locked
-from prunelit.study.sweep.trial import sample
+from prunelit.study.lock import locked
+from prunelit.study.sweep.composer import Run
+from prunelit.study.sweep.preflight import sample
 
 from .conftest import statuses
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from prunelit.study.record import RESULT_FIELDS, Record
-from prunelit.study.sweep.composed import Run
-from prunelit.study.sweep.plan import MOST_LINES, Plan
+from prunelit.study.sweep.composer import Run
+from prunelit.study.sweep.worklist import MOST_LINES, Worklist
 
 PROGRAM = """
 import sys
@@ -65,16 +65,16 @@ def test_a_plan_has_each_run_once_and_skips_the_complete(tmp_path: Path, capsys)
     done.mkdir()
     Record(done).finish(dict.fromkeys(RESULT_FIELDS, 1))
     asked = [run(tmp_path / "a", "x=1"), run(done, "x=2"), run(tmp_path / "a", "x=3"), run(tmp_path / "b")]
-    plan = Plan.of(asked)
-    assert [r.folder.name for r in plan.todo] == ["a", "b"]
-    assert [r.folder.name for r in plan.complete] == ["done"]
-    assert plan.todo[0].overrides == ("x=1",)
-    assert len(Plan.of([asked[0], asked[0]]).todo) == 1, "the very same request twice"
-    plan.say()
+    work = Worklist.of(asked)
+    assert [r.folder.name for r in work.todo] == ["a", "b"]
+    assert [r.folder.name for r in work.complete] == ["done"]
+    assert work.todo[0].overrides == ("x=1",)
+    assert len(Worklist.of([asked[0], asked[0]]).todo) == 1, "the very same request twice"
+    work.say()
     assert capsys.readouterr().out == f"complete already: {done} (rerun=true repeats it)\n"
-    assert Plan.of([run(done, rerun=True)]).complete == []
+    assert Worklist.of([run(done, rerun=True)]).complete == []
 
 
 def test_very_many_complete_runs_are_one_line(tmp_path: Path, capsys) -> None:
-    Plan([], [run(tmp_path / str(number)) for number in range(MOST_LINES + 1)]).say()
+    Worklist([], [run(tmp_path / str(number)) for number in range(MOST_LINES + 1)]).say()
     assert capsys.readouterr().out.startswith(f"complete already: {MOST_LINES + 1} runs, as in {tmp_path}")

@@ -29,7 +29,7 @@ from prunelit.study.report.records.run_files import (
     read_run,
     why_stopped,
 )
-from prunelit.study.report.show import console
+from prunelit.study.report.terminal import console
 
 REFRESH = 2.0
 """Seconds from one look at the files to the next."""

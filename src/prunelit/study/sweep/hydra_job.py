@@ -13,10 +13,10 @@ from omegaconf import DictConfig, open_dict
 
 from prunelit.request import BadRequest
 from prunelit.study.command import as_request
+from prunelit.study.endings import Ending, RunFailed
 from prunelit.study.integrity import DamagedRun
-from prunelit.study.sweep.composed import Run
-from prunelit.study.sweep.failures import RunFailed, Told
-from prunelit.study.sweep.lock import Busy
+from prunelit.study.lock import Busy
+from prunelit.study.sweep.composer import Run
 from prunelit.study.unwritable import unwritable
 
 
@@ -45,7 +45,7 @@ def do_in_this_process(
         outcome: float | Exception = done._return_value
     except Exception as error:
         outcome = error
-    if isinstance(outcome, Exception) and not isinstance(outcome, (Told, BadRequest, Busy, DamagedRun)):
+    if isinstance(outcome, Exception) and not isinstance(outcome, (Ending, BadRequest, Busy, DamagedRun)):
         return as_request(outcome) or unwritable(outcome) or RunFailed.of(run.folder, outcome)
     return outcome
 

@@ -14,12 +14,12 @@ from typing import Any
 
 from prunelit.interruption import Interrupted, RunTimedOut
 from prunelit.request import BadRequest
+from prunelit.study.endings import NotStarted, RunFailed
 from prunelit.study.integrity import DamagedRun
+from prunelit.study.lock import is_busy
 from prunelit.study.record import Record
-from prunelit.study.sweep.composed import Run
-from prunelit.study.sweep.failures import NotStarted, RunFailed
+from prunelit.study.sweep.composer import Run
 from prunelit.study.sweep.isolation import POLL_SECONDS, ForkedProcess, Killed
-from prunelit.study.sweep.lock import is_busy
 from prunelit.study.sweep.progress import Progress
 from prunelit.study.sweep.state import Sweep
 

@@ -7,9 +7,8 @@ import time
 from pathlib import Path
 
 from prunelit.study.duration import duration
-from prunelit.study.integrity import DamagedRun
-from prunelit.study.record import Record
-from prunelit.study.sweep.failures import NotStarted, RunFailed
+from prunelit.study.endings import NotStarted, RunFailed
+from prunelit.study.terminal import complete_line
 
 
 class Progress:
@@ -46,12 +45,3 @@ class Progress:
         if left and ended:
             text += f", about {duration((time.monotonic() - self._begun) / ended * left)} left"
         return text
-
-
-def complete_line(folder: Path) -> str:
-    """Return the line on a run that has just been completed."""
-    try:
-        result = Record(folder).result
-        return f"complete: {folder} top1={result['top1']:.2f} density={result['density']:.4f}"
-    except (DamagedRun, TypeError, ValueError):
-        return f"complete: {folder}"

@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 from prunelit.durable import write_atomically
-from prunelit.study.sweep.composed import Run
+from prunelit.study.sweep.composer import Run
 
 VARIABLE = "PRUNELIT_SWEEP"
 """The environment variable that names a sweep's folder in each of its jobs."""

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from prunelit.request import BadRequest
+from prunelit.study.endings import NotStarted, RunFailed, Submitted
 from prunelit.study.integrity import DamagedRun
+from prunelit.study.lock import Busy, is_busy
 from prunelit.study.record import Record
-from prunelit.study.sweep.composed import Run
-from prunelit.study.sweep.failures import NotStarted, RunFailed, Submitted
-from prunelit.study.sweep.lock import Busy, is_busy
+from prunelit.study.sweep.composer import Run
 
 MOST_ROWS = 40
 STATES = ("done", "skipped", "submitted", "failed", "elsewhere", "interrupted", "not started")

@@ -13,11 +13,11 @@ from prunelit.study.report.figures import CHAPTERS, Figure
 from prunelit.study.report.figures.data import OF_RUN, first_shown, methods_of, shown_in_detail, tidy
 from prunelit.study.report.figures.figure import pruned
 from prunelit.study.report.figures.theme import CATEGORIES, DENSE, theme
+from prunelit.study.report.page.page_text import problems, run_list, summary, title
 from prunelit.study.report.page.pictures import write_pictures
-from prunelit.study.report.page.story import problems, run_list, summary, title
 from prunelit.study.report.page.vega import bundle
 from prunelit.study.report.records.study import Study
-from prunelit.study.report.tables.sections import Tables
+from prunelit.study.report.tables.report_tables import Tables
 
 ASSETS = Path(__file__).parent / "assets"
 MOST_SETTINGS = 3
@@ -75,7 +75,7 @@ def page(
         sections=sections,
         problems=problems(study, tables),
         results=tables.results,
-        further={name: grids for name, grids in tables.further.items() if grids},
+        by_section={name: grids for name, grids in tables.by_section.items() if grids},
         chapters=shown,
         shared=shared,
         runs=listed,

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prunelit.study.bounded import LONGEST_NAME
+from prunelit.study.identity import NO_RESULT
 from prunelit.study.report.plain_text import plain
-from prunelit.study.sweep.identity import NO_RESULT
 
 Flat = dict[str, Any]
 

@@ -14,7 +14,7 @@ from prunelit.study.report.plain_text import plain
 from prunelit.study.report.records.study import Study
 from prunelit.study.report.tables.grid import Grid, markdown
 from prunelit.study.report.tables.latex import document
-from prunelit.study.report.tables.sections import Tables
+from prunelit.study.report.tables.report_tables import Tables
 
 
 def write_report(study: Study, tables: Tables, out: Path) -> list[Path]:
@@ -100,7 +100,7 @@ def sections(tables: Tables) -> dict[str, list[Grid]]:
     found = {
         "What went wrong": [tables.problems] if tables.problems else [],
         "Results": tables.results,
-        **tables.further,
+        **tables.by_section,
     }
     return {title: grids for title, grids in found.items() if grids}
 

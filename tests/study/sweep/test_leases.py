@@ -13,9 +13,10 @@ import pytest
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
-from prunelit.study.sweep.devices import gpus_wanted, leased, parse_listing, visible_gpus
-from prunelit.study.sweep.lead import sweep_of
-from prunelit.study.sweep.share import share
+from prunelit.study.devices import parse_listing, visible_gpus
+from prunelit.study.sweep.leader import sweep_of
+from prunelit.study.sweep.leases import gpus_wanted, leased
+from prunelit.study.sweep.machine_share import machine_share
 from prunelit.study.sweep.state import Sweep
 
 LISTING = """\
@@ -74,7 +75,7 @@ def test_how_many_devices_a_run_wants(accelerator: str, devices, available: int,
 HOLD = """
 import sys, time
 from pathlib import Path
-from prunelit.study.sweep.devices import leased
+from prunelit.study.sweep.leases import leased
 
 with leased(sys.argv[5:], int(sys.argv[2]), Path(sys.argv[1]), int(sys.argv[4])) as names:
     start = time.time()
@@ -165,7 +166,7 @@ def test_no_more_runs_side_by_side_than_the_gpus_take(
     asked: int | None, devices: int, num_gpus: int, each: int, jobs: int, tmp_path: Path, monkeypatch, capsys
 ) -> None:
     monkeypatch.setattr(
-        "prunelit.study.sweep.lead.gpus", lambda: {str(n): f"GPU-{n}" for n in range(num_gpus)}
+        "prunelit.study.sweep.leader.gpus", lambda: {str(n): f"GPU-{n}" for n in range(num_gpus)}
     )
     launcher = {
         "_target_": "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher",
@@ -198,7 +199,7 @@ def test_runs_side_by_side_see_different_gpus(tmp_path: Path, monkeypatch) -> No
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,0,1")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     sweep = Sweep(tmp_path, jobs=2, shared=True, gpus={"2": "GPU-c", "0": "GPU-a", "1": "GPU-b"})
-    with share(config(), sweep) as threads, share(config(devices=2), sweep):
+    with machine_share(config(), sweep) as threads, machine_share(config(devices=2), sweep):
         assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
         assert threads == max(1, len(os.sched_getaffinity(0)) // 2)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "2,0,1"
@@ -209,13 +210,13 @@ def test_a_run_on_the_cpu_leases_no_gpu_but_its_share_of_the_cores(tmp_path: Pat
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
     sweep = Sweep(tmp_path, jobs=2, shared=True, gpus={"0": "GPU-a"})
-    with share(config(accelerator="cpu"), sweep) as threads:
+    with machine_share(config(accelerator="cpu"), sweep) as threads:
         assert "CUDA_VISIBLE_DEVICES" not in os.environ
         assert threads == 4
-    with share(config(accelerator="cpu", devices=2), sweep) as threads:
+    with machine_share(config(accelerator="cpu", devices=2), sweep) as threads:
         assert threads == 4, "the run shares them out to its ranks"
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    with share(config(accelerator="cpu"), sweep) as threads:
+    with machine_share(config(accelerator="cpu"), sweep) as threads:
         assert threads is None, "the user has said how many"
-    with share(config(), Sweep(tmp_path)) as threads:
+    with machine_share(config(), Sweep(tmp_path)) as threads:
         assert threads is None, "one run at a time has all"

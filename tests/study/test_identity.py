@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from prunelit.study.configs import CONFIGS
-from prunelit.study.sweep.identity import config_hash, folder, slug
+from prunelit.study.identity import config_hash, folder, slug
 
 
 def config(*overrides: str) -> DictConfig:
@@ -81,7 +81,7 @@ def test_the_name_is_readable_and_safe() -> None:
 def test_the_name_is_the_same_in_another_process() -> None:
     code = (
         "from hydra import compose, initialize_config_dir; from prunelit.study.command import CONFIGS\n"
-        "from prunelit.study.sweep.identity import slug\n"
+        "from prunelit.study.identity import slug\n"
         "with initialize_config_dir(str(CONFIGS), version_base='1.3'): print(slug(compose('config')))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

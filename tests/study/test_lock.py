@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from prunelit.study import lock
+from prunelit.study.lock import Busy, is_busy, locked
 from prunelit.study.record import Record
-from prunelit.study.sweep import lock
-from prunelit.study.sweep.lock import Busy, is_busy, locked
 
 HOLD = (
-    "import sys; from pathlib import Path; from prunelit.study.sweep.lock import locked\n"
+    "import sys; from pathlib import Path; from prunelit.study.lock import locked\n"
     "with locked(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
 )
 

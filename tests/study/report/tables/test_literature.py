@@ -12,8 +12,8 @@ import pytest
 
 from prunelit.study.record import Record
 from prunelit.study.report.records.study import read_study
+from prunelit.study.report.tables.by_section import TITLES, literature_grids
 from prunelit.study.report.tables.experiments import differing_settings
-from prunelit.study.report.tables.further import TITLES, literature_grids
 from prunelit.study.report.tables.literature import (
     SOURCES,
     VALUES,

@@ -9,7 +9,7 @@ import numpy as np
 
 from prunelit.study.record import Record
 from prunelit.study.report.records.study import read_study
-from prunelit.study.report.tables.further import class_grids, layer_grids, round_grids, threshold_grids
+from prunelit.study.report.tables.by_section import class_grids, layer_grids, round_grids, threshold_grids
 from prunelit.study.report.tables.grid import Grid
 
 MakeRun = Callable[..., Record]

@@ -21,13 +21,13 @@ from typing import Any
 
 from prunelit.interruption import Interrupted
 from prunelit.request import BadRequest
+from prunelit.study.endings import RunFailed, Submitted
+from prunelit.study.lock import is_busy
 from prunelit.study.record import Record, write_atomically
-from prunelit.study.sweep import queue
-from prunelit.study.sweep.composed import Run
-from prunelit.study.sweep.failures import RunFailed, Submitted
-from prunelit.study.sweep.lock import is_busy
+from prunelit.study.sweep.composer import Run
+from prunelit.study.sweep.slurm import commands
+from prunelit.study.sweep.slurm.submission import Jobs, Submission, key
 from prunelit.study.sweep.state import QUEUED, Sweep
-from prunelit.study.sweep.submission import Jobs, Submission, key
 
 SHORTEST_SECONDS, LONGEST_SECONDS = 1.0, 30.0
 """How often the queue is asked: often at first, seldom later; SLURM itself forgets a job after 300 s."""
@@ -86,10 +86,12 @@ def in_queue(study: Path) -> Jobs:
     sweeps: dict[Path, Jobs] = {}
     for file in (study / ".sweep").glob(f"*/{QUEUED}*.json"):
         sweeps.setdefault(file.parent, {}).update(json.loads(file.read_text()))
-    found = queue.jobs() if sweeps else {}
+    found = commands.jobs() if sweeps else {}
     alive: Jobs = {}
     for folder, jobs in sweeps.items():
-        here = {job: runs for job, runs in jobs.items() if job in found and found[job][0] not in queue.ENDED}
+        here = {
+            job: runs for job, runs in jobs.items() if job in found and found[job][0] not in commands.ENDED
+        }
         alive |= here
         if not here:
             shutil.rmtree(folder, ignore_errors=True)
@@ -101,17 +103,17 @@ def ended(jobs: Iterable[str], folder: str) -> Iterator[tuple[str, str]]:
 
     ``folder`` is where submitit keeps a job's files, with ``%j`` in place of the job's id.
     """
-    open_jobs, since, told = set(jobs), dict[str, float](), set(queue.ORDINARY)
+    open_jobs, since, told = set(jobs), dict[str, float](), set(commands.ORDINARY)
     pause = SHORTEST_SECONDS
     while True:
         with suppress(subprocess.SubprocessError):  # a busy controller: ask again
-            found = queue.jobs()
+            found = commands.jobs()
             for job in sorted(open_jobs):
                 state, reason = found.get(job, ("GONE", ""))
                 if state == "PENDING" and reason not in told:
                     told.add(reason)
                     print(f"SLURM job {job} waits: {reason}", flush=True)
-                if state not in queue.ENDED:
+                if state not in commands.ENDED:
                     since.pop(job, None)
                     continue
                 waited = time.monotonic() - since.setdefault(job, time.monotonic())

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from prunelit.study.report.records.study import STATES, Study
 from prunelit.study.report.tables.grid import Grid, for_terminal
-from prunelit.study.report.tables.sections import PUBLISHED, Tables
+from prunelit.study.report.tables.report_tables import PUBLISHED, Tables
 
 MOST_PROBLEMS = 20
 PIPE_WIDTH = 1000
@@ -30,7 +30,7 @@ def show_study(study: Study, tables: Tables) -> None:
     screen.print(f"{len(study.runs)} run{'' if len(study.runs) == 1 else 's'}: {', '.join(said)}")
     if tables.problems is not None:
         screen.print(for_terminal(_shortened(tables.problems), screen.is_terminal))
-    for grid in [*tables.results, *tables.further.get(PUBLISHED, [])]:
+    for grid in [*tables.results, *tables.by_section.get(PUBLISHED, [])]:
         screen.print(for_terminal(grid, screen.is_terminal))
 
 

@@ -15,7 +15,7 @@ from prunelit.study.report.figures.data import methods_of, tidy
 from prunelit.study.report.page.html import page
 from prunelit.study.report.page.vega import bundle
 from prunelit.study.report.tables.metrics import METRICS
-from prunelit.study.report.tables.sections import make_tables
+from prunelit.study.report.tables.report_tables import make_tables
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 MOST_PIXELS = 15_000

@@ -10,7 +10,7 @@ import pandas as pd
 from prunelit.study.report.order import group_key
 from prunelit.study.report.records.study import Study
 from prunelit.study.report.tables.blocks import OWN, TOLERANCE, Block, Column, Entry, blocks
-from prunelit.study.report.tables.further import (
+from prunelit.study.report.tables.by_section import (
     class_grids,
     layer_grids,
     literature_grids,
@@ -35,7 +35,7 @@ class Tables:
         blocks: a block for each data set and model, by that metric.
         results: a grid a block: mean and standard deviation over seeds.
         problems: what failed, collapsed, stopped or could not be read; None if nothing did.
-        further: all other grids, by section.
+        by_section: all other grids, by section.
         literature: published numbers beside ours, None if they were not asked for; see
             :func:`~prunelit.study.report.tables.literature.against_literature`.
     """
@@ -44,7 +44,7 @@ class Tables:
     blocks: list[Block]
     results: list[Grid]
     problems: Grid | None
-    further: dict[str, list[Grid]]
+    by_section: dict[str, list[Grid]]
     literature: pd.DataFrame | None
 
 
@@ -54,7 +54,7 @@ def make_tables(study: Study, metric: Metric, published: bool = False) -> Tables
     shown = [METRICS[key] for key in OTHERS if key != metric.key]
     others = [results_grid(block) for other in shown for block in blocks(study, other)]
     literature = against_literature(study) if published else None
-    further = {
+    by_section = {
         PUBLISHED: [] if literature is None else literature_grids(literature),
         "95 % confidence intervals": [interval_grid(block) for block in main if _has_intervals(block)],
         "Comparisons": [grid for block in main if (grid := comparison_grid(block)) is not None],
@@ -65,7 +65,7 @@ def make_tables(study: Study, metric: Metric, published: bool = False) -> Tables
         "Classes": class_grids(study),
     }
     return Tables(
-        metric, main, [results_grid(block) for block in main], problem_grid(study), further, literature
+        metric, main, [results_grid(block) for block in main], problem_grid(study), by_section, literature
     )
 
 

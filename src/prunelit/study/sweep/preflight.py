@@ -9,9 +9,9 @@ from omegaconf import DictConfig
 
 from prunelit.request import BadRequest
 from prunelit.study.command import as_request
-from prunelit.study.sweep.composed import Request, Run
+from prunelit.study.sweep.composer import Request, Run
 from prunelit.study.sweep.isolation import Killed, in_own_process
-from prunelit.study.sweep.job import warm_up
+from prunelit.study.sweep.run_in_sweep import warm_up
 
 MOST_SECONDS = 10.0
 """How long is looked at most; what is not seen then is refused when its turn comes."""

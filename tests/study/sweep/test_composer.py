@@ -16,8 +16,8 @@ from hydra.types import RunMode
 
 from prunelit.request import BadRequest
 from prunelit.study.configs import CONFIGS
-from prunelit.study.sweep.composed import Composer, Request, Run
-from prunelit.study.sweep.identity import folder
+from prunelit.study.identity import folder
+from prunelit.study.sweep.composer import Composer, Request, Run
 
 
 class Counting(Composer):

@@ -8,20 +8,20 @@ from pathlib import Path
 
 from prunelit.study.inputs import Inputs
 from prunelit.study.integrity import DamagedRun
-from prunelit.study.sweep.composed import Run
+from prunelit.study.sweep.composer import Run
 
 MOST_LINES = 100
 
 
 @dataclass(frozen=True)
-class Plan:
+class Worklist:
     """``todo`` goes to the launcher; ``complete`` is on disk already."""
 
     todo: list[Run]
     complete: list[Run]
 
     @classmethod
-    def of(cls, runs: Sequence[Run]) -> Plan:
+    def of(cls, runs: Sequence[Run]) -> Worklist:
         """Fold requests for one run into one, and set apart what is complete."""
         once: dict[Path, Run] = {}
         for run in runs:

@@ -8,7 +8,7 @@ failures: list[Exception] = []
 """What the runs of this program raised."""
 
 
-class Told(Exception):
+class Ending(Exception):
     """An exception that is one line, already printed or to be printed without a traceback.
 
     ``status`` is the exit status that it stands for.
@@ -20,12 +20,12 @@ class Told(Exception):
         super().__init__(why)
         self.folder, self.why = folder, why
 
-    def __reduce__(self) -> tuple[type[Told], tuple[Path, str]]:
+    def __reduce__(self) -> tuple[type[Ending], tuple[Path, str]]:
         """Pickle by the two arguments."""
         return type(self), (self.folder, self.why)
 
 
-class RunFailed(Told):
+class RunFailed(Ending):
     """A run of a sweep failed; the traceback is in its folder."""
 
     @classmethod
@@ -35,11 +35,11 @@ class RunFailed(Told):
         return cls(folder, f"{type(error).__name__}: {message}"[:300])
 
 
-class NotStarted(Told):
+class NotStarted(Ending):
     """A run of a sweep was not begun, or not ended, since the sweep was stopped."""
 
 
-class Submitted(Told):
+class Submitted(Ending):
     """A run of a sweep waits in a cluster's queue or is under way there, and nobody here waits for it."""
 
     status = 0

@@ -11,7 +11,7 @@ from prunelit.study.report.records.study import read_study
 from prunelit.study.report.tables.blocks import blocks
 from prunelit.study.report.tables.grid import Cell, Grid
 from prunelit.study.report.tables.metrics import METRICS
-from prunelit.study.report.tables.sections import Tables, make_tables, problem_grid, results_grid
+from prunelit.study.report.tables.report_tables import Tables, make_tables, problem_grid, results_grid
 
 MakeRun = Callable[..., Record]
 
@@ -53,7 +53,7 @@ def test_a_lead_beyond_the_noise_is_bold_and_one_within_is_not(make_run: MakeRun
     tables = tables_of(tmp_path)
     bold = [[cell.bold for cell in row[1:]] for row in tables.results[0].rows]
     assert bold == [[False, False], [True, False]]
-    (comparison,) = tables.further["Comparisons"]
+    (comparison,) = tables.by_section["Comparisons"]
     assert texts(comparison)[1][:5] == ["compression 2", "snip", "mag", "3", "1.00"]
     assert texts(comparison)[1][6] == "0.225"
 
@@ -72,8 +72,8 @@ def test_one_seed_has_neither_deviation_nor_bold_nor_interval(make_run: MakeRun,
     tables = tables_of(tmp_path)
     assert tables.results[0].title.endswith("(one seed)")
     assert tables.results[0].rows[1][1] == Cell("99.00")
-    assert tables.further["95 % confidence intervals"] == []
-    assert tables.further["Comparisons"] == []
+    assert tables.by_section["95 % confidence intervals"] == []
+    assert tables.by_section["Comparisons"] == []
 
 
 def test_failed_and_running_runs_are_in_their_cells(make_run: MakeRun, tmp_path: Path) -> None:

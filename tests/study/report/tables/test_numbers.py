@@ -12,7 +12,7 @@ from prunelit.study.record import Record
 from prunelit.study.report.records.study import read_study
 from prunelit.study.report.tables.files import comparisons, tidy
 from prunelit.study.report.tables.metrics import METRICS
-from prunelit.study.report.tables.sections import Tables, make_tables
+from prunelit.study.report.tables.report_tables import Tables, make_tables
 from prunelit.study.report.tables.statistics import summarise
 
 MakeRun = Callable[..., Record]
@@ -49,7 +49,7 @@ def test_intervals_of_accuracies_lie_within_0_and_100(make_run: MakeRun, tmp_pat
         make_run("pruner=snip", "compression=1", f"seed={seed}", top1=top)
         make_run("pruner=mag", "compression=1", f"seed={seed}", top1=low)
     tables = tables_of(tmp_path)
-    (grid,) = tables.further["95 % confidence intervals"]
+    (grid,) = tables.by_section["95 % confidence intervals"]
     assert [row[0].text for row in grid.rows] == ["mag", "snip"]
     assert grid.rows[0][1].text.startswith("0.00 to ")
     assert grid.rows[1][1].text.endswith(" to 100.00 (n = 3)")

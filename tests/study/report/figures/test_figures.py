@@ -12,7 +12,7 @@ from prunelit.study.record import Record
 from prunelit.study.report.page.html import write_page
 from prunelit.study.report.records.study import read_study
 from prunelit.study.report.tables.metrics import METRICS
-from prunelit.study.report.tables.sections import make_tables
+from prunelit.study.report.tables.report_tables import make_tables
 
 MakeRun = Callable[..., Record]
 Draw = Callable[[str], str]

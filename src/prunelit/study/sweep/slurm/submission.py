@@ -13,8 +13,8 @@ from typing import Any
 
 from prunelit.request import BadRequest
 from prunelit.study.record import write_atomically
-from prunelit.study.sweep import queue
-from prunelit.study.sweep.composed import Run
+from prunelit.study.sweep.composer import Run
+from prunelit.study.sweep.slurm import commands
 
 COMMON = (
     "name",
@@ -110,7 +110,7 @@ class Submission:
         size = self.launcher.config.sweep.runs_per_job
         shares = [runs[start : start + size] for start in range(0, len(runs), size)]
         try:
-            most = queue.most_tasks()
+            most = commands.most_tasks()
             executor = self._executor(num_arrays=-(-len(shares) // most))
             shared = self._share()
             for start in range(0, len(shares), most):

@@ -26,9 +26,8 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
 
 from prunelit.durable import write_atomically
-from prunelit.study import checks, options, record
+from prunelit.study import checks, identity, options, record
 from prunelit.study.integrity import DamagedRun
-from prunelit.study.sweep import identity
 
 Request = tuple[str, ...]
 """The overrides of one run, as Hydra takes them."""

@@ -16,7 +16,7 @@ from filled import fill
 from prunelit.study.report.page.html import write_page
 from prunelit.study.report.records.study import read_study
 from prunelit.study.report.tables.metrics import METRICS
-from prunelit.study.report.tables.sections import make_tables
+from prunelit.study.report.tables.report_tables import make_tables
 
 HOSTILE = "</script><script>document.documentElement.dataset.pwned=1</script><img src=x onerror=alert(1)>"
 """What would run, or end the script, if it were not escaped wherever it stands."""

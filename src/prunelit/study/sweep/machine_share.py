@@ -8,12 +8,13 @@ from contextlib import contextmanager
 
 from omegaconf import DictConfig
 
-from prunelit.study.sweep.devices import cores, gpus_wanted, lease_folder, leased
+from prunelit.study.devices import cores
+from prunelit.study.sweep.leases import gpus_wanted, lease_folder, leased
 from prunelit.study.sweep.state import Sweep
 
 
 @contextmanager
-def share(cfg: DictConfig, sweep: Sweep | None) -> Iterator[int | None]:
+def machine_share(cfg: DictConfig, sweep: Sweep | None) -> Iterator[int | None]:
     """Hold what the run of ``cfg`` needs while others run beside it; wait until it is free.
 
     ``CUDA_VISIBLE_DEVICES`` names the leased GPUs inside the block, before CUDA is touched. Yields how many

@@ -11,7 +11,7 @@ import pandas as pd
 from prunelit.study.bounded import read_bytes
 from prunelit.study.report.records.labels import flatten, value_text
 from prunelit.study.report.records.study import STATES, Study
-from prunelit.study.report.tables.sections import Tables
+from prunelit.study.report.tables.report_tables import Tables
 
 MOST_TRACEBACKS = 50
 LONGEST = 8000

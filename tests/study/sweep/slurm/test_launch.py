@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from prunelit.study.sweep.composed import Run
+from prunelit.study.sweep.composer import Run
 from prunelit.study.sweep.state import Sweep
 from prunelit.study.sweep.summary import row_of
 

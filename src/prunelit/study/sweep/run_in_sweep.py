@@ -11,20 +11,17 @@ import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
 
-from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from prunelit.interruption import SIGNALS, Interrupted
 from prunelit.request import BadRequest
+from prunelit.study import identity
 from prunelit.study.command import as_request
+from prunelit.study.endings import NotStarted, RunFailed, SweepStopped
 from prunelit.study.integrity import DamagedRun
-from prunelit.study.refused import note_new_folders
-from prunelit.study.sweep import identity
-from prunelit.study.sweep.failures import NotStarted, RunFailed, SweepStopped
+from prunelit.study.lock import Busy
 from prunelit.study.sweep.isolation import Killed, in_own_process
-from prunelit.study.sweep.lock import Busy
 from prunelit.study.sweep.pool import interrupted, killed
 from prunelit.study.sweep.state import Sweep
 
@@ -32,7 +29,7 @@ Work = Callable[[DictConfig], float]
 """Does a run and returns its test accuracy in percent."""
 
 
-def do(cfg: DictConfig, sweep: Sweep, work: Work, prepare: Callable[[], None]) -> float | Exception:
+def run_in_sweep(cfg: DictConfig, sweep: Sweep, work: Work, prepare: Callable[[], None]) -> float | Exception:
     """Do one run of a sweep; return its accuracy, or in one line why there is none.
 
     ``prepare`` imports what ``work`` needs, before the process for the run is forked.
@@ -105,22 +102,6 @@ def _outcome(cfg: DictConfig, folder: Path, work: Work) -> float | Exception:
         return error
     except Exception as error:
         return as_request(error) or RunFailed.of(folder, error)
-
-
-class Lean(Callback):
-    """Lets Hydra forget a job's config once the job is done: a sweep's memory does not grow with its runs.
-
-    Before a single run it notes which folders Hydra is about to make, for a request that is refused.
-    """
-
-    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Note the folders that do not exist yet."""
-        note_new_folders(Path(str(config.hydra.run.dir)))
-
-    def on_job_end(self, config: DictConfig, job_return: Any, **kwargs: Any) -> None:
-        """Forget the configs that Hydra would keep until the sweep ends."""
-        job_return.cfg = job_return.hydra_cfg = None
-        gc.collect()  # configs are full of cycles
 
 
 def _say(line: str) -> None:

@@ -17,7 +17,7 @@ from prunelit.study.report.page.vega import bundling
 from prunelit.study.report.records.study import read_study
 from prunelit.study.report.tables.files import write_report
 from prunelit.study.report.tables.metrics import METRICS
-from prunelit.study.report.tables.sections import make_tables
+from prunelit.study.report.tables.report_tables import make_tables
 
 MakeRun = Callable[..., Record]
 

@@ -14,17 +14,18 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from prunelit.interruption import Interrupted
 from prunelit.request import BadRequest
+from prunelit.study.devices import cores, gpus
+from prunelit.study.endings import SweepFailed, SweepStopped, failures
 from prunelit.study.refused import leaving_nothing
-from prunelit.study.sweep import summary, trial
-from prunelit.study.sweep.composed import Composer, Run
-from prunelit.study.sweep.devices import cores, gpus, gpus_wanted
-from prunelit.study.sweep.failures import SweepFailed, SweepStopped, failures
-from prunelit.study.sweep.interrupts import Leader, handled_by
+from prunelit.study.sweep import preflight, summary
+from prunelit.study.sweep.composer import Composer, Run
 from prunelit.study.sweep.isolation import SAFE
-from prunelit.study.sweep.plan import Plan
+from prunelit.study.sweep.leader_signals import Leader, handled_by
+from prunelit.study.sweep.leases import gpus_wanted
 from prunelit.study.sweep.pool import Job, Pool
 from prunelit.study.sweep.progress import Progress
 from prunelit.study.sweep.state import Sweep
+from prunelit.study.sweep.worklist import Worklist
 
 SIDE_BY_SIDE = (
     "hydra_plugins.hydra_joblib_launcher.joblib_launcher.jobliblauncher",
@@ -56,32 +57,32 @@ def lead(
     study = Path(str(config.hydra.sweep.dir))
     with leaving_nothing(study / ".sweep"):
         composer = Composer(loader, config, study / ".sweep" / "folders.json")
-        plan = Plan.of(composer.runs([tuple(request) for request in requests]))
-        plan.say()
-        if not plan.todo:
+        work = Worklist.of(composer.runs([tuple(request) for request in requests]))
+        work.say()
+        if not work.todo:
             return []
-        first = composer.compose(plan.todo[0].overrides)
-        sweep = sweep_of(config, first, len(plan.todo))
+        first = composer.compose(work.todo[0].overrides)
+        sweep = sweep_of(config, first, len(work.todo))
         if sweep.pooled:  # elsewhere this process would import for the look alone
-            trial.try_out(plan.todo, composer.compose)
+            preflight.try_out(work.todo, composer.compose)
     study.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(config, study / "multirun.yaml")
-    began = sweep.begin(plan.todo)
+    began = sweep.begin(work.todo)
     with open_dict(config):
         config.hydra.overrides.hydra.append(sweep.override())
         if "n_jobs" in config.hydra.launcher:
             config.hydra.launcher.n_jobs = sweep.jobs
     handler = Leader(sweep)
     if sweep.pooled:
-        trial.prepare_for_runs()
-        progress = Progress(len(plan.complete), len(plan.todo), sweep.jobs)
+        preflight.prepare_for_runs()
+        progress = Progress(len(work.complete), len(work.todo), sweep.jobs)
         launch, batch_size = _launch_in(Pool(sweep, job, first.sweep, progress)), None
     with handled_by(handler):
-        jobs, end = _launched(config, handler, plan.todo, launch, batch_size or len(plan.todo))
-    values = dict(zip((run.folder for run in plan.todo), map(_returned, chain(*jobs)), strict=False))
+        jobs, end = _launched(config, handler, work.todo, launch, batch_size or len(work.todo))
+    values = dict(zip((run.folder for run in work.todo), map(_returned, chain(*jobs)), strict=False))
     if isinstance(end, SweepStopped):
         values[end.folder] = end.outcome
-    status = _account(study, plan, began, values)
+    status = _account(study, work, began, values)
     sweep.end()
     if handler.signum:
         raise Interrupted(handler.signum)
@@ -115,14 +116,14 @@ def _launched(
     return jobs, None
 
 
-def _account(study: Path, plan: Plan, began: float, values: Mapping[Path, Any]) -> int:
+def _account(study: Path, work: Worklist, began: float, values: Mapping[Path, Any]) -> int:
     """Print what became of each run, by what some of them returned; return the exit status.
 
     It is 0 if all is on disk, or in a cluster's queue; 2 if all that was begun was refused.
     """
-    rows = [summary.row_of(run, began, values.get(run.folder)) for run in plan.todo]
-    summary.show([summary.Row(run.folder, "skipped") for run in plan.complete] + rows)
-    if plan.complete or any(row.state == "done" for row in rows):
+    rows = [summary.row_of(run, began, values.get(run.folder)) for run in work.todo]
+    summary.show([summary.Row(run.folder, "skipped") for run in work.complete] + rows)
+    if work.complete or any(row.state == "done" for row in rows):
         print(f"next: python -m prunelit.report {shlex.quote(str(study))}", flush=True)
     if all(row.state in ("done", "submitted") for row in rows):
         return 0

@@ -1,0 +1,40 @@
+"""Whether a run shows a progress bar, and what it prints when it is complete: in a sweep it prints less."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from prunelit.study.record import Row
+from prunelit.study.sweep.state import Sweep
+from prunelit.study.terminal import complete_line, show_run
+
+Bar = Literal["none", "goes", "stays"]
+"""Whether there is a progress bar, and whether its last state stays on the screen."""
+
+
+def bar_shown() -> Bar:
+    """Return whether a run shows a progress bar: at a terminal, but for runs side by side, which would mix.
+
+    In a sweep the bar makes place for the run's one line.
+    """
+    sweep = Sweep.current()
+    if not sys.stdout.isatty() or (sweep is not None and sweep.jobs > 1):
+        return "none"
+    return "stays" if sweep is None else "goes"
+
+
+def say_complete(folder: Path, result: Mapping[str, Any], layers: Sequence[Row]) -> None:
+    """Say that a run is complete: in a table at a terminal, else in one line.
+
+    In a sweep there is one line, which its leader prints if it has started the process of this run.
+    """
+    sweep = Sweep.current()
+    if sweep is not None and sweep.pooled:
+        return
+    if sweep is None and sys.stdout.isatty():
+        show_run(folder, result, layers)
+    else:
+        print(complete_line(folder), flush=True)
