@@ -21,7 +21,7 @@ from setting import setting
 from prunelit import L1Filter, Objective, compact, prune
 from prunelit.pruning.flops import count_flops
 from prunelit.study.configs import CONFIGS
-from prunelit.training.build import build
+from prunelit.training.run.from_config import build
 
 
 def main() -> None:

@@ -23,11 +23,12 @@ from torch import nn
 from prunelit import train
 from prunelit.study import command
 from prunelit.study.configs import CONFIGS
-from prunelit.training import build, outcome  # noqa: F401  (so that the server has them)
 from prunelit.training.module import Classifier
 
 server = multiprocessing.get_context("forkserver")
-server.set_forkserver_preload(["forked_runs", "prunelit.training.resuming", "safetensors.torch"])
+RESULT = "prunelit.training.run.result"
+LAST_CHECKPOINT = "prunelit.training.checkpoints.last_checkpoint"
+server.set_forkserver_preload(["forked_runs", RESULT, LAST_CHECKPOINT, "safetensors.torch"])
 
 CLOCKS = ("seconds", "prune_seconds", "train_seconds", "test_seconds", "peak_memory_bytes")
 SMALL = (

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from prunelit import SNIP, Pruning
 from prunelit.pruning.criteria import Criterion
-from prunelit.training.replayed import Replayed
+from prunelit.training.restoring.replayed_iterators import Replayed
 
 LEFT_OUT = ("_trainer", "_fabric", "_prunelit", "_jit_override", "_version", "_compiled_call")
 """Attributes that refer to the trainer, or that pruning itself writes."""

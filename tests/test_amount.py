@@ -7,8 +7,8 @@ import pytest
 from prunelit.amount import Amount
 from prunelit.declared import options_of
 from prunelit.request import BadRequest
-from prunelit.training.config_options import pruner_options
-from prunelit.training.pruner_options import PARTS, PruningOptions
+from prunelit.training.config.keys import pruner_options
+from prunelit.training.fit.options import PARTS, PruningOptions
 
 
 def config(compression: Any = None, sparsity: Any = None, **pruner: Any) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 from prunelit.request import BadRequest
 from prunelit.study.checks import check
 from prunelit.study.configs import CONFIGS
-from prunelit.training.build import build, build_optimizer, build_pruning
-from prunelit.training.config_options import check_config
+from prunelit.training.config.keys import check_config
+from prunelit.training.run.from_config import build, build_optimizer, build_pruning
 
 NAMES = {
     "data": "digits mnist fashion_mnist cifar10 cifar100 tiny_imagenet imagenet folder",

@@ -20,7 +20,7 @@ from prunelit.study.checks import check
 from prunelit.study.configs import CONFIGS
 from prunelit.study.options import SweepOptions, TopLevel
 from prunelit.study.overrides import check_arguments, dotted_keys
-from prunelit.training.config_options import check_config, nodes_of
+from prunelit.training.config.keys import check_config, nodes_of
 
 GROUPS = ("data", "model", "pruner", "optimizer", "scheduler", "trainer", "logger")
 ANY = {"pruner.criterion", "trainer.strategy"}

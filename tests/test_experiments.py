@@ -11,7 +11,7 @@ from prunelit.amount import Amount
 from prunelit.study.checks import check
 from prunelit.study.configs import CONFIGS
 from prunelit.study.identity import config_hash
-from prunelit.training import build
+from prunelit.training.run import from_config
 
 
 def amounts(cfg: DictConfig) -> tuple[float | None, float | None]:
@@ -33,14 +33,14 @@ def test_it_builds_its_network_optimizer_and_pruner(experiment: str) -> None:
     cfg = composed(f"experiment={experiment}")
     check(cfg)
     assert cfg.name == experiment, "the study's folder is called after the experiment"
-    data = build.build_data(cfg)
+    data = from_config.build_data(cfg)
     preview = data.preview()
     assert preview is not None
-    network, num_classes = build.build_network(cfg, data)
+    network, num_classes = from_config.build_network(cfg, data)
     assert network.train()(torch.zeros(2, *preview[1])).shape == (2, num_classes)
-    optimizer = build.build_optimizer(cfg, network.parameters())
+    optimizer = from_config.build_optimizer(cfg, network.parameters())
     assert optimizer.param_groups[0]["lr"] == cfg.optimizer.lr
-    pruning = build.build_pruning(cfg, *amounts(cfg))
+    pruning = from_config.build_pruning(cfg, *amounts(cfg))
     assert pruning is not None
     pruning.check(network)
 
@@ -51,7 +51,7 @@ def test_the_pruner_can_be_chosen_and_prunes_in_one_round(experiment: str, prune
     cfg = composed(f"experiment={experiment}", f"pruner={pruner}", "compression=2")
     check(cfg)
     assert cfg.pruner.name == pruner
-    pruning = build.build_pruning(cfg, *amounts(cfg))
+    pruning = from_config.build_pruning(cfg, *amounts(cfg))
     assert pruning is not None
     assert pruning.plan.rounds == 1
     assert pruning.density == pytest.approx(0.01)
@@ -68,7 +68,7 @@ def test_mikler_s_biases_compete_with_the_weights() -> None:
     """266,610 and 61,706 parameters: the sums of the report's figures 6 and 7."""
     for experiment, published in (("mikler_lenet300100", 266_610), ("mikler_lenet5", 61_706)):
         cfg = composed(f"experiment={experiment}")
-        network, _ = build.build_network(cfg, build.build_data(cfg))
-        pruning = build.build_pruning(cfg, *amounts(cfg))
+        network, _ = from_config.build_network(cfg, from_config.build_data(cfg))
+        pruning = from_config.build_pruning(cfg, *amounts(cfg))
         assert pruning is not None
         assert sum(p.numel() for p in pruning.selection.of(network).values()) == published

@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from prunelit import BadRequest, Growth, L1Filter, Mag, Plan, Pruning, Timing
 from prunelit.study.configs import CONFIGS
 from prunelit.study.overrides import pointer
-from prunelit.training.config_options import check_config
+from prunelit.training.config.keys import check_config
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from prunelit.training.pruner_options import KINDS
+from prunelit.training.fit.options import KINDS
 
 PAGE = (Path(__file__).parents[1] / "docs" / "python.md").read_text()
 

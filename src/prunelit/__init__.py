@@ -35,11 +35,11 @@ if TYPE_CHECKING:
     from prunelit.pruning.rounds import prune
     from prunelit.request import BadRequest, PruningWarning
     from prunelit.training.callback import Pruning
+    from prunelit.training.fit.options import PruningOptions
+    from prunelit.training.fit.retraining import Retraining
+    from prunelit.training.fit.timing import Timing
     from prunelit.training.hold_masks import HoldMasks
-    from prunelit.training.pruner_options import PruningOptions
-    from prunelit.training.retraining import Retraining
-    from prunelit.training.timing import Timing
-    from prunelit.training.training_batches import Sample
+    from prunelit.training.scoring.training_batches import Sample
 
 _HOMES = {
     "SNIP": "prunelit.pruning.criteria",
@@ -68,10 +68,10 @@ _HOMES = {
     "Pruning": "prunelit.training.callback",
     "HoldMasks": "prunelit.training.hold_masks",
     "Growth": "prunelit.pruning.growth",
-    "PruningOptions": "prunelit.training.pruner_options",
-    "Retraining": "prunelit.training.retraining",
-    "Sample": "prunelit.training.training_batches",
-    "Timing": "prunelit.training.timing",
+    "PruningOptions": "prunelit.training.fit.options",
+    "Retraining": "prunelit.training.fit.retraining",
+    "Sample": "prunelit.training.scoring.training_batches",
+    "Timing": "prunelit.training.fit.timing",
 }
 
 __all__ = [

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
     from torch import Tensor, nn
 
-    from prunelit.training.recorded_network import NetworkDescription
+    from prunelit.training.export.recorded_network import NetworkDescription
 
 DESCRIPTION = "Write the network of each run, cut to what pruning left, as a program that PyTorch runs."
 EXAMPLES = """\
@@ -62,7 +62,7 @@ def export(run: Path, out: Path | None = None) -> dict[str, Any]:
         raise _no_run(run)
     record = Record(run)
     record.check(digests=True)
-    from prunelit.training.recorded_network import importable_from
+    from prunelit.training.export.recorded_network import importable_from
 
     description = _describe(record)
     with importable_from(description.working_folder):
@@ -73,8 +73,8 @@ def _export(record: Record, description: NetworkDescription, out: Path | None) -
     import torch
 
     from prunelit.pruning.compact import compact
-    from prunelit.training.latency import compare_latency
-    from prunelit.training.program import program_of
+    from prunelit.training.export.latency import compare_latency
+    from prunelit.training.export.program import program_of
 
     network = _network(record, description)
     images = torch.randint(256, (2, *description.input_shape), dtype=torch.uint8)
@@ -111,7 +111,7 @@ def _no_run(path: Path) -> BadRequest:
 
 def _describe(record: Record) -> NetworkDescription:
     """Return what is needed to make the network of a run again."""
-    from prunelit.training.recorded_network import NetworkDescription, describe_from_images
+    from prunelit.training.export.recorded_network import NetworkDescription, describe_from_images
 
     recorded = record.network
     if recorded is not None:

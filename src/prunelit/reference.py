@@ -22,7 +22,7 @@ from prunelit.declared import Option, options_of
 from prunelit.study.configs import CONFIGS
 from prunelit.study.identity import register_resolvers
 from prunelit.study.options import SweepOptions, TopLevel
-from prunelit.training.config_options import Node, nodes_of
+from prunelit.training.config.keys import Node, nodes_of
 
 
 @dataclass(frozen=True)

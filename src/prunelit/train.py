@@ -40,8 +40,8 @@ from prunelit.study.sweep.run_in_sweep import run_in_sweep
 from prunelit.study.sweep.state import Sweep
 
 if TYPE_CHECKING:
-    from prunelit.training.assembly import Assembly
-    from prunelit.training.outcome import Found
+    from prunelit.training.run.parts import Assembly
+    from prunelit.training.run.result import Found
 
 
 def train(cfg: DictConfig) -> dict[str, Any]:
@@ -76,10 +76,11 @@ def train(cfg: DictConfig) -> dict[str, Any]:
 
 def _check_parts(cfg: DictConfig) -> None:
     """Check the keys of all groups, before anything is written."""
-    from prunelit.training import build, config_options
+    from prunelit.training.config import keys
+    from prunelit.training.run import from_config
 
-    config_options.check_config(cfg)
-    build.check_trainer(cfg)
+    keys.check_config(cfg)
+    from_config.check_trainer(cfg)
 
 
 def _put_aside(record: Record) -> None:
@@ -102,12 +103,13 @@ def _use(threads: int | None) -> None:
 
 def _recorded(cfg: DictConfig, record: Record) -> dict[str, Any]:
     """Do the run, and say in its record how it ended."""
-    from prunelit.training import build, ranks
+    from prunelit.training.parallel import rank_processes
+    from prunelit.training.run import from_config
 
     record.start()
     try:
-        build.check_trainer(cfg)
-        job = partial(ranks.run, partial(_listen, cfg, record), cfg.trainer)
+        from_config.check_trainer(cfg)
+        job = partial(rank_processes.run, partial(_listen, cfg, record), cfg.trainer)
         result: dict[str, Any] = until_done(job, record.interrupt, cfg.sweep.timeout_minutes)
         return result
     except (SystemExit, KeyboardInterrupt):
@@ -131,7 +133,7 @@ def prepare() -> None:
     for module in (
         *("fvcore.nn", "safetensors.torch", "torch.utils.tensorboard", "torchvision"),
         *(f"prunelit.pruning.{name}" for name in ("flops", "paths", "criteria")),
-        *(f"prunelit.training.{name}" for name in ("assembly", "outcome", "models")),
+        *(f"prunelit.training.{name}" for name in ("run.parts", "run.result", "models")),
     ):
         import_module(module)
 
@@ -144,35 +146,36 @@ def _listen(cfg: DictConfig, record: Record) -> dict[str, Any]:
 
 def refuse(cfg: DictConfig) -> None:
     """Raise BadRequest for what :func:`train` would refuse, as far as that is seen without loading data."""
-    from prunelit.training.assembly import try_parts
+    from prunelit.training.run.parts import try_parts
 
     try_parts(cfg, Amount.of(cfg))
 
 
 def _train(cfg: DictConfig, record: Record, interruption: Interruption) -> dict[str, Any]:
-    from prunelit.training import outcome
-    from prunelit.training.assembly import assemble
-    from prunelit.training.run_logger import closing_loggers
+    from prunelit.training.config.run_logger import closing_loggers
+    from prunelit.training.run import result as results
+    from prunelit.training.run.parts import assemble
 
-    outcome.forget_peak_memory()
+    results.forget_peak_memory()
     record.writable = is_first()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     run = assemble(cfg, Amount.of(cfg), record.folder, record.write_metrics, interruption, bar_shown())
-    record.under_way(run.epochs, numbered(outcome.place(run.trainer)))
+    record.under_way(run.epochs, numbered(results.place(run.trainer)))
     with closing_loggers(run.trainer):
         return _fit_and_record(cfg, record, run)
 
 
 def _fit_and_record(cfg: DictConfig, record: Record, run: Assembly) -> dict[str, Any]:
-    from prunelit.training import outcome, threads
-    from prunelit.training.build import full_keys
-    from prunelit.training.recorded_network import NetworkDescription
+    from prunelit.training.export.recorded_network import NetworkDescription
+    from prunelit.training.parallel import threads
+    from prunelit.training.run import result as results
+    from prunelit.training.run.from_config import full_keys
 
     read = read_by(cfg, run.data) if record.writable else {}
     with full_keys(cfg), threads.put_back() as available:
         run.use_threads(cfg.trainer.get("threads"), cfg.batch_size, available)
         run.fit(record.folder / "checkpoints")
-        found = outcome.find(run)
+        found = results.find(run)
     asked = {"pruner": method(cfg), "model": cfg.model.name, "data": cfg.data.name, "seed": cfg.seed}
     result = {**asked, **_asked(cfg), **found.result, "config_hash": config_hash(cfg)}
     if record.writable:
@@ -207,7 +210,7 @@ def _write(record: Record, run: Assembly, found: Found) -> None:
 
 
 def _log(cfg: DictConfig, run: Assembly, asked: dict[str, Any], result: dict[str, Any]) -> None:
-    from prunelit.training.loggers import log_result
+    from prunelit.training.measuring.logged import log_result
 
     log_result(run.trainer, _hyperparameters(cfg, asked), result)
 

@@ -23,8 +23,8 @@ from prunelit.pruning import criteria
 from prunelit.pruning.masks import count_all, make_masks
 from prunelit.pruning.objective import Objective
 from prunelit.pruning.plan import Plan
-from prunelit.training.build import build_optimizer
-from prunelit.training.resuming import checkpoint_to_resume
+from prunelit.training.checkpoints.last_checkpoint import checkpoint_to_resume
+from prunelit.training.run.from_config import build_optimizer
 from runs import result
 from stock import Stranger, Watch, loader, trainer
 
@@ -121,7 +121,7 @@ def test_a_run_killed_or_asked_to_end_goes_on_with_the_same_bits(kind: str, tmp_
 
 def test_a_module_of_ones_own_goes_on_with_the_same_bits(tmp_path: Path) -> None:
     from prunelit.interruption import Interruption
-    from prunelit.training.resuming import LastCheckpoint
+    from prunelit.training.checkpoints.last_checkpoint import LastCheckpoint
 
     def fit(folder: Path, epochs: int, resume: Path | None = None) -> Stranger:
         module = Stranger()

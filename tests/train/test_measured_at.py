@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from prunelit.training.evaluation import evaluate_test
+from prunelit.training.measuring.evaluation import evaluate_test
 from prunelit.training.module import Classifier
 from runs import only_folder, power_cut, result, rows
 

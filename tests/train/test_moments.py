@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from safetensors.torch import load_file
 
 from prunelit.study.configs import CONFIGS
-from prunelit.training.build import build_pruning
+from prunelit.training.run.from_config import build_pruning
 from runs import QUICK, folders, only_folder, result, rows
 
 

@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 
 from prunelit.study.configs import CONFIGS
 from prunelit.study.record import RESULT_FIELDS
-from prunelit.training.build import build_pruning, num_epochs
 from prunelit.training.models import FC
+from prunelit.training.run.from_config import build_pruning, num_epochs
 from runs import QUICK, folders, only_folder, result, rows
 
 

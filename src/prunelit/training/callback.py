@@ -9,14 +9,14 @@ from torch.nn.parameter import UninitializedParameter
 
 from prunelit.pruning.parameters import note_trainable
 from prunelit.request import BadRequest
+from prunelit.training.fit.early_end import Coming, warn_of_early_end
+from prunelit.training.fit.monitors import save_pruned
+from prunelit.training.fit.retraining import current_rates
+from prunelit.training.fit.same_network import remember
+from prunelit.training.fit.trainer_checks import check_batches
 from prunelit.training.lightning_classes import overrides
-from prunelit.training.monitors import save_pruned
 from prunelit.training.network_pruner import NetworkPruner
-from prunelit.training.retraining import current_rates
-from prunelit.training.same_network import remember
-from prunelit.training.sharding import check_strategy, gathered
-from prunelit.training.trainer_checks import check_batches
-from prunelit.training.unfinished import Coming, warn_of_early_end
+from prunelit.training.parallel.sharding import check_strategy, gathered
 
 
 class Pruning(NetworkPruner):
@@ -50,12 +50,12 @@ class Pruning(NetworkPruner):
             or as a whole (``plan=Plan(...)``), the fields of
             :class:`~prunelit.pruning.plan.Plan` (``rounds``, ``schedule``, ``scope``, ``train_mode``,
             ``invert``, ``shuffle``, ``reinitialize``, ``threshold`` or a list, ...),
-            :class:`~prunelit.training.timing.Timing` (``when``, ``pre_epochs``, ``every``),
-            :class:`~prunelit.training.retraining.Retraining` (``rewind``, ``restart_schedule``,
+            :class:`~prunelit.training.fit.timing.Timing` (``when``, ``pre_epochs``, ``every``),
+            :class:`~prunelit.training.fit.retraining.Retraining` (``rewind``, ``restart_schedule``,
             ``masked_gradient``),
             :class:`~prunelit.pruning.parameters.Selection` (``bias``, ``norm``, ``exclude``, ``only``,
             ``frozen``) and
-            :class:`~prunelit.training.training_batches.Sample` (``samples_per_class``, ``batches``,
+            :class:`~prunelit.training.scoring.training_batches.Sample` (``samples_per_class``, ``batches``,
             ``batch_size``).
 
     Attributes:

@@ -16,9 +16,9 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from prunelit.request import BadRequest
-from prunelit.training.agreement import share_buffers
 from prunelit.training.metrics import Totals
-from prunelit.training.sharding import FullyShard, make_whole, shard
+from prunelit.training.parallel.agreement import share_buffers
+from prunelit.training.parallel.sharding import FullyShard, make_whole, shard
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 SchedulerFactory = Callable[[Optimizer], LRScheduler]

@@ -20,25 +20,25 @@ from prunelit.pruning.masks import Masks, attached, count_all, density_of, detac
 from prunelit.pruning.parameters import forget_trainable
 from prunelit.pruning.rounds import Outcome, check_density, prune, starting_masks
 from prunelit.request import BadRequest, nearest
-from prunelit.training.agreement import agreed, check_agreement, share_buffers
-from prunelit.training.holding_hooks import HoldingCallback
-from prunelit.training.monitors import Monitors
-from prunelit.training.notification import first_rank_alone_warns, notify
-from prunelit.training.observer import Observer
-from prunelit.training.pruner_options import (
+from prunelit.training.fit.monitors import Monitors
+from prunelit.training.fit.network_epochs import Timeline
+from prunelit.training.fit.notification import first_rank_alone_warns, notify
+from prunelit.training.fit.observer import Observer
+from prunelit.training.fit.options import (
     PruningOptions,
     by_name,
     distribute,
     for_filters,
     listed_thresholds,
 )
-from prunelit.training.retraining import Rates, Snapshot, forget_moments, set_rates
-from prunelit.training.same_network import drop_outdated_masks, goes_on
-from prunelit.training.scoring import build_objective
-from prunelit.training.sharding import gathered, shard_like, whole
-from prunelit.training.timeline import Timeline
-from prunelit.training.trainer_checks import check_apart
-from prunelit.training.undisturbed import undisturbed
+from prunelit.training.fit.retraining import Rates, Snapshot, forget_moments, set_rates
+from prunelit.training.fit.same_network import drop_outdated_masks, goes_on
+from prunelit.training.fit.trainer_checks import check_apart
+from prunelit.training.holding.holding_callback import HoldingCallback
+from prunelit.training.parallel.agreement import agreed, check_agreement, share_buffers
+from prunelit.training.parallel.sharding import gathered, shard_like, whole
+from prunelit.training.restoring.no_trace import undisturbed
+from prunelit.training.scoring.objective import build_objective
 
 STATE_KEY = "prunelit.Pruning"
 COUNTS = ("seconds", "num_rounds", "num_done", "score_moments")
@@ -147,7 +147,9 @@ class NetworkPruner(HoldingCallback):
         root = self.network(pl_module)
         forget_trainable(root)
         self.check(root)
-        check_apart(self, pl_module, trainer)
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        others = [c for c in callbacks if isinstance(c, NetworkPruner) and c is not self]
+        check_apart(self.network_name, root, ((c.network_name, c.network(pl_module)) for c in others))
         held = self.masks if self.retraining.masked_gradient else {}
         known = self._timeline.is_resumed or goes_on(root, held, self._fingerprint)
         if not known:

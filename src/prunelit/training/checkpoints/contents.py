@@ -1,0 +1,168 @@
+"""Read weights from any checkpoint, safely; write tensors atomically."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.fabric.plugins.io import TorchCheckpointIO
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor, nn
+
+from prunelit.durable import replacing, write_atomically
+from prunelit.notice import warn
+from prunelit.pruning.masks import Masks, apply_masks, attach, layer_densities
+from prunelit.request import BadRequest
+from prunelit.training.checkpoints.weight_files import read_file, state_dict_of
+from prunelit.training.checkpoints.weight_names import fitted
+from prunelit.training.network_pruner import STATE_KEY
+
+SUSPICIOUS = 0.01
+"""Share of weights that are exactly 0 from which on a network has been pruned, or rounded coarsely."""
+
+
+def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], Masks, str]:
+    """Return the weights in a file, the masks that ride along (empty if none do), and where the weights lie.
+
+    Reads a Lightning checkpoint, a state dict saved by ``torch.save``, also below one of the usual keys such
+    as ``model``, or a ``.safetensors`` file with ``masks.safetensors`` beside it. Nothing in the file is
+    executed.
+
+    Raises:
+        BadRequest: no such file, or not a checkpoint.
+    """
+    path = Path(path)
+    content = read_file(path)
+    masks = _masks_of(content.get("callbacks"))
+    beside = path.with_name("masks.safetensors")
+    if path.suffix == ".safetensors" and beside.is_file():
+        masks = read_file(beside)
+    weights, key = state_dict_of(content, path)
+    return weights, {name: mask.bool() for name, mask in masks.items()}, key
+
+
+def _masks_of(states: Any) -> Masks:
+    """Return the masks in the states of callbacks; those of a named part have names within that part."""
+    masks: Masks = {}
+    for key, state in states.items() if isinstance(states, Mapping) else ():
+        if key == STATE_KEY:
+            masks |= state["masks"]
+        elif key.startswith(f"{STATE_KEY}["):
+            masks |= {f"{state['network']}.{name}": mask for name, mask in state["masks"].items()}
+    return masks
+
+
+def read_masks(path: Path) -> Masks:
+    """Return the masks in a ``masks.safetensors`` file."""
+    return {name: mask.bool() for name, mask in read_file(path, "pruner.densities_from").items()}
+
+
+def densities_of(run: str | None) -> dict[str, float] | None:
+    """Return the layer densities of a run's masks, given its folder or its ``masks.safetensors``."""
+    if run is None:
+        return None
+    path = Path(run) / "masks.safetensors" if Path(run).is_dir() else Path(run)
+    if not run or not path.is_file():
+        allowed = "the folder of a complete run, or its masks.safetensors"
+        raise BadRequest("pruner.densities_from", run, allowed)
+    return layer_densities(read_masks(path))
+
+
+def start_from(network: nn.Module, path: str | Path, strict: bool = True) -> None:
+    """Give ``network`` the weights of a checkpoint, and the masks if it is one of a pruned network.
+
+    What was not as it stands in the network is said in one line: where the weights lay, and their prefix.
+
+    Args:
+        network: takes the weights.
+        path: the file.
+        strict: refuse a last layer of another size, instead of leaving it as it is.
+
+    Raises:
+        BadRequest: not a checkpoint, or one of another network; names the first parameter that differs.
+    """
+    weights, masks, key = read_checkpoint(path)
+    fit = fitted(weights, network.state_dict(), Path(path), strict)
+    network.load_state_dict(fit.weights, strict=True)
+    parameters = dict(network.named_parameters(remove_duplicate=False))
+    masks = {name.removeprefix(fit.prefix): mask for name, mask in masks.items()}
+    if masks:
+        # In the network's order; a layer that stays new has none.
+        masks = {n: masks[n] for n, p in parameters.items() if n in masks and masks[n].shape == p.shape}
+        attach(network, masks)
+        apply_masks(parameters, masks)
+    else:
+        _warn_of_zeros(network, path)
+    said = [f"the weights under {key!r}"] if key not in ("", "state_dict") else []
+    said += [f"names without {fit.prefix!r}"] if fit.prefix else []
+    said += (
+        [
+            f"not {', '.join(fit.ignored[:3])} and others"
+            if len(fit.ignored) > 3
+            else f"not {', '.join(fit.ignored)}"
+        ]
+        if fit.ignored
+        else []
+    )
+    said += [f"{', '.join(fit.fresh)} stay new"] if fit.fresh else []
+    if said:
+        warn(f"checkpoint={path}: taken are {'; '.join(said)}")
+
+
+def _warn_of_zeros(network: nn.Module, path: str | Path) -> None:
+    """Warn where weights look pruned but no masks say so: such zeros are trained like any other weight."""
+    weights = [p for n, p in network.named_parameters() if n.endswith("weight") and p.ndim > 1]
+    zeros = sum(int((weight == 0).sum()) for weight in weights)
+    total = sum(weight.numel() for weight in weights)
+    if zeros > SUSPICIOUS * total:
+        warn(
+            f"checkpoint={path}: {zeros} of {total} weights are 0 but the file has no masks, so they are "
+            "trained and count as kept (masks ride along in a .ckpt of prunelit, or lie in masks.safetensors)"
+        )
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a ``.safetensors`` file atomically; shared tensors are written once a name.
+
+    The format takes plain tensors alone: anything else in a state dict, such as quantised or sparse tensors
+    and objects, is left out with one warning. Checkpoints hold all of it.
+    """
+    from safetensors.torch import save
+
+    plain = {name: tensor for name, tensor in tensors.items() if _is_plain(tensor)}
+    if left_out := [name for name in tensors if name not in plain]:
+        warn(f"{path.name} leaves out {', '.join(left_out)}, which are no plain tensors")
+    write_atomically(path, save({name: t.detach().cpu().clone().contiguous() for name, t in plain.items()}))
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.layout == torch.strided and not value.is_quantized
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Writes checkpoints aside and renames them; Lightning moves its own over from ``/tmp``, by parts."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
+    ) -> None:
+        """Write ``path`` atomically and bring it to the disk."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as file:
+            torch.save(checkpoint, file)
+
+
+def save_again(trainer: pl.Trainer, folder: Path, pruned_last: bool) -> None:
+    """Save the final network where a checkpoint is missing or holds another network than its name says.
+
+    That is both after a pruning that came after training, and the best where no epoch was evaluated at the
+    final density: a best of a denser network is none of this one.
+    """
+    best = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
+    if pruned_last:
+        trainer.save_checkpoint(folder / "last.ckpt")
+    if pruned_last or not any(callback.best_model_path for callback in best):
+        trainer.save_checkpoint(folder / "best.ckpt")

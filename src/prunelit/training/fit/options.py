@@ -1,0 +1,195 @@
+"""The options of a pruning: their types by name, and which dataclass each of them belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Annotated, Any, Literal, TypedDict
+
+from annotated_types import Len
+
+from prunelit.declared import Option, Says, options_of
+from prunelit.former_options import refuse_former
+from prunelit.pruning.growth import Growth
+from prunelit.pruning.parameters import Selection
+from prunelit.pruning.plan import Plan
+from prunelit.request import BadRequest, nearest, within
+from prunelit.training.fit.retraining import Retraining
+from prunelit.training.fit.timing import Timing
+from prunelit.training.scoring.training_batches import Sample
+
+THRESHOLDS = Option(
+    "threshold",
+    Annotated[
+        float | Annotated[tuple[float, ...], Len(1)] | None, Says("a number, a list of numbers, or null")
+    ],
+    None,
+)
+
+
+def listed_thresholds(options: dict[str, Any]) -> tuple[float, ...]:
+    """Return the thresholds if ``options["threshold"]`` lists several, and leave the first in their place.
+
+    Raises:
+        BadRequest: not finite numbers; a list where several rounds follow each other.
+    """
+    asked = THRESHOLDS.check(options.get("threshold"))
+    if not isinstance(asked, tuple):
+        return ()
+    options["threshold"] = asked[0]
+    if options.get("when") == "epoch" or options.get("rounds", 1) != 1:
+        raise BadRequest("threshold", list(asked), "one number", "a list is for a single pruning")
+    return asked
+
+
+WHOLE = {"scope": "layer", "pattern": None, "layer_densities": None, "bias": True, "norm": True}
+"""What holds where whole filters are pruned."""
+
+
+def for_filters(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of a criterion of whole filters.
+
+    Raises:
+        BadRequest: an option that would leave a part of a filter, or let layers compete.
+    """
+    why = "whole filters go with all their parts, a share a layer"
+    for key, value in WHOLE.items():
+        if options.get(key, value) != value:
+            raise BadRequest(key, options[key], "null" if value is None else str(value).lower(), why)
+    if growth_of(options).at is not None:
+        raise BadRequest("grow.at", growth_of(options).at, "null", why)
+    return {**options, **WHOLE}
+
+
+def growth_of(options: Mapping[str, Any]) -> Growth:
+    """Return ``options["grow"]``, or what its keys make; nothing grows where it is left out or None.
+
+    Raises:
+        BadRequest: it is of another kind, or one of its keys is unknown or has a wrong value.
+    """
+    asked = options.get("grow")
+    if isinstance(asked, Growth):
+        return asked
+    if asked is not None and not isinstance(asked, Mapping):
+        raise BadRequest("grow", asked, "a Growth, or its fields by name")
+    given, known = dict(asked or {}), options_of(Growth)
+    with within("grow", given):
+        for key in given:
+            if key not in known:
+                raise BadRequest(key, given[key], nearest(key, known))
+        return Growth(**given)
+
+
+PARTS: dict[str, Any] = {
+    "selection": Selection,
+    "plan": Plan,
+    "sample": Sample,
+    "timing": Timing,
+    "retraining": Retraining,
+}
+"""Names by which the dataclasses of options can be given whole."""
+
+
+def by_name(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options of which some were given as a whole part, such as ``plan=Plan(...)``, each by its name.
+
+    Raises:
+        BadRequest: a part of another class; an option that is given by name and in a part.
+    """
+    refuse_former(options)
+    found = {key: value for key, value in options.items() if key not in PARTS}
+    for name, kind in PARTS.items():
+        part = options.get(name, kind())
+        if not isinstance(part, kind):
+            raise BadRequest(name, part, f"a {kind.__name__}")
+        for key, option in options_of(kind).items():
+            if (value := getattr(part, key)) == option.default:
+                continue
+            if key in found:
+                raise BadRequest(key, found[key], "given once", f"{name} has {key}={value}")
+            found[key] = value
+    return found
+
+
+KINDS: tuple[Any, ...] = (*PARTS.values(), Growth)
+"""The dataclasses whose fields are the options of :class:`~prunelit.training.callback.Pruning`."""
+
+
+class PruningOptions(TypedDict, total=False):
+    """What :class:`~prunelit.training.callback.Pruning` takes by name, for editors and type checkers.
+
+    The meaning of each stands beside the field of the same name of ``Selection``, ``Plan``, ``Growth``,
+    ``Sample``, ``Timing`` or ``Retraining``.
+    """
+
+    bias: bool
+    norm: bool
+    frozen: bool
+    exclude: str | Sequence[str]
+    only: str | Sequence[str]
+    rounds: int
+    schedule: Literal["exponential", "linear", "cubic", "constant"]
+    share: float
+    scope: Literal["global", "layer", "erk", "er"]
+    pattern: str | None
+    train_mode: bool
+    invert: bool
+    shuffle: bool
+    reinitialize: bool
+    threshold: float | Sequence[float] | None
+    keep_at_least: int
+    layer_densities: Mapping[str, float] | None
+    rounding: Literal["nearest", "up"]
+    grow: Growth | Mapping[str, Any] | None
+    samples_per_class: int | None
+    batches: int | None
+    batch_size: int | None
+    when: Literal["start", "epoch", "end"]
+    pre_epochs: int | None
+    every: int
+    rewind: Literal["none", "init"] | int
+    restart_schedule: bool
+    masked_gradient: bool
+    selection: Selection
+    plan: Plan
+    sample: Sample
+    timing: Timing
+    retraining: Retraining
+
+
+Options = tuple[Selection, Plan, Growth, Sample, Timing, Retraining]
+
+
+def distribute(options: dict[str, Any]) -> Options:
+    """Give each option to the dataclass that has a field of its name."""
+    known = {f.name for kind in PARTS.values() for f in fields(kind)} - {"rewound_to"} | {"grow"}
+    for key in options:
+        if key == "density":
+            raise BadRequest("density", options[key], "sparsity, which is 1 - density, or compression")
+        if key not in known:
+            raise BadRequest(key, options[key], nearest(key, known | {"compression", "sparsity"}))
+    chosen: Any = [
+        kind(**{f.name: options[f.name] for f in fields(kind) if f.name in options})
+        for kind in PARTS.values()
+    ]
+    growth = growth_of(options)
+    selection, plan, sample, timing, retraining = chosen
+    if growth.at is not None:
+        _check_growth(growth, plan, timing, retraining)
+    timing = replace(timing, rewound_to=retraining.epoch or 0)
+    return selection, plan, growth, sample, timing, retraining
+
+
+def _check_growth(growth: Growth, plan: Plan, timing: Timing, retraining: Retraining) -> None:
+    """Raise BadRequest where weights that change places do not fit what else is asked for."""
+    why = f"grow.at is {growth.at}"
+    if timing.when != "start":
+        raise BadRequest("when", timing.when, "start", why)
+    if not retraining.masked_gradient:
+        raise BadRequest("masked_gradient", False, "true", why)
+    if plan.pattern is not None:
+        raise BadRequest("pattern", plan.pattern, "null", f"{why}, but weights stay inside a pattern")
+    if timing.every != 1:
+        raise BadRequest("every", timing.every, "1 (the epochs between exchanges are grow.every)", why)
+    if plan.share != 0.1 and plan.schedule != "constant":
+        raise BadRequest("share", plan.share, "0.1 (the share of exchanges is grow.share)", why)

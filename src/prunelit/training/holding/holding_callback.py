@@ -1,0 +1,226 @@
+"""The moments of a Trainer at which masks are applied and checked.
+
+Steps of optimizers, forward passes and ``state_dict()`` are looked after by
+:class:`~prunelit.training.holding.mask_holder.Hold` itself. What is left are writes that nothing reports,
+through ``parameter.data``, such as the copy of averaged weights into a module.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities import rank_zero_warn
+from torch.optim import Optimizer
+
+from prunelit.pruning.masks import Masks, attach, attached, detach
+from prunelit.pruning.rounds import Outcome
+from prunelit.training.fit.retraining import Retraining
+from prunelit.training.holding.averages import averages_of
+from prunelit.training.holding.mask_holder import Hold, MasksLost, count_nonzero_pruned
+from prunelit.training.holding.masked_checkpoints import mask_checkpoints
+from prunelit.training.parallel.returned_states import bring_back_states
+
+bring_back_states()  # a worker process that is spawned imports this file, but makes no callback
+TRUSTED = ("torch", "lightning", "pytorch_lightning", "prunelit")
+BETWEEN_BATCHES = ("on_train_batch_start", "on_train_batch_end", "on_before_zero_grad")
+IN_A_STEP = ("optimizer_step", "lr_scheduler_step", "configure_gradient_clipping", "backward")
+
+
+class HoldingCallback(Callback):
+    """Holds the masks of ``self._hold`` through a fit and checks them; it does not make any."""
+
+    network_name = ""
+
+    masks: Masks
+    outcome: Outcome | None
+    retraining: Retraining
+
+    def __init__(self) -> None:
+        bring_back_states()
+        self._hold = Hold()
+        self._loaded: dict[str, Any] | None = None  # the checkpoint that a test or the like was given
+        self._others_write_in_a_step = self._others_write_between_batches = False
+
+    def without_masks(self) -> AbstractContextManager[None]:
+        """Let pruned weights have other values inside the block, to measure the network with them."""
+        return self._hold.paused()
+
+    def hold_everywhere(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Set pruned weights to 0 in the network, and in the averages of it that others keep."""
+        self._hold.follow_layers()
+        self._hold.apply()
+        if self._hold.holds_any:
+            for average in averages_of(trainer, pl_module, self.network_name):
+                self._hold.apply_to_copy(average)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Look where code that is neither torch's nor Lightning's can write to weights unnoticed."""
+        mask_checkpoints(trainer, self.network_name)
+        network = pl_module.get_submodule(self.network_name)
+        if not self.masks and attached(network) and self.retraining.masked_gradient:
+            self._hold.take(network, {}, pl_module)  # pruned in an earlier fit, and later in this one
+        hooks = [getattr(owner, name, None) for owner in _owners(trainer) for name in BETWEEN_BATCHES]
+        self._others_write_between_batches = not all(_is_trusted(hook) for hook in hooks)
+        steps = [getattr(pl_module, name) for name in IN_A_STEP]
+        steps += [type(optimizer) for optimizer in trainer.optimizers]
+        manual = not pl_module.automatic_optimization
+        self._others_write_in_a_step = manual or not all(_is_trusted(step) for step in steps)
+        self._hold.unnoticed_writes_in_steps = manual
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Hold before a batch is trained on."""
+        self._hold.follow_layers()
+        self._hold.apply(everywhere=batch_idx == 0 or self._others_write_between_batches)
+
+    def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Zero the gradients of pruned weights before code that steps by itself reads them."""
+        if not pl_module.automatic_optimization:
+            self._hold.clear_gradients()
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Zero the gradients of pruned weights; gradient clipping comes after and counts kept ones only."""
+        self._hold.clear_gradients()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Hold after an update that no optimizer of torch made."""
+        self._hold.apply(everywhere=self._others_write_in_a_step)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Hold before weights and their averages are swapped."""
+        if trainer.state.fn == "validate":
+            self._settle(trainer, pl_module)
+        self.hold_everywhere(trainer, pl_module)
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Hold the masks that the weights to be tested were trained with."""
+        self._settle(trainer, pl_module)
+
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Hold the masks that the weights to predict with were trained with."""
+        self._settle(trainer, pl_module)
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Note that the weights are those of a checkpoint."""
+        self._loaded = checkpoint.get("callbacks", {}).get(self.state_key) or {}
+
+    def on_validation_batch_start(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Hold before the weights are validated, which may be an average of those trained."""
+        self._hold.apply(everywhere=batch_idx == 0)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Hold after a validation, which may have swapped weights."""
+        self._hold.apply()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Hold and check at the end of an epoch."""
+        self._hold_and_check(trainer, pl_module, f"at the end of epoch {trainer.current_epoch}")
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Hold after the training."""
+        self.hold_everywhere(trainer, pl_module)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Hold and check what other callbacks left at the end of the training, such as averages."""
+        self._hold_and_check(trainer, pl_module, "at the end of the fit")
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Hold and check before a checkpoint is written."""
+        self._hold_and_check(trainer, pl_module, "before a checkpoint is saved")
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Let go of parameters and optimizers."""
+        self._hold.release()
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Hold a last time; let go of parameters and optimizers."""
+        self._loaded = None
+        self._hold.apply()
+        self._hold.release()
+
+    def worker_state(self) -> dict[str, Any]:
+        """Return what the main process is to have once a worker process has pruned."""
+        return {"state": self.state_dict(), "outcome": self.outcome}
+
+    def load_worker_state(self, state: dict[str, Any], pl_module: pl.LightningModule) -> None:
+        """Take over what a worker process has done, and note its masks on the network."""
+        self.load_state_dict(state["state"])
+        self.outcome = state["outcome"]
+        if self.masks and self.retraining.masked_gradient:
+            # A network that was built in the worker is not here.
+            network = dict(pl_module.named_modules()).get(self.network_name)
+            if network is not None:
+                attach(network, self.masks)
+
+    def _settle(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note the masks that belong to the weights at hand, outside a fit."""
+        network = pl_module.get_submodule(self.network_name)
+        if self._loaded and attached(network) is not None:
+            detach(network)
+            attach(network, self._loaded["masks"])
+        broken = count_nonzero_pruned(network)
+        if not broken:
+            return
+        if self._loaded is not None:
+            detach(network)  # a checkpoint of other weights, without masks
+            return
+        name, count = next(iter(broken.items()))
+        rank_zero_warn(
+            f"{name}: {count} pruned weights are not 0, since other weights were loaded; they are set to 0."
+            " To use all of the weights, load them into a module that was not pruned"
+        )
+        self._hold.take(network, {}, pl_module)
+
+    def _hold_and_check(self, trainer: pl.Trainer, pl_module: pl.LightningModule, when: str) -> None:
+        self.hold_everywhere(trainer, pl_module)
+        check_zeros(trainer, self._hold, when)
+
+
+def check_zeros(trainer: pl.Trainer, hold: Hold, when: str) -> None:
+    """Compare the weights of ``hold`` with its masks; all ranks do so together.
+
+    Raises:
+        MasksLost: on every rank, if a pruned weight is not exactly 0 on one of them.
+    """
+    counts = hold.count_violations()
+    if not counts:
+        return
+    found = torch.stack([count.to(trainer.strategy.root_device) for count in counts.values()])
+    if trainer.world_size > 1:
+        torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX)
+    for name, count in zip(counts, found.tolist(), strict=True):
+        if count:
+            raise MasksLost(
+                f"{name}: {count} pruned weights are not 0 {when}: "
+                "write to weights in a hook before, or give Pruning(masked_gradient=False) to let them grow"
+            )
+
+
+def _owners(trainer: pl.Trainer) -> list[Any]:
+    return [trainer.lightning_module, *trainer.callbacks]  # type: ignore[attr-defined]
+
+
+def _is_trusted(code: Any) -> bool:
+    return code is None or str(code.__module__).partition(".")[0] in TRUSTED

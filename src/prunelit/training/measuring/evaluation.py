@@ -1,0 +1,109 @@
+"""Evaluate a classifier outside the Trainer's own loops: accuracy and who is taken for whom."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+
+from prunelit.pruning.masks import Masks, apply_masks, count_all, count_kept
+from prunelit.pruning.preserve import modes
+from prunelit.training.metrics import Totals
+from prunelit.training.parallel.agreement import share_buffers
+from prunelit.training.parallel.sharding import gathered
+from prunelit.training.scoring.batch_transfer import transferred
+
+Values = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a classifier does on a set of images.
+
+    Attributes:
+        top1: accuracy in percent.
+        top5: the same for the five highest outputs.
+        confusion: number of images by class (row) and by the class they are taken for (column).
+    """
+
+    top1: float
+    top5: float
+    confusion: Tensor
+
+
+def evaluate(trainer: pl.Trainer, pl_module: pl.LightningModule, batches: Iterable[Any]) -> Evaluation:
+    """Return what ``pl_module`` does, in eval mode, on all ranks' ``(images, labels)`` batches."""
+    totals = Totals().to(pl_module.device)
+    pairs: Tensor | None = None
+    share_buffers(trainer, pl_module)
+    with gathered(pl_module), modes(pl_module), torch.no_grad():
+        pl_module.eval()
+        for batch in batches:
+            images, labels = transferred(trainer, pl_module, batch)
+            logits = pl_module(images)
+            totals.update(logits.new_zeros(()), logits, labels)
+            classes = logits.shape[1]
+            counts = torch.bincount(labels * classes + logits.argmax(1), minlength=classes**2)
+            pairs = counts if pairs is None else pairs + counts
+    found = totals.compute()
+    assert pairs is not None, "there are no images"
+    confusion = trainer.strategy.reduce(pairs, reduce_op="sum").view(classes, classes)
+    return Evaluation(found["top1"], found["top5"], confusion.cpu())
+
+
+def evaluate_test(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Evaluation | None:
+    """Return what ``pl_module`` does on its data module's test set, None without one."""
+    datamodule = getattr(trainer, "datamodule", None)
+    return None if datamodule is None else evaluate(trainer, pl_module, datamodule.test_dataloader())
+
+
+def evaluate_train(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Evaluation | None:
+    """Return the same on the training images as they are, None where the data module does not give them."""
+    datamodule: Any = getattr(trainer, "datamodule", None)
+    loader = datamodule.plain_train_dataloader() if hasattr(datamodule, "plain_train_dataloader") else None
+    return None if loader is None else evaluate(trainer, pl_module, loader)
+
+
+def accuracy_by_class(confusion: Tensor) -> Tensor:
+    """Return the share in percent of each class's images that are taken for it; NaN without images."""
+    return 100 * confusion.diagonal().double() / confusion.sum(1).double()
+
+
+def tensors_of(network: nn.Module) -> dict[str, Tensor]:
+    """Return all parameters and buffers of ``network`` by name: the tensors themselves, no copies."""
+    return {**dict(network.named_parameters()), **dict(network.named_buffers())}
+
+
+@torch.no_grad()
+def evaluate_masks(
+    trainer: pl.Trainer, pl_module: pl.LightningModule, network: nn.Module, values: Values, masks: Masks
+) -> dict[str, Any]:
+    """Return sparsity, removed parameters by tensor and test accuracies of ``values`` under ``masks``.
+
+    Args:
+        trainer: of ``pl_module``.
+        pl_module: the classifier.
+        network: its part that ``masks`` belong to; it is left with what it holds.
+        values: of all parameters and buffers of ``network``, by the names of :func:`tensors_of`.
+        masks: of its prunable parameters.
+    """
+    tensors = tensors_of(network)
+    held = {name: tensor.clone() for name, tensor in tensors.items()}
+    try:
+        for name, value in values.items():
+            tensors[name].copy_(value)
+        apply_masks(dict(network.named_parameters(remove_duplicate=False)), masks)
+        tested = evaluate_test(trainer, pl_module)
+    finally:
+        for name, value in held.items():
+            tensors[name].copy_(value)
+    return {
+        "sparsity": 1 - count_kept(masks) / count_all(masks),
+        **{f"removed/{name}": int((~mask).sum()) for name, mask in masks.items()},
+        "top1": tested.top1 if tested else None,
+        "top5": tested.top5 if tested else None,
+    }
