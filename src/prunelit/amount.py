@@ -25,7 +25,8 @@ class Amount:
         Annotated[float, Ge(0)] | None, Doc("log10(prunable / kept): 0.5 keeps 31.62 %.")
     ] = None
     sparsity: Annotated[
-        Annotated[float, Ge(0), Lt(1)] | None, Doc("The removed share, instead of `compression`.")
+        Annotated[float, Ge(0), Lt(1)] | None,
+        Doc("The share of the prunable parameters to remove, instead of `compression`."),
     ] = None
 
     def __post_init__(self) -> None:

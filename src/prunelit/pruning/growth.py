@@ -46,23 +46,29 @@ class Growth:
     at: Annotated[
         Literal["random", "gradient"] | None,
         Doc(
-            "Where dropped weights are replaced: at `random` places, or where the loss has its largest "
-            "`gradient`; null: masks stay as they are."
+            "Where weights are grown in place of dropped ones: at `random` positions, or where the "
+            "`gradient` of the loss is largest. null: weights are not exchanged."
         ),
     ] = None
-    every: Annotated[int, Ge(1), Doc("How many epochs lie between two exchanges.")] = 1
+    every: Annotated[int, Ge(1), Doc("The number of epochs between two exchanges.")] = 1
     share: Annotated[
-        float, Gt(0), Lt(1), Doc("The share of each layer's kept weights that is dropped and grown.")
+        float,
+        Gt(0),
+        Lt(1),
+        Doc("The share of the kept weights of each layer that is dropped and grown in an exchange."),
     ] = 0.1
     decay: Annotated[
         Literal["none", "cosine"],
-        Doc("How that share changes: not at all, or it falls to 0 until `stop` is reached."),
+        Doc(
+            "How `share` changes during training: it stays constant (none), or decreases to 0 at "
+            "`stop` (cosine)."
+        ),
     ] = "none"
     stop: Annotated[
-        float, Ge(0), Le(1), Doc("The share of the training after which masks stay as they are.")
+        float, Ge(0), Le(1), Doc("The fraction of the training after which weights are no longer exchanged.")
     ] = 1.0
     regrow: Annotated[
-        bool, Doc("A weight that was just dropped may be grown at once, and then keeps its value.")
+        bool, Doc("A weight may be grown in the exchange in which it was dropped. It then keeps its value.")
     ] = False
 
     def __post_init__(self) -> None:

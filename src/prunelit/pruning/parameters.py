@@ -31,29 +31,29 @@ class Selection:
     ``DistributedDataParallel``.
     """
 
-    bias: Annotated[bool, Doc("The biases of `Conv*d` and `Linear` layers are prunable too.")] = False
+    bias: Annotated[bool, Doc("Also prune the biases of `Conv*d` and `Linear` layers.")] = False
     norm: Annotated[
         bool,
-        Doc("The weights of normalisation layers are prunable too; together with `bias`, also their biases."),
+        Doc("Also prune the weights of normalization layers; together with `bias`, also their biases."),
     ] = False
     exclude: Annotated[
         tuple[str, ...],
         Patterns,
         Doc(
-            "Leaves each parameter dense whose name, or the name of a module that holds it, matches one of "
-            "these shell-style patterns: `fc`, `layers.0.*`, `*.bias`."
+            "Shell-style patterns, such as `fc`, `layers.0.*` or `*.bias`. A parameter stays dense if "
+            "its name, or the name of a module that contains it, matches one of them."
         ),
     ] = ()
     only: Annotated[
         tuple[str, ...],
         Patterns,
-        Doc("Leaves each parameter dense that matches none of these patterns; empty: prunes all."),
+        Doc("Patterns of the parameters to prune; all others stay dense. Empty: all parameters are pruned."),
     ] = ()
     frozen: Annotated[
         bool,
         Doc(
-            "Parameters that need no gradient (those of teachers, averaged copies and frozen backbones) are "
-            "prunable too."
+            "Also prune parameters that do not require a gradient, such as those of teachers, "
+            "averaged copies and frozen backbones."
         ),
     ] = False
 

@@ -32,32 +32,38 @@ class Plan:
     rounds: Annotated[
         int,
         Ge(1),
-        Doc("How often weights are scored and masked; with schedule `constant`, as often as needed."),
+        Doc(
+            "The number of times that the weights are scored and masked. The schedule `constant` "
+            "ignores it and uses as many rounds as needed."
+        ),
     ] = 1
     schedule: Annotated[
         Literal["exponential", "linear", "cubic", "constant"],
         Doc(
-            "The density after each round. With `constant`, `share` of what remains is removed each round, "
-            "until the density is reached or passed."
+            "How the density decreases over the rounds. `constant` removes `share` of what remains in "
+            "each round, until the requested density is reached or exceeded."
         ),
     ] = "exponential"
     share: Annotated[
-        float, Gt(0), Lt(1), Doc("The share of what remains that the `constant` schedule removes each round.")
+        float,
+        Gt(0),
+        Lt(1),
+        Doc("The share of what remains that the schedule `constant` removes in each round."),
     ] = 0.1
     scope: Annotated[
         Literal["global", "layer", "erk", "er"],
         Doc(
-            "What competes: `global`, all prunable parameters; `layer`, those of each tensor, all tensors at "
-            "one density; `erk`, those of each tensor at its Erdős-Rényi density, or `er`, without the "
-            "kernel's sizes."
+            "Which parameters compete. `global`: all prunable parameters. `layer`: those of each "
+            "tensor, with the same density for all tensors. `erk`: those of each tensor, with its "
+            "Erdős-Rényi-kernel density. `er`: the same without the kernel sizes."
         ),
     ] = "global"
     pattern: Annotated[
         str | None,
         Says("a pattern N:M with N <= M, such as 2:4, or null"),
         Doc(
-            "Keep N of every M consecutive inputs, such as `2:4`, as sparse tensor cores take them. The "
-            "pattern sets the density; null: there is none."
+            "Keep N of every M consecutive inputs, for example `2:4` as sparse tensor cores require. "
+            "The pattern determines the density. null: no pattern."
         ),
     ] = None
     train_mode: Annotated[
@@ -65,25 +71,27 @@ class Plan:
     ] = False
     invert: Annotated[bool, Doc("Keep the lowest scores instead of the highest.")] = False
     shuffle: Annotated[
-        bool, Doc("Move each layer's mask to random places within the layer; the counts stay.")
+        bool,
+        Doc("Move the mask of each layer to random positions within the layer. The counts do not change."),
     ] = False
-    reinitialize: Annotated[bool, Doc("Draw new weights after pruning; the masks stay.")] = False
+    reinitialize: Annotated[bool, Doc("Draw new weights after pruning. The masks do not change.")] = False
     threshold: Annotated[
-        float | None, Doc("Keep the scores that reach this value instead of a given number of the highest.")
+        float | None,
+        Doc(
+            "Keep the parameters whose score is at least this value, instead of a given number of parameters."
+        ),
     ] = None
-    keep_at_least: Annotated[
-        int, Ge(0), Doc("How many parameters of each tensor are kept whatever their scores.")
-    ] = 0
+    keep_at_least: Annotated[int, Ge(0), Doc("The minimum number of parameters to keep in each tensor.")] = 0
     layer_densities: Annotated[
         Mapping[str, float] | None,
         Says("a density for each tensor, or null"),
-        Doc("A density for each tensor, by its name; they set the density of the network."),
+        Doc("A density for each tensor, by name. These densities determine the density of the network."),
     ] = None
     rounding: Annotated[
         Literal["nearest", "up"],
         Doc(
-            "How the number that a density keeps of n is rounded, in each round: `nearest`, to the nearest "
-            "integer; `up`, to n - int((1 - density) * n), as SynFlow's published code counts."
+            "How the number of kept parameters is rounded in each round. `nearest`: to the nearest "
+            "integer. `up`: to n - int((1 - density) * n), as in SynFlow's published code."
         ),
     ] = "nearest"
 

@@ -22,7 +22,10 @@ class TopLevel:
         int,
         Ge(0),
         Le(2**32 - 1),
-        Doc("Decides weights, data order, augmentation, scoring data, random scores and validation split."),
+        Doc(
+            "The random seed of weights, data order, augmentation, scoring data, random scores and "
+            "validation split."
+        ),
     ] = 0
     compression: Annotated[
         Annotated[float, Ge(0)] | None, Doc("log10(prunable / kept): 0.5 keeps 31.62 %.")
@@ -30,48 +33,54 @@ class TopLevel:
     sparsity: Annotated[
         Annotated[float, Ge(0), Lt(1)] | None,
         Doc(
-            "The removed share, instead of `compression`: 0.9 keeps 10 %. With neither, "
-            "`pruner.compression` counts."
+            "The share of the prunable parameters to remove, instead of `compression`: 0.9 keeps 10 "
+            "%. If both are null, `pruner.compression` applies."
         ),
     ] = None
     epochs: Annotated[
         int,
         Ge(0),
         Doc(
-            "How many epochs of training follow a pruning at the start, or come in all for the other "
-            "moments, which extend them to what their rounds need; 0: prune, evaluate, record."
+            "The number of epochs. With pruning at the start, they follow the pruning. With the other "
+            "moments, they are all epochs, extended if the rounds need more. 0: prune and evaluate "
+            "without training."
         ),
     ] = 10
-    pre_epochs: Annotated[int, Ge(0), Doc("How many epochs of training come before the first pruning.")] = 0
-    batch_size: Annotated[int, Ge(1), Doc("How many training images a step and process takes.")] = 64
+    pre_epochs: Annotated[int, Ge(0), Doc("The number of epochs before the first pruning.")] = 0
+    batch_size: Annotated[int, Ge(1), Doc("The number of training images per step and process.")] = 64
     label_smoothing: Annotated[
         float,
         Ge(0),
         Lt(1),
-        Doc("Smooths the labels of the training loss; test losses are without."),
+        Doc("Label smoothing of the training loss. It does not apply to test losses."),
     ] = 0.0
     checkpoint: Annotated[
         str | None,
         Says("a file, or null"),
         Doc(
-            "Start from these weights: a Lightning `.ckpt`, a state dict saved by `torch.save`, or "
-            "`.safetensors`. Masks in it, or in `masks.safetensors` beside it, are kept."
+            "Initial weights: a Lightning `.ckpt` file, a state dict saved with `torch.save`, or a "
+            "`.safetensors` file. Masks in this file, or in `masks.safetensors` in the same folder, "
+            "are applied."
         ),
     ] = None
     checkpoint_strict: Annotated[
-        bool, Doc("Refuse a checkpoint whose last layer has another size; false: that layer stays new.")
+        bool,
+        Doc(
+            "Refuse a checkpoint whose last layer has another size. false: this layer keeps its "
+            "initial weights."
+        ),
     ] = True
     name: Annotated[
         str | int,
-        Says("a name for a folder, such as baseline or cifar10/baseline"),
-        Doc("The study: the folder of its runs."),
+        Says("a folder name, such as baseline or cifar10/baseline"),
+        Doc("The name of the study, which is the folder of its runs."),
     ] = "default"
     output_dir: Annotated[
-        str, Says("a folder"), Doc("Where studies lie, relative to the current folder.")
+        str, Says("a folder"), Doc("The folder of all studies, relative to the current folder.")
     ] = "outputs"
-    rerun: Annotated[bool, Doc("Repeat a complete run; its old folder goes to `.previous/` beside it.")] = (
-        False
-    )
+    rerun: Annotated[
+        bool, Doc("Repeat a complete run. Its old folder is moved to `.previous/` in the same folder.")
+    ] = False
 
 
 @dataclass(frozen=True)
@@ -81,44 +90,47 @@ class SweepOptions:
     on_failure: Annotated[
         Literal["continue", "stop", "retry"],
         Doc(
-            "What a sweep does when a run fails: go on with the others; begin no more; try it again, from "
-            "its last checkpoint."
+            "What a sweep does after a failed run. `continue`: start the next run. `stop`: start no "
+            "more runs. `retry`: try the run again from its last checkpoint."
         ),
     ] = "continue"
-    retries: Annotated[int, Ge(0), Doc("How often `retry` tries a failed run again.")] = 1
+    retries: Annotated[int, Ge(0), Doc("The number of times that `retry` tries a failed run again.")] = 1
     timeout_minutes: Annotated[
         Annotated[float, Gt(0)] | None,
         Doc(
-            "How long a run may take. One that takes longer is saved, if it can be, ended and counts as "
-            "failed; the same command goes on with it. null: no limit."
+            "The time limit of a run. A run that exceeds it saves if possible, ends, and counts as "
+            "failed; the same command resumes it. null: no limit."
         ),
     ] = None
-    isolate: Annotated[
-        bool, Doc("Each run of a sweep has a process of its own (Linux); imports are paid once.")
-    ] = True
+    isolate: Annotated[bool, Doc("Execute each run of a sweep in its own process (Linux only).")] = True
     jobs: Annotated[
         Annotated[int, Ge(1)] | None,
         Doc(
-            "How many runs go side by side on this machine, with `hydra/launcher=joblib` or "
-            "`submitit_local`, as far as the GPUs allow; null: as many as the GPUs allow, else one for each "
-            "core."
+            "The number of runs at a time on this machine, with `hydra/launcher=joblib` or "
+            "`submitit_local`, up to the number that the GPUs allow. null: as many as the GPUs allow, "
+            "or one per core without GPUs."
         ),
     ] = None
     runs_per_gpu: Annotated[
-        int, Ge(1), Le(MOST_SHARERS), Doc("How many runs share each GPU, with the same launchers.")
+        int,
+        Ge(1),
+        Le(MOST_SHARERS),
+        Doc("The number of runs at a time on each GPU, with the same launchers."),
     ] = 1
     wait: Annotated[
-        bool, Doc("Wait for the SLURM jobs of a sweep to end; false: submit them and return.")
+        bool, Doc("Wait until the SLURM jobs of a sweep have ended. false: submit them and return.")
     ] = True
-    runs_per_job: Annotated[int, Ge(1), Doc("How many runs a SLURM job does one after the other.")] = 1
+    runs_per_job: Annotated[
+        int, Ge(1), Doc("The number of runs that a SLURM job executes one after the other.")
+    ] = 1
     keep_checkpoints: Annotated[
         bool,
         Doc(
-            "Keep `checkpoints/` of a complete run; `weights.safetensors` and `masks.safetensors` are "
+            "Keep `checkpoints/` of a complete run. `weights.safetensors` and `masks.safetensors` are "
             "always kept."
         ),
     ] = True
     checkpoint_minutes: Annotated[
         Annotated[float, Ge(0)] | None,
-        Doc("Also save within an epoch when the last checkpoint is this old; null: never."),
+        Doc("Save a checkpoint within an epoch if the last one is older than this. null: never."),
     ] = 10

@@ -44,8 +44,8 @@ class Exact(Criterion):
             str | Path | None,
             Says("a folder, or null"),
             Doc(
-                "The folder where finished parts lie while scores are computed, so that the same request "
-                "goes on from there after an interruption; null: nothing is saved."
+                "A folder for intermediate results, from which the computation resumes after an "
+                "interruption. null: nothing is saved."
             ),
         ] = None,
     ) -> None:

@@ -43,13 +43,13 @@ class GraSP(Criterion):
     @checked
     def __init__(
         self,
-        temperature: Annotated[float, Gt(0), Doc("Divides the logits.")] = 200.0,
-        split: Annotated[int, Ge(1), Doc("How many parts each batch is cut into.")] = 1,
+        temperature: Annotated[float, Gt(0), Doc("The number by which the logits are divided.")] = 200.0,
+        split: Annotated[int, Ge(1), Doc("The number of parts into which each batch is divided.")] = 1,
         batch_norm: Annotated[
             Literal["running", "batch"],
-            Doc("Normalise with the running statistics, or with those of each batch."),
+            Doc("The statistics that BatchNorm uses: the running statistics, or those of each batch."),
         ] = "running",
-        sign: Annotated[Literal[1, -1], Doc("1 keeps the highest w (H g), -1 the lowest.")] = 1,
+        sign: Annotated[Literal[1, -1], Doc("1 keeps the highest w (H g), -1 keeps the lowest.")] = 1,
     ) -> None:
         self.temperature, self.split, self.batch_norm, self.sign = temperature, split, batch_norm, sign
 

@@ -65,15 +65,16 @@ class Hessian(Criterion):
         probes: Annotated[
             Annotated[int, Ge(1)] | Literal["auto"] | None,
             Doc(
-                "How many random vectors estimate the diagonal; auto: 100 for method=hutchinson, else "
-                "none; null: none, which is method=exact."
+                "The number of random vectors of Hutchinson's estimate. auto: 100 for "
+                "method=hutchinson, otherwise none. null: none, with method=exact."
             ),
         ] = "auto",
         method: Annotated[
             Literal["auto", "gauss_newton", "exact", "hutchinson"],
             Doc(
-                "How the diagonal is found: the exact one of the Gauss-Newton matrix, or of the Hessian, or "
-                "an estimate of that; auto: as probes says, gauss_newton for probes=auto."
+                "How the diagonal is computed: exactly for the Gauss-Newton matrix (gauss_newton), "
+                "exactly for the Hessian (exact), or as an estimate for the Hessian (hutchinson). "
+                "auto: as `probes` implies; gauss_newton for probes=auto."
             ),
         ] = "auto",
     ) -> None:

@@ -39,11 +39,11 @@ class Karnin(Criterion):
         self,
         per: Annotated[
             Literal["epoch", "step"],
-            Doc("Whose changes of the weights are squared and summed: each epoch's or each step's."),
+            Doc("Whether the changes of the weights are squared and summed per epoch or per step."),
         ] = "epoch",
         normalize: Annotated[
             Literal["layer", "global"],
-            Doc("Whose least and greatest sensitivity become 0 and 1: each layer's, or those of all."),
+            Doc("Whether the sensitivities are scaled to [0, 1] within each layer or over all layers."),
         ] = "layer",
     ) -> None:
         self.observes, self.normalize = per, normalize

@@ -31,11 +31,14 @@ class Std(Criterion):
     def __init__(
         self,
         factor: Annotated[
-            float, Gt(0), Doc("How many standard deviations a weight of score 1 measures.")
+            float, Gt(0), Doc("The magnitude of a weight with score 1, in standard deviations.")
         ] = 0.5,
         scope: Annotated[
             Literal["global", "layer"],
-            Doc("Whose standard deviation counts: that of all weights, or that of each layer's."),
+            Doc(
+                "Whether the standard deviation is that of all weights (global) or that of the "
+                "weights of each layer (layer)."
+            ),
         ] = "global",
     ) -> None:
         self.factor, self.scope = factor, scope

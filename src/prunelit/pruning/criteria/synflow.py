@@ -45,7 +45,7 @@ class SynFlow(Criterion):
     def __init__(
         self,
         biases: Annotated[
-            bool, Doc("Count biases that are not prunable in the flow, as published code does.")
+            bool, Doc("Include biases that are not prunable in the flow, as published code does.")
         ] = False,
     ) -> None:
         self.biases = biases

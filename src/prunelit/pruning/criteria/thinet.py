@@ -50,10 +50,14 @@ class ThiNet(Criterion):
     def __init__(
         self,
         positions: Annotated[
-            int, Ge(1), Doc("How many outputs of the next layer are drawn from each scoring image.")
+            int, Ge(1), Doc("The number of outputs of the next layer that are drawn from each scoring image.")
         ] = 10,
         rescale: Annotated[
-            bool, Doc("Multiply the next layer's weights, by channel, so that its outputs change least.")
+            bool,
+            Doc(
+                "Multiply the weights of the next layer by one factor per channel, so that its "
+                "outputs change least."
+            ),
         ] = False,
     ) -> None:
         self.positions, self.rescale = positions, rescale

@@ -14,20 +14,20 @@ from typing_extensions import Doc
 
 from prunelit.declared import Says
 
-Rate = Annotated[float, Ge(0), Doc("The first learning rate.")]
+Rate = Annotated[float, Ge(0), Doc("The initial learning rate.")]
 Decay = Annotated[float, Ge(0), Doc("The weight decay.")]
 Betas = Annotated[
     tuple[Annotated[float, Ge(0), Lt(1)], ...],
     Len(2, 2),
     Says("two numbers in [0, 1), such as [0.9, 0.999]"),
-    Doc("How slowly the running means of the gradient and of its square change."),
+    Doc("The decay rates of the running means of the gradient and of its square."),
 ]
 Fused = Annotated[
     bool | Literal["auto"],
-    Doc("Update all weights in one kernel; `auto`: unless mixed precision is clipped."),
+    Doc("Use the fused implementation. `auto`: unless gradients are clipped with mixed precision."),
 ]
-Momentum = Annotated[float, Ge(0), Doc("The share of the last update that is added to the next.")]
-Nesterov = Annotated[bool, Doc("Take the gradient where the momentum leads.")]
+Momentum = Annotated[float, Ge(0), Doc("The momentum factor.")]
+Nesterov = Annotated[bool, Doc("Use Nesterov momentum.")]
 
 
 @dataclass(frozen=True)
@@ -76,13 +76,13 @@ class RMSprop:
     lr: Rate = 0.001
     weight_decay: Decay = 0.0
     momentum: Momentum = 0.0
-    alpha: Annotated[float, Ge(0), Doc("How slowly the running mean of the squared gradient changes.")] = 0.99
+    alpha: Annotated[float, Ge(0), Doc("The decay rate of the running mean of the squared gradient.")] = 0.99
     eps: Annotated[float, Ge(0)] = 1e-8
     centered: bool = False
     maximize: bool = False
 
 
-Gamma = Annotated[float, Gt(0), Doc("Multiplies the learning rate.")]
+Gamma = Annotated[float, Gt(0), Doc("The factor of the learning rate at each milestone.")]
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,11 @@ class MultiStepLR:
 
     milestones: Annotated[
         tuple[Annotated[int, Ge(0)] | Annotated[float, Gt(0), Lt(1)], ...],
-        Says("a list of integers >= 0, or of shares of the epochs in (0, 1)"),
-        Doc("The epochs at whose end the learning rate is multiplied by `gamma`, or shares of all epochs."),
+        Says("a list of integers >= 0, or of fractions in (0, 1)"),
+        Doc(
+            "The epochs after which the learning rate is multiplied by `gamma`, as numbers or as "
+            "fractions of all epochs."
+        ),
     ] = (60, 120)
     gamma: Gamma = 0.1
 
@@ -101,15 +104,17 @@ class MultiStepLR:
 class CosineAnnealingLR:
     """Keys of `torch.optim.lr_scheduler.CosineAnnealingLR`."""
 
-    T_max: Annotated[int, Ge(0), Doc("The epochs over which the learning rate falls to `eta_min`.")] = 10
-    eta_min: Annotated[float, Ge(0), Doc("The last learning rate.")] = 0.0
+    T_max: Annotated[
+        int, Ge(0), Doc("The number of epochs over which the learning rate decreases to `eta_min`.")
+    ] = 10
+    eta_min: Annotated[float, Ge(0), Doc("The final learning rate.")] = 0.0
 
 
 @dataclass(frozen=True)
 class ExponentialLR:
     """Keys of `torch.optim.lr_scheduler.ExponentialLR`."""
 
-    gamma: Annotated[float, Gt(0), Doc("Multiplies the learning rate after every epoch.")] = 0.95
+    gamma: Annotated[float, Gt(0), Doc("The factor of the learning rate after every epoch.")] = 0.95
 
 
 @dataclass(frozen=True)
@@ -117,19 +122,22 @@ class Trainer:
     """Keys of `lightning.pytorch.Trainer`."""
 
     accelerator: Annotated[
-        Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"], Doc("Where the run takes place.")
+        Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"], Doc("The kind of device.")
     ] = "auto"
     devices: Annotated[
         Annotated[int, Ge(1)] | Literal[-1, "auto"] | tuple[Annotated[int, Ge(0)], ...],
         Says("an integer >= 1, -1 or auto for all, or a list of device numbers"),
-        Doc("How many devices; each has a process, and its own batches of `batch_size`."),
+        Doc(
+            "The number of devices. Each device has its own process and its own batches of "
+            "`batch_size` images."
+        ),
     ] = 1
     strategy: Annotated[
         Any,
         Says("auto, ddp, ddp_find_unused_parameters_true, fully_shard, or a _target_"),
         Doc(
-            "How several devices share the work. `ddp`: the network on every device; `fully_shard`: its "
-            "parameters are split over them."
+            "How several devices share the work. `ddp`: every device has the whole network. "
+            "`fully_shard`: the parameters are split over the devices."
         ),
     ] = "auto"
     precision: Annotated[
@@ -156,15 +164,18 @@ class Trainer:
     threads: Annotated[
         Annotated[int, Ge(1)] | None,
         Doc(
-            "How many threads each process of the run computes with on the CPU; null: one for a small "
-            "network, else its share of the cores, or what `OMP_NUM_THREADS` says."
+            "The number of CPU threads in each process of the run. null: `OMP_NUM_THREADS` if it is "
+            "set; otherwise one for a small network, and the process's share of the cores for a large "
+            "one."
         ),
     ] = None
     gradient_clip_val: Annotated[
-        Annotated[float, Ge(0)] | None, Doc("The largest norm of the gradients; only kept weights count.")
+        Annotated[float, Ge(0)] | None, Doc("The maximum norm of the gradients of the kept weights.")
     ] = None
-    accumulate_grad_batches: Annotated[int, Ge(1), Doc("How many batches make a step.")] = 1
-    deterministic: Annotated[bool | Literal["warn"] | None, Doc("True: also on a GPU, at a cost.")] = False
+    accumulate_grad_batches: Annotated[int, Ge(1), Doc("The number of batches per optimizer step.")] = 1
+    deterministic: Annotated[
+        bool | Literal["warn"] | None, Doc("Use deterministic algorithms on a GPU too, which is slower.")
+    ] = False
     gradient_clip_algorithm: Literal["norm", "value"] | None = None
     limit_train_batches: Annotated[int, Ge(1)] | Annotated[float, Gt(0), Le(1)] | None = None
     limit_val_batches: Annotated[int, Ge(0)] | Annotated[float, Gt(0), Le(1)] | None = None
@@ -206,16 +217,18 @@ SET_BY_PRUNELIT = {
 class WandbLogger:
     """Keys of `lightning.pytorch.loggers.WandbLogger`."""
 
-    project: Annotated[str | None, Doc("The project; null: the study's name.")] = None
-    offline: Annotated[bool, Doc("Write to the run's folder only, for `wandb sync`.")] = False
+    project: Annotated[str | None, Doc("The project. null: the name of the study.")] = None
+    offline: Annotated[bool, Doc("Only write to the run's folder, for `wandb sync`.")] = False
 
 
 @dataclass(frozen=True)
 class MLFlowLogger:
     """Keys of `lightning.pytorch.loggers.MLFlowLogger`."""
 
-    tracking_uri: Annotated[str | None, Doc("The server's address; null: files in `save_dir`.")] = None
-    save_dir: Annotated[str | None, Says("a folder, or null"), Doc("Where files go without a server.")] = None
+    tracking_uri: Annotated[str | None, Doc("The address of the server. null: files in `save_dir`.")] = None
+    save_dir: Annotated[
+        str | None, Says("a folder, or null"), Doc("The folder for the files without a server.")
+    ] = None
 
 
 DECLARED: dict[str, Any] = {

@@ -28,17 +28,17 @@ from prunelit.training.fit.timing import Timing
 from prunelit.training.scoring.training_batches import Sample
 
 NAME = Option(
-    "name", Annotated[str | int, Says("a name"), Doc("What the record calls it.")], inspect.Parameter.empty
+    "name", Annotated[str | int, Says("a name"), Doc("The name in the record.")], inspect.Parameter.empty
 )
 TARGET = Option(
-    "_target_", Annotated[str, Says("the dotted path of a class"), Doc("The class that is made.")], None
+    "_target_", Annotated[str, Says("the dotted path of a class"), Doc("The class to instantiate.")], None
 )
 OF_PRUNER = (
     Option(
         "compression",
         Annotated[
             Annotated[float, Ge(0)] | None,
-            Doc("What is asked for where the top-level `compression` and `sparsity` are null."),
+            Doc("The compression to use if the top-level `compression` and `sparsity` are null."),
         ],
         0.5,
     ),
@@ -47,7 +47,10 @@ OF_PRUNER = (
         Annotated[
             str | None,
             Says("the folder of a complete run, its masks.safetensors, or null"),
-            Doc("Each tensor keeps the share that it keeps in this run. That sets the density."),
+            Doc(
+                "A run whose density each tensor takes over. These densities determine the density of "
+                "the network."
+            ),
         ],
         None,
     ),
@@ -57,8 +60,8 @@ OF_PRUNER = (
             Any,
             Says("_target_ and its arguments, the name of a criterion, or null"),
             Doc(
-                "What gives the scores: `_target_` and its arguments; or the name of a criterion, which "
-                "stands for that criterion with its defaults; null trains the dense network."
+                "The criterion: `_target_` and its arguments, or the name of a criterion, which is "
+                "then used with its defaults. null: train the dense network."
             ),
         ],
         None,

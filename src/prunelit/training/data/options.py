@@ -28,82 +28,91 @@ READ_BY = {
 class Options:
     """The options of a data set, as the yaml files in ``conf/data`` list them."""
 
-    dataset: Annotated[Dataset, Doc("Which data set is read.")] = "digits"
+    dataset: Annotated[Dataset, Doc("The data set to read.")] = "digits"
     root: Annotated[
         str | Path | None,
         Says("a folder"),
-        Doc("The folder that holds the data, relative to the current folder."),
+        Doc("The folder of the data, relative to the current folder."),
     ] = "data"
-    download: Annotated[
-        bool, Doc("Fetch what is missing below `root`, where the data set can be fetched.")
-    ] = True
+    download: Annotated[bool, Doc("Download missing files to `root`.")] = True
     size: Annotated[
         Annotated[int, Ge(1)] | None,
         Doc(
-            "Resize images to this many pixels a side when decoding (bilinear, antialiased); null: leave "
-            "their sizes."
+            "The height and width to which images are resized when they are decoded (bilinear, "
+            "antialiased). null: no resizing."
         ),
     ] = None
     in_memory: Annotated[
         bool | Literal["auto"],
-        Doc("Keep decoded images on the training device; `auto`: if a quarter of its free memory is enough."),
+        Doc(
+            "Keep decoded images in the memory of the training device. `auto`: if they fit in a "
+            "quarter of its free memory."
+        ),
     ] = "auto"
     validation: Annotated[
         Annotated[int, Ge(0)] | Annotated[float, Ge(0), Lt(1)],
         Says("a share in [0, 1), or a number of images"),
-        Doc("The share or number of training images put aside for validation, by seed, stratified by class."),
+        Doc(
+            "The share or number of training images for the validation set, drawn by seed and "
+            "stratified by class."
+        ),
     ] = 0
     augment: Annotated[
         bool | None,
         Doc(
-            "Augment the training images; null: as is usual for the data set (crops and flips for CIFAR and "
-            "Tiny ImageNet, resized crops and flips for ImageNet, else none)."
+            "Augment the training images. null: as usual for the data set (crops and flips for CIFAR "
+            "and Tiny ImageNet, resized crops and flips for ImageNet, otherwise none)."
         ),
     ] = None
     workers: Annotated[
         Annotated[int, Ge(0)] | None,
-        Doc("How many processes decode images that are streamed; null: one for each core."),
+        Doc("The number of processes that decode streamed images. null: one per core."),
     ] = None
     batch_size: Annotated[
         int,
         Ge(1),
-        Doc("How many training images a step and process takes; an epoch's last may be fewer."),
+        Doc("The number of training images per step and process. The last step of an epoch may have fewer."),
     ] = 64
     eval_batch_size: Annotated[
-        int, Ge(1), Doc("How many test and validation images a step and process takes.")
+        int, Ge(1), Doc("The number of test and validation images per step and process.")
     ] = 256
     seed: Annotated[
-        int, Ge(0), Doc("Decides the order, the augmentation, the validation split and the scoring batches.")
+        int,
+        Ge(0),
+        Doc("The random seed of the order, the augmentation, the validation split and the scoring batches."),
     ] = 0
     mean: Annotated[
         tuple[Annotated[float, Ge(0), Le(1)], ...] | None,
-        Says("a list with a number in [0, 1] for each channel, or null"),
+        Says("a list with one number in [0, 1] per channel, or null"),
         Doc(
-            "What is subtracted from each channel, pixels counted from 0 to 1, such as "
-            "`[0.485,0.456,0.406]`; null: the literature's, or the mean of the training images."
+            "The mean to subtract from each channel of pixels in [0, 1], such as "
+            "`[0.485,0.456,0.406]`. null: the value used in the literature, or the mean of the "
+            "training images."
         ),
     ] = None
     std: Annotated[
         tuple[Annotated[float, Gt(0)], ...] | None,
-        Says("a list with a number > 0 for each channel, or null"),
-        Doc("What each channel is then divided by; null: as for `mean`, the standard deviation."),
+        Says("a list with one number > 0 per channel, or null"),
+        Doc("The standard deviation by which each channel is divided. null: as for `mean`."),
     ] = None
     bits: Annotated[
         Annotated[int, Ge(8), Le(32)] | None,
         Doc(
-            "How many bits pixels of more than 8 bits use, of which the upper 8 are kept, of image folders; "
-            "null: 16, and images that look darker are refused."
+            "The number of bits used by pixels of more than 8 bits; the upper 8 of them are kept. "
+            "null: 16, and images that appear to use fewer bits are refused."
         ),
     ] = None
     test_share: Annotated[
         Annotated[float, Gt(0), Lt(1)] | None,
         Says("a share in (0, 1), or null"),
         Doc(
-            "The share of the images of each class that becomes the test set, the same for every seed, of a "
-            "`folder` without a test set; null: such a folder is refused."
+            "The share of each class that becomes the test set, the same for every seed, if the "
+            "folder has no test set. null: such a folder is refused."
         ),
     ] = None
-    labels: Annotated[Literal["fine", "coarse"], Doc("100 or 20 classes, of `cifar100` only.")] = "fine"
+    labels: Annotated[
+        Literal["fine", "coarse"], Doc("Use the 100 fine classes or the 20 coarse classes.")
+    ] = "fine"
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -34,21 +34,21 @@ class Retraining:
         Literal["none", "init"] | Annotated[int, Ge(0)],
         Says("none, init, or the number of an epoch"),
         Doc(
-            "Where kept weights go back to: nowhere; where training began (`init`); or where they were at "
-            "the start of an epoch, given its number. Biases, normalisation and buffers go along, and the "
-            "optimizer forgets its state."
+            "The state to which kept weights return after a pruning: none, the initial state "
+            "(`init`), or the state at the start of an epoch, given by its number. Biases, "
+            "normalization and buffers return to it too, and the state of the optimizer is reset."
         ),
     ] = "none"
     restart_schedule: Annotated[
         bool | Literal["init"] | None,
         Doc(
-            "Where learning rate, momentum and schedule go. true: back with the weights, to the epoch that "
-            "`rewind` names; without rewinding, to their beginning. init: to their beginning, whatever "
-            "`rewind` is. false: they go on. null: true with rewinding, false without."
+            "Whether learning rate, momentum and schedule are reset after a pruning. true: to the "
+            "epoch given by `rewind`, or to their beginning without rewinding. init: to their "
+            "beginning. false: they continue. null: true with rewinding, false without."
         ),
     ] = None
     masked_gradient: Annotated[
-        bool, Doc("Pruned weights stay 0; false: they may grow back until the next pruning.")
+        bool, Doc("Keep pruned weights at 0. false: they may become nonzero again until the next pruning.")
     ] = True
 
     def __post_init__(self) -> None:

@@ -19,22 +19,23 @@ class Timing:
     when: Annotated[
         Literal["start", "epoch", "end"],
         Doc(
-            "`start`: all rounds at once before training, or after `pre_epochs` of it; `epoch`: a round "
-            "every `every` epochs, at the start of the epoch, so that a logged accuracy belongs to the "
-            "weights that were saved; `end`: all rounds at once after training."
+            "The moment of pruning. `start`: all rounds before training, or after `pre_epochs`. "
+            "`epoch`: one round every `every` epochs, at the start of the epoch, so that a logged "
+            "accuracy belongs to the weights that are saved with it. `end`: all rounds after "
+            "training."
         ),
     ] = "start"
     pre_epochs: Annotated[
         Annotated[int, Ge(0)] | None,
         Doc(
-            "How many epochs of training come before the first pruning of `start` and `epoch`. null: none "
-            "with `start`; with `epoch` as many as before every further round (`every`, and k more where "
-            "weights go back to epoch k), but none if training goes on from a checkpoint of a training "
-            "without pruning."
+            "The number of epochs before the first pruning of `start` and `epoch`. null: 0 with "
+            "`start`. With `epoch`, as many as before every further round (`every`, and k more if "
+            "weights are rewound to epoch k), but 0 if training resumes from a checkpoint of a "
+            "training without pruning."
         ),
     ] = None
-    every: Annotated[int, Ge(1), Doc("How many epochs lie between two rounds.")] = 1
-    rewound_to: Annotated[int, Ge(0), Doc("The epoch that weights go back to after each round.")] = 0
+    every: Annotated[int, Ge(1), Doc("The number of epochs between two rounds.")] = 1
+    rewound_to: Annotated[int, Ge(0), Doc("The epoch to which weights are rewound after each round.")] = 0
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -26,7 +26,7 @@ class Conv(Network):
         num_classes: int,
         input_shape: Shape,
         init: Init = "default",
-        width: Annotated[int, Ge(1), Doc("How many channels each convolution has.")] = 32,
+        width: Annotated[int, Ge(1), Doc("The number of channels of each convolution.")] = 32,
     ) -> None:
         channels, image_height, image_width = input_shape
         layers: dict[str, nn.Module] = {

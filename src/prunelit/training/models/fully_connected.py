@@ -51,8 +51,8 @@ class FC(FullyConnected):
         num_classes: int,
         input_shape: Shape,
         init: Init = "default",
-        depth: Annotated[int, Ge(1), Doc("How many linear layers there are, with the classifier.")] = 6,
-        width: Annotated[int, Ge(1), Doc("How many units each hidden layer has.")] = 100,
+        depth: Annotated[int, Ge(1), Doc("The number of linear layers, including the classifier.")] = 6,
+        width: Annotated[int, Ge(1), Doc("The number of units of each hidden layer.")] = 100,
     ) -> None:
         super().__init__(num_classes, input_shape, [width] * (depth - 1), init)
 
@@ -66,7 +66,7 @@ class MLP(FullyConnected):
         num_classes: int,
         input_shape: Shape,
         init: Init = "default",
-        width: Annotated[int, Ge(1), Doc("How many units the hidden layer has.")] = 300,
+        width: Annotated[int, Ge(1), Doc("The number of units of the hidden layer.")] = 300,
     ) -> None:
         super().__init__(num_classes, input_shape, [width], init)
 

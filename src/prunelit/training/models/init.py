@@ -27,7 +27,7 @@ SCHEMES: dict[str, Callable[[Tensor], Tensor]] = {
 
 Init = Annotated[
     Literal["default", "kaiming_normal", "xavier_uniform", "xavier_normal"],
-    Doc("How the first weights are drawn; `default` is the network's own scheme."),
+    Doc("The initialization of the weights. `default`: the network's own scheme."),
 ]
 
 

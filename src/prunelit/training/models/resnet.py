@@ -20,8 +20,8 @@ from prunelit.training.models.init import Init, Network
 Shortcut = Annotated[
     Literal["conv", "pad"],
     Doc(
-        "What stands where a block changes the shape: a 1x1 convolution with BatchNorm (option B), or zeros "
-        "without parameters (option A)."
+        "The shortcut of a block that changes the shape: a 1x1 convolution with BatchNorm (conv, "
+        "option B), or padding with zeros (pad, option A)."
     ),
 ]
 
@@ -153,9 +153,9 @@ class CifarResNet(ResNet):
             Ge(8),
             Predicate(lambda depth: depth % 6 == 2),
             Says("6n + 2: 8, 14, 20, 26, 32 and so on"),
-            Doc("How many convolutions and linear layers there are, without those of the shortcuts."),
+            Doc("The number of convolutions and linear layers, without those of the shortcuts."),
         ] = 20,
-        width: Annotated[int, Ge(1), Doc("Multiplies the channels of every stage.")] = 1,
+        width: Annotated[int, Ge(1), Doc("The factor of the number of channels of every stage.")] = 1,
         shortcut: Shortcut = "conv",
     ) -> None:
         widths = (16 * width, 32 * width, 64 * width)

@@ -23,11 +23,11 @@ def from_torchvision(
     num_classes: int,
     input_shape: Shape,
     init: Init = "default",
-    architecture: Annotated[str, Doc("torchvision's name of the network.")] = "resnet50",
+    architecture: Annotated[str, Doc("The name of the network in torchvision.")] = "resnet50",
     weights: Annotated[
         str | None,
-        Says("null, or trained weights by torchvision's name, such as DEFAULT"),
-        Doc("Trained weights to start from, by torchvision's name: `DEFAULT`, `IMAGENET1K_V1` and so on."),
+        Says("the name of pretrained weights, such as DEFAULT, or null"),
+        Doc("Pretrained weights, by their name in torchvision: `DEFAULT`, `IMAGENET1K_V1` and so on."),
     ] = None,
 ) -> nn.Module:
     """The torchvision network ``architecture`` itself, with torchvision's parameter names.

@@ -46,14 +46,15 @@ class VGG(Network):
         input_shape: Shape,
         init: Init = "default",
         depth: Annotated[
-            Literal[11, 13, 16, 19], Doc("How many convolutions and linear layers the paper's network has.")
+            Literal[11, 13, 16, 19],
+            Doc("The number of convolutions and linear layers of the network in the paper."),
         ] = 16,
         batch_norm: Annotated[
-            bool, Doc("Normalise after each convolution and each hidden linear layer.")
+            bool, Doc("Use BatchNorm after each convolution and each hidden linear layer.")
         ] = False,
         hidden: Annotated[
             tuple[Annotated[int, Ge(1)], ...],
-            Doc("How many units each linear layer between the features and the classifier has."),
+            Doc("The numbers of units of the linear layers between the features and the classifier."),
         ] = (),
     ) -> None:
         check_size(f"vgg{depth}", input_shape, least=16, example=32)

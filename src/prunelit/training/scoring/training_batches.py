@@ -38,17 +38,21 @@ class Sample:
     samples_per_class: Annotated[
         Annotated[int, Ge(1)] | None,
         Doc(
-            "How many images of every class are drawn by seed. Needs a data module with `scoring_batches` "
-            "(prunelit's have it); from others one batch is taken."
+            "The number of scoring images per class, drawn by seed. Requires a data module with "
+            "`scoring_batches`, as those of prunelit have. With another data module, one training "
+            "batch is used."
         ),
     ] = 10
     batches: Annotated[
         Annotated[int, Ge(1)] | None,
-        Doc("How many random batches are drawn instead; both null: the whole training set."),
+        Doc(
+            "The number of random scoring batches, instead of `samples_per_class`. If both are null, "
+            "the whole training set is used."
+        ),
     ] = None
     batch_size: Annotated[
         Annotated[int, Ge(1)] | None,
-        Doc("How many images a scoring batch has; null: as many as the DataLoader's, or 256."),
+        Doc("The number of images per scoring batch. null: as in the DataLoader, or 256."),
     ] = None
 
     def __post_init__(self) -> None:
