@@ -1,12 +1,17 @@
-"""The k-th highest of many values as it is found on a GPU; any tensor will do."""
+"""The k highest of many scores, beside a stable sort; and the k-th highest as it is found on a GPU."""
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
-from prunelit.pruning.masks import _kth_highest
+from prunelit.pruning import highest as module
+from prunelit.pruning import score_pieces
+from prunelit.pruning.highest import highest
+from prunelit.pruning.kth_highest_by_bits import kth_highest_by_bits
 
 
 @settings(deadline=None)
@@ -20,4 +25,94 @@ def test_the_bits_of_values_tell_the_kth_highest(
 ) -> None:
     tensor = torch.tensor([value for value in values if value == value] or [0.0], dtype=dtype)
     k = data.draw(st.integers(1, len(tensor)))
-    assert _kth_highest(tensor.clone(), k) == tensor.sort(descending=True).values[k - 1]
+    assert kth_highest_by_bits(tensor.clone(), k) == tensor.sort(descending=True).values[k - 1]
+
+
+def by_sorting(scores: list[Tensor], k: int, candidates: list[Tensor]) -> Tensor:
+    """Mark the highest by a stable sort of all candidates."""
+    row = torch.cat([score.double().flatten() for score in scores])
+    places = torch.cat([mask.flatten() for mask in candidates]).nonzero()[:, 0]
+    order = row[places].argsort(descending=True, stable=True)
+    marked = torch.zeros(len(row), dtype=torch.bool)
+    marked[places[order[:k]]] = True
+    return marked
+
+
+def check(scores: list[Tensor], k: int, candidates: list[Tensor]) -> None:
+    found = highest(scores, k, candidates)
+    assert found is not None
+    expected = by_sorting(scores, k, candidates)
+    assert torch.equal(torch.cat([mask.flatten() for mask in found.masks]), expected)
+    assert [mask.shape for mask in found.masks] == [score.shape for score in scores]
+    row, marked = (torch.cat([each.flatten() for each in tensors]) for tensors in (scores, candidates))
+    assert found.num_competing == int(marked.sum())
+    if not 0 < k < found.num_competing:
+        assert found.threshold is None
+        return
+    assert found.threshold == float(row[expected].double().min())
+    tied = (row.double() == found.threshold) & marked
+    assert found.num_lost == int((tied & ~expected).sum())
+    sizes = [score.numel() for score in scores]
+    assert (found.num_tied or []) == ([int(t.sum()) for t in tied.split(sizes)] if found.num_lost else [])
+
+
+DRAWS = {
+    "distinct": lambda n, draw: torch.randn(n, generator=draw),
+    "few values": lambda n, draw: torch.randint(5, (n,), generator=draw).float(),
+    "half zeros": lambda n, draw: torch.rand(n, generator=draw).sub(0.5).relu(),
+    "all equal": lambda n, draw: torch.ones(n),
+    "in order": lambda n, draw: torch.arange(n).float(),
+    "one column high": lambda n, draw: torch.arange(n).remainder(64).eq(0) * torch.rand(n, generator=draw),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.int64])
+@pytest.mark.parametrize("draw", DRAWS)
+def test_the_highest_are_those_of_a_stable_sort(
+    draw: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Small pieces and samples stand for many scores, so that every step of the search is taken."""
+    monkeypatch.setattr(score_pieces, "PIECE", 97)
+    monkeypatch.setattr(module, "FEW", 200)
+    generator = torch.Generator().manual_seed(0)
+    scores = [
+        DRAWS[draw](n, generator).to(dtype).view(-1, shape) for n, shape in ((1200, 40), (7, 1), (900, 9))
+    ]
+    full = [torch.ones_like(score, dtype=torch.bool) for score in scores]
+    some = [torch.rand(score.shape, generator=generator) < 0.3 for score in scores]
+    for candidates in (full, some):
+        n = sum(int(mask.sum()) for mask in candidates)
+        for k in (0, 1, 2, n // 100, n // 3, n // 2, n - 2, n - 1, n, n + 5):
+            check(scores, k, candidates)
+
+
+@pytest.mark.parametrize("margins", [(0.0, float("inf")), (float("inf"),)])
+def test_a_sample_that_misleads_costs_another_pass_alone(
+    margins: tuple[float, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FEW", 20)
+    monkeypatch.setattr(module, "MARGINS", margins)
+    generator = torch.Generator().manual_seed(1)
+    scores = [torch.randn(3000, generator=generator)]
+    for k in range(1, 3000, 100):
+        check(scores, k, [torch.ones(3000, dtype=torch.bool)])
+
+
+def test_several_threads_mark_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(score_pieces, "PIECE", 50)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    scores = [torch.randint(9, (30, 70), generator=torch.Generator().manual_seed(2)).float()]
+    for k in (1, 500, 2000):
+        check(scores, k, [torch.rand(30, 70) < 0.7])
+
+
+def test_scores_in_another_memory_format_go_in_row_major_order() -> None:
+    scores = torch.randint(3, (4, 3, 5, 5)).float().to(memory_format=torch.channels_last)
+    check([scores], 100, [torch.ones(4, 3, 5, 5, dtype=torch.bool)])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("k", [0, 1, 2, 3])
+def test_scores_that_are_not_finite_are_found(value: float, k: int) -> None:
+    scores = [torch.tensor([1.0, value, 2.0])]
+    assert highest(scores, k, [torch.tensor([True, False, True])]) is None

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-import torch
 from torch import Tensor
 
+from prunelit.pruning.highest import Highest
 from prunelit.request import BadRequest
 
 CONSIDERABLE = 0.01
@@ -59,34 +58,30 @@ class Ties:
         """Whether order decided more than a few among many."""
         return self.num_by_order > 1 and self.num_by_order > CONSIDERABLE * self.num_kept
 
-    def note(
-        self,
-        sizes: Mapping[str, int],
-        threshold: Any,
-        num_kept: int,
-        num_competing: int,
-        tied: Any,
-        num_lost: int,
-    ) -> None:
+    def note(self, sizes: Mapping[str, int], num_kept: int, found: Highest) -> None:
         """Note one competition among tensors of ``sizes``, in their order; not that of a bias alone.
 
         Args:
             sizes: number of elements by name.
-            threshold: the least score kept.
-            num_kept: how many are kept, at least one.
-            num_competing: how many compete, more than are kept.
-            tied: marks, in a row, of those that have the least score; None if all of them are kept.
-            num_lost: how many of them are removed.
+            num_kept: how many are kept, at least one and not all.
+            found: the kept ones.
         """
         if all(name.endswith("bias") for name in sizes):
             return
         self.num_competitions += 1
         self.num_kept += num_kept
-        if tied is None:
+        if found.num_tied is None:
             return
-        num_tied = int(tied.sum())
-        self.num_equal += num_tied == num_competing - sum(self.spared.get(name, 0) for name in sizes)
-        self._note_order(sizes, threshold, num_kept, num_tied - num_lost, num_lost, tied)
+        assert found.threshold is not None
+        num_tied = sum(found.num_tied)
+        self.num_equal += num_tied == found.num_competing - sum(self.spared.get(name, 0) for name in sizes)
+        num_held = num_tied - found.num_lost
+        by_order = min(num_held, found.num_lost)
+        self.num_by_order += by_order
+        self.num_tied += num_held
+        self.scores.add(found.threshold)
+        if by_order > CONSIDERABLE * num_kept:
+            self.layers += [name for name, number in zip(sizes, found.num_tied, strict=True) if number]
 
     def note_groups(self, name: str, ranked: Tensor, num_kept: int) -> None:
         """Note the competitions of an N:M pattern, one a group.
@@ -107,14 +102,3 @@ class Ties:
             self.scores |= set(ranked[..., num_kept][tied].unique()[:2].tolist())
             if number > CONSIDERABLE * int(decided.sum()):
                 self.layers.append(name)
-
-    def _note_order(
-        self, sizes: Mapping[str, int], threshold: Any, num_kept: int, num_held: int, num_lost: int, tied: Any
-    ) -> None:
-        by_order = min(num_held, num_lost)
-        self.num_by_order += by_order
-        self.num_tied += num_held
-        self.scores.add(float(threshold))
-        if by_order > CONSIDERABLE * num_kept:
-            parts = torch.as_tensor(tied).split(list(sizes.values()))
-            self.layers += [name for name, part in zip(sizes, parts, strict=True) if part.any()]

@@ -1,0 +1,93 @@
+"""Scores in pieces that fit into a processor's cache: what of a piece is the highest, and what is close."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+PIECE = 2**17
+"""Scores that a thread works on at a time: they and what is computed from them fit into its cache."""
+
+NEAR = 16
+"""The places of one in so many scores of a piece are noted, at most, until the k-th highest is known."""
+
+
+@dataclass
+class Piece:
+    """Some scores of one tensor, which fit into a processor's cache.
+
+    Attributes:
+        tensor: which one.
+        scores: the scores.
+        candidates: marks of those that compete.
+        mask: where the highest are marked.
+        dtype: in which scores are compared.
+        near: the values that :meth:`look` found between two.
+        places: of these; None where there are too many to note.
+    """
+
+    tensor: int
+    scores: Tensor
+    candidates: Any
+    mask: Any
+    dtype: torch.dtype
+    near: Any = None
+    places: Any = None
+
+    def values(self) -> Any:
+        """Return the scores in the type in which they are compared."""
+        return self.scores.to(self.dtype).numpy()
+
+    def look(self, low: Any, high: Any) -> tuple[int, int, int]:
+        """Mark the candidates that reach ``low``, and note those from ``low`` to ``high``.
+
+        Returns:
+            how many candidates reach ``low``, exceed ``high``, and equal ``high``; -1 if one is not finite.
+        """
+        values = self.values()
+        if not all_finite(values):
+            return -1, 0, 0
+        at_least = np.greater_equal(values, low, out=self.mask)
+        at_least &= self.candidates
+        within = values <= high
+        within &= at_least
+        places = np.flatnonzero(within)
+        near = values[places]
+        num_at_least, num_at_high = int(np.count_nonzero(at_least)), int(np.count_nonzero(near == high))
+        many = len(near) > len(values) // NEAR
+        self.places = None if many else places.astype(np.int32)
+        self.near = near[(near > low) & (near < high)] if many else near
+        return num_at_least, num_at_least - len(near), num_at_high
+
+    def settle(self, threshold: Any) -> int:
+        """Unmark what is below ``threshold``, and return how many candidates are equal to it."""
+        if self.places is None:
+            values = self.values()
+            np.logical_and(values >= threshold, self.candidates, out=self.mask)
+            return int(np.count_nonzero(values[self.mask] == threshold))
+        self.mask[self.places[self.near < threshold]] = False
+        return int(np.count_nonzero(self.near == threshold))
+
+
+def cut(
+    scores: Sequence[Tensor], candidates: Sequence[Tensor], masks: Sequence[Any], dtype: torch.dtype
+) -> list[Piece]:
+    """Cut all scores into pieces, in their order."""
+    pieces = []
+    for tensor, (score, candidate, mask) in enumerate(zip(scores, candidates, masks, strict=True)):
+        values, marked = score.detach().cpu().reshape(-1), candidate.cpu().reshape(-1).numpy()
+        for start in range(0, len(values), PIECE):
+            part = slice(start, start + PIECE)
+            pieces.append(Piece(tensor, values[part], marked[part], mask[part], dtype))
+    return pieces
+
+
+def all_finite(values: Any) -> bool:
+    """Tell whether none of ``values`` is NaN or infinite."""
+    return math.isfinite(values.min()) and math.isfinite(values.max())
