@@ -158,3 +158,51 @@ def test_no_file_has_outgrown_its_place() -> None:
     assert long == []
     criteria = SOURCE / "prunelit" / "pruning" / "criteria"
     assert [p.name for p in criteria.glob("*.py") if p.read_text().count("\n") > 125] == []
+
+
+TIMING = "prunelit.training.fit.timing"
+
+
+def names_when(node: ast.AST) -> bool:
+    """Whether an expression is a variable, an attribute or a key of the name ``when``."""
+    keys = [*getattr(node, "args", [])[:1], getattr(node, "slice", None)]
+    return (
+        getattr(node, "id", None) == "when"
+        or getattr(node, "attr", None) == "when"
+        or any(isinstance(key, ast.Constant) and key.value == "when" for key in keys)
+    )
+
+
+def test_one_file_alone_knows_when() -> None:
+    """No other file compares ``when``, or computes with the options that say when prunings come."""
+    compared, read = [], []
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Compare | ast.Match):
+                sides = [node.subject] if isinstance(node, ast.Match) else [node.left, *node.comparators]
+                compared += [name_of(path) for side in sides if names_when(side)]
+            if isinstance(node, ast.Attribute) and node.attr in ("when", "pre_epochs", "every", "rewound_to"):
+                owner = ast.unparse(node.value).rpartition(".")[2]
+                read += [name_of(path)] if owner == "timing" else []
+    assert set(compared) == {TIMING}
+    assert set(read) == {TIMING}
+
+
+def test_rooms_of_training_import_only_the_rooms_before_them() -> None:
+    training = "prunelit.training"
+    rooms = (
+        *("models", "data", "lightning_classes", "parallel", "scoring", "restoring", "fit", "holding"),
+        *("metrics", "module", "network_pruner", "callback", "hold_masks"),
+        *("checkpoints", "config", "measuring", "run", "export"),
+    )
+    wrong = [
+        f"{name_of(path)} imports {imported}"
+        for number, room in enumerate(rooms)
+        for path in FILES
+        if within(name_of(path), f"{training}.{room}")
+        for imported in imports(path)
+        if any(within(imported, f"{training}.{later}") for later in rooms[number + 1 :])
+    ]
+    inside = {name_of(path).split(".")[2] for path in FILES if name_of(path).startswith(f"{training}.")}
+    assert inside == set(rooms)
+    assert wrong == []

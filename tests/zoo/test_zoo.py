@@ -48,7 +48,7 @@ def test_names_counts_and_zeros(entry: Entry, place: int, tmp_path: Path) -> Non
         assert "\n" not in str(refused.value)
         return
     module, trainer = fit(entry, pruning, watch)
-    assert watch.looks or pruning.timing.when == "end"
+    assert watch.looks or pruning.moment.after_training
     trainer.save_checkpoint(tmp_path / "saved.ckpt")
     saved = torch.load(tmp_path / "saved.ckpt", weights_only=False)
     check_names(entry, pruning, module)

@@ -9,7 +9,7 @@ from torch.nn.parameter import UninitializedParameter
 
 from prunelit.pruning.parameters import note_trainable
 from prunelit.request import BadRequest
-from prunelit.training.fit.early_end import Coming, warn_of_early_end
+from prunelit.training.fit.early_end import warn_of_early_end, warn_of_shortfall
 from prunelit.training.fit.monitors import save_pruned
 from prunelit.training.fit.retraining import current_rates
 from prunelit.training.fit.same_network import remember
@@ -84,7 +84,7 @@ class Pruning(NetworkPruner):
         self._let_go()
         # The states of a resumed run are restored after this hook: these are those of the beginning.
         self._beginning = current_rates(trainer)
-        self._monitors.attach(trainer, lambda: not (self.done or self.timing.at_end))
+        self._monitors.attach(trainer, lambda: not (self.done or self.moment.after_training))
         nothing_to_train = self._has_nothing_to_train(trainer)
         if nothing_to_train or not self._has_layers_to_come(pl_module):
             self._begin(trainer, pl_module)
@@ -102,28 +102,39 @@ class Pruning(NetworkPruner):
             self._hold_masks(trainer, pl_module)
         time = self._timeline
         time.begin_training(trainer)
-        epoch, end = time.epoch(trainer), time.last_epoch(trainer)
-        following = self.timing.next_epoch(self.num_done, time.last_pruning, time.trained_before)
+        now, end = time.now(trainer, self.num_done), time.last_epoch(trainer)
         if not self.done and not self._snapshot.weights:
-            self.retraining.check(epoch, end if self.timing.at_end else max(epoch, following))
-        if not self.timing.at_end:
-            coming = Coming(self.steps, self.num_done, max(epoch, following), self.timing.every)
-            self._planned = coming.warn_if_too_late(end, trainer.max_epochs, self.current_density)
+            self.retraining.check(now.epoch, self.moment.upcoming(now, end))
+        self._planned = warn_of_shortfall(
+            self.steps,
+            self.num_done,
+            self.moment.shortfall(now, end, len(self.steps) - self.num_done),
+            trainer.max_epochs,
+            self.current_density,
+        )
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Prune at the start of an epoch, so that saved weights are those of the logged accuracy."""
-        time, timing = self._timeline, self.timing
-        epoch = time.epoch(trainer)
+        epoch = self._timeline.epoch(trainer)
         note_trainable(self.network(pl_module))
         if epoch == self.retraining.epoch and not self._snapshot.weights:
             with gathered(pl_module):
                 self._snapshot.take(self.network(pl_module), trainer)
-        since, epochs = timing.since_pruning(epoch), timing.since_pruning(time.last_epoch(trainer))
-        if not self.done and not timing.at_end:
-            if epoch >= timing.next_epoch(self.num_done, time.last_pruning, time.trained_before):
-                self.prune(trainer, pl_module)
-        elif self.done and self.growth.due(since, epochs):
+        if not self.done:
+            self._prune_if_due(trainer, pl_module)
+            return
+        first = self.moment.first()
+        since, epochs = epoch - first, self._timeline.last_epoch(trainer) - first
+        if self.growth.due(since, epochs):
             self.exchange(trainer, pl_module, self.growth.share_at(since, epochs))
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Prune within an epoch, if that is the moment, and hold before a batch is trained on."""
+        if self._prunes_within_epochs and not self.done:
+            self._prune_if_due(trainer, pl_module)
+        super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Let the criterion observe the epoch."""
@@ -138,7 +149,7 @@ class Pruning(NetworkPruner):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Prune after training, if that is the moment."""
         super().on_train_end(trainer, pl_module)
-        if self.timing.at_end and not self.done:
+        if self.moment.after_training and not self.done:
             self.prune(trainer, pl_module)
             save_pruned(trainer)
 
@@ -194,7 +205,11 @@ class Pruning(NetworkPruner):
             return True
         limits = trainer.max_epochs, trainer.max_steps
         behind = self._timeline.resumed_at or (-1, -1)
-        return self.timing.at_end and any(n == m != -1 for n, m in zip(behind, limits, strict=True))
+        return self.moment.after_training and any(n == m != -1 for n, m in zip(behind, limits, strict=True))
+
+    def _prune_if_due(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.moment.is_due(self._timeline.now(trainer, self.num_done)):
+            self.prune(trainer, pl_module)
 
     def _warn_if_unfinished(self) -> None:
         if not self.done and self.num_done != self._planned:

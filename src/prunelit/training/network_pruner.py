@@ -27,6 +27,7 @@ from prunelit.training.fit.observer import Observer
 from prunelit.training.fit.options import (
     PruningOptions,
     by_name,
+    check_thresholds,
     distribute,
     for_filters,
     listed_thresholds,
@@ -66,12 +67,15 @@ class NetworkPruner(HoldingCallback):
         chosen = distribute(given)
         self.selection, self.plan, self.growth = chosen[:3]
         self.sample, self.timing, self.retraining = chosen[3:]
+        check_thresholds(self.thresholds, self.plan, self.timing)
         self.criterion, self.network_name, self.seed = criterion, network, seed
         amount = Amount(compression, sparsity)
         if amount.is_decided and not self.plan.decides_density:
             raise BadRequest("compression", None, "a number >= 0", "sparsity is not given either")
         self.density, self.asked = amount.density, amount.given
-        self.steps = self.timing.steps(self.plan, self.density)
+        self.moment = self.timing.moment
+        self.steps = self.moment.steps(self.plan, self.density)
+        self._prunes_within_epochs = self.moment.within_epochs
         self._monitors, self._timeline = Monitors(), Timeline()
         self._observer: Observer | None = None
         self._beginning: Rates = {}

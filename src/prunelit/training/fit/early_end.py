@@ -2,52 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from lightning.pytorch.utilities import rank_zero_warn
 
 from prunelit.pruning.plan import Plan
+from prunelit.training.fit.timing import Shortfall
 
 Steps = list[tuple[Plan, float | None]]
 """What each pruning does: its plan, and the density it ends with, None where the plan decides."""
 
 
-@dataclass(frozen=True)
-class Coming:
-    """The prunings that are left at the beginning of a training.
+def warn_of_shortfall(
+    steps: Steps, done: int, shortfall: Shortfall | None, max_epochs: int | None, density: float
+) -> int:
+    """Warn if not all prunings come before the training ends; return how many there will be.
 
-    Attributes:
+    Args:
         steps: all prunings.
-        done: how many of them are behind.
-        first: the epoch at whose start the next one comes.
-        every: epochs from one to the next.
+        done: how many of them are done.
+        shortfall: what the training lacks, None if it lacks nothing.
+        max_epochs: the trainer's setting.
+        density: the density now.
     """
-
-    steps: Steps
-    done: int
-    first: int
-    every: int
-
-    def warn_if_too_late(self, end: int, max_epochs: int | None, density: float) -> int:
-        """Warn if not all of them come before the training ends; return how many prunings there will be.
-
-        Args:
-            end: the epoch with which the training ends, counted as ``first`` is; -1: never.
-            max_epochs: the trainer's setting that ``end`` follows from.
-            density: the density now.
-        """
-        left = len(self.steps) - self.done
-        needed = self.first + (left - 1) * self.every + 1
-        if left <= 0 or end < 0 or end >= needed:
-            return len(self.steps)
-        come = self.done + len(range(self.first, end, self.every))
-        reached = density if come == self.done else self.steps[come - 1][1]
-        rank_zero_warn(
-            f"max_epochs={max_epochs} ends before the last of {len(self.steps)} prunings, "
-            f"so the network stays denser than asked{_densities(self.steps, reached)}: "
-            f"max_epochs={(max_epochs or 0) + needed - end} or more reaches it"
-        )
-        return come
+    if shortfall is None:
+        return len(steps)
+    come = done + shortfall.prunings
+    reached = steps[come - 1][1] if shortfall.prunings else density
+    rank_zero_warn(
+        f"max_epochs={max_epochs} ends before the last of {len(steps)} prunings, "
+        f"so the network stays denser than asked{_densities(steps, reached)}: "
+        f"max_epochs={(max_epochs or 0) + shortfall.epochs} or more reaches it"
+    )
+    return come
 
 
 def warn_of_early_end(steps: Steps, done: int, density: float) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 import lightning.pytorch as pl
 
+from prunelit.training.fit.timing import Now
+
 SAVED = ("shift", "last_pruning", "trained_before")
 
 
@@ -56,6 +58,11 @@ class Timeline:
     def epoch(self, trainer: pl.Trainer) -> int:
         """Return the network's current epoch."""
         return trainer.current_epoch + self.shift
+
+    def now(self, trainer: pl.Trainer, prunings: int) -> Now:
+        """Return how far the training has come, ``prunings`` behind it."""
+        step, last, trained = trainer.global_step, self.last_pruning, self.trained_before
+        return Now(self.epoch(trainer), step, prunings, last, trained)
 
     def last_epoch(self, trainer: pl.Trainer) -> int:
         """Return the epoch with which the trainer stops, or -1 if it has no limit."""

@@ -15,7 +15,7 @@ from prunelit.pruning.parameters import Selection
 from prunelit.pruning.plan import Plan
 from prunelit.request import BadRequest, nearest, within
 from prunelit.training.fit.retraining import Retraining
-from prunelit.training.fit.timing import Timing
+from prunelit.training.fit.timing import Timing, When
 from prunelit.training.scoring.training_batches import Sample
 
 THRESHOLDS = Option(
@@ -31,15 +31,19 @@ def listed_thresholds(options: dict[str, Any]) -> tuple[float, ...]:
     """Return the thresholds if ``options["threshold"]`` lists several, and leave the first in their place.
 
     Raises:
-        BadRequest: not finite numbers; a list where several rounds follow each other.
+        BadRequest: not finite numbers.
     """
     asked = THRESHOLDS.check(options.get("threshold"))
     if not isinstance(asked, tuple):
         return ()
     options["threshold"] = asked[0]
-    if options.get("when") == "epoch" or options.get("rounds", 1) != 1:
-        raise BadRequest("threshold", list(asked), "one number", "a list is for a single pruning")
     return asked
+
+
+def check_thresholds(thresholds: tuple[float, ...], plan: Plan, timing: Timing) -> None:
+    """Raise BadRequest for a list of thresholds where several rounds follow each other."""
+    if thresholds and (timing.moment.rounds_apart or plan.rounds != 1):
+        raise BadRequest("threshold", list(thresholds), "one number", "a list is for a single pruning")
 
 
 WHOLE = {"scope": "layer", "pattern": None, "layer_densities": None, "bias": True, "norm": True}
@@ -144,7 +148,7 @@ class PruningOptions(TypedDict, total=False):
     samples_per_class: int | None
     batches: int | None
     batch_size: int | None
-    when: Literal["start", "epoch", "end"]
+    when: When
     pre_epochs: int | None
     every: int
     rewind: Literal["none", "init"] | int
@@ -183,13 +187,10 @@ def distribute(options: dict[str, Any]) -> Options:
 def _check_growth(growth: Growth, plan: Plan, timing: Timing, retraining: Retraining) -> None:
     """Raise BadRequest where weights that change places do not fit what else is asked for."""
     why = f"grow.at is {growth.at}"
-    if timing.when != "start":
-        raise BadRequest("when", timing.when, "start", why)
+    timing.check_growth(why)
     if not retraining.masked_gradient:
         raise BadRequest("masked_gradient", False, "true", why)
     if plan.pattern is not None:
         raise BadRequest("pattern", plan.pattern, "null", f"{why}, but weights stay inside a pattern")
-    if timing.every != 1:
-        raise BadRequest("every", timing.every, "1 (the epochs between exchanges are grow.every)", why)
     if plan.share != 0.1 and plan.schedule != "constant":
         raise BadRequest("share", plan.share, "0.1 (the share of exchanges is grow.share)", why)

@@ -1,23 +1,31 @@
-"""When to prune, and how dense the network is after each time."""
+"""When prunings come: the moments that ``when`` names, and the epochs that follow from them.
+
+No other file compares ``when`` with a name or computes the epoch of a pruning. A new moment is a subclass of
+:class:`Moment` with a name in :data:`When` and a place in :data:`MOMENTS`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge
 from typing_extensions import Doc
 
 from prunelit.declared import check_fields
 from prunelit.pruning.plan import Plan
+from prunelit.request import BadRequest
+
+When = Literal["start", "epoch", "end"]
+"""The names of the moments."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """The moments of pruning."""
+    """The options that say when prunings come; :attr:`moment` answers questions about them."""
 
     when: Annotated[
-        Literal["start", "epoch", "end"],
+        When,
         Doc(
             "The moment of pruning. `start`: all rounds before training, or after `pre_epochs`. "
             "`epoch`: one round every `every` epochs, at the start of the epoch, so that a logged "
@@ -40,53 +48,164 @@ class Timing:
     def __post_init__(self) -> None:
         check_fields(self)
 
+    @property
+    def moment(self) -> Moment:
+        """What ``when`` names, with these options."""
+        return MOMENTS[self.when](self)
+
+    def check_growth(self, why: str) -> None:
+        """Raise BadRequest unless weights may change places in the training after the pruning."""
+        if not self.moment.growth_may_follow:
+            allowed = " or ".join(name for name, kind in MOMENTS.items() if kind.growth_may_follow)
+            raise BadRequest("when", self.when, allowed, why)
+        if self.every != 1:
+            raise BadRequest("every", self.every, "1 (the epochs between exchanges are grow.every)", why)
+
+
+@dataclass(frozen=True)
+class Now:
+    """How far the training of a network has come.
+
+    Attributes:
+        epoch: epochs of training behind it.
+        step: optimizer steps that the trainer has behind it.
+        prunings: prunings behind it.
+        last_pruning: the epoch of the last pruning; None if there was none, or if that is not known.
+        trained_before: whether training goes on from a checkpoint of a training without pruning.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    prunings: int = 0
+    last_pruning: int | None = None
+    trained_before: bool = False
+
+
+@dataclass(frozen=True)
+class Shortfall:
+    """A training that ends too early: how many more prunings it has, and how many epochs it lacks."""
+
+    prunings: int
+    epochs: int
+
+
+class Moment:
+    """When prunings come in a training. Epochs are those of the network, over all of its fits.
+
+    Attributes:
+        rounds_apart: each round is a pruning of its own, and training goes on between them.
+        after_training: prunings come when the training is over.
+        within_epochs: :meth:`is_due` is asked before each training batch, not only before an epoch's first.
+        growth_may_follow: weights may change places in the training after the pruning.
+        interval: epochs from one pruning to the next.
+    """
+
+    rounds_apart: ClassVar[bool] = False
+    after_training: ClassVar[bool] = False
+    within_epochs: ClassVar[bool] = False
+    growth_may_follow: ClassVar[bool] = False
+
+    def __init__(self, timing: Timing) -> None:
+        self.timing = timing
+        self.interval = timing.every if self.rounds_apart else 1
+
     def steps(self, plan: Plan, density: float | None) -> list[tuple[Plan, float | None]]:
         """Return what each pruning does: its plan and the density it ends with."""
-        if self.when != "epoch":
+        if not self.rounds_apart:
             return [(plan, density)]
         one = replace(plan, rounds=1, schedule="exponential")
         return [(one, target) for target in plan.targets(density)]
 
-    @property
-    def at_end(self) -> bool:
-        """Whether pruning comes after training."""
-        return self.when == "end"
+    def first(self, trained_before: bool = False) -> int:
+        """Return the epoch at whose start the first pruning comes."""
+        return self.timing.pre_epochs or 0
 
-    def first(self, trained: bool = False) -> int:
-        """Return the epoch at whose start the first pruning comes, unless it comes after training.
+    def is_due(self, now: Now) -> bool:
+        """Tell whether the next pruning comes now, during the training."""
+        return not self.after_training and now.epoch >= self._next(now)
 
-        ``trained`` tells that the network was trained before, without pruning.
+    def upcoming(self, now: Now, end: int) -> int:
+        """Return the epoch that the next pruning begins; ``end`` is the last epoch's end, -1 without one."""
+        return end if self.after_training else max(now.epoch, self._next(now))
+
+    def shortfall(self, now: Now, end: int, left: int) -> Shortfall | None:
+        """Return what a training that ends at epoch ``end`` lacks for ``left`` more prunings, or None."""
+        if self.after_training or left <= 0 or end < 0:
+            return None
+        first = self.upcoming(now, end)
+        needed = first + (left - 1) * self.interval + 1
+        if end >= needed:
+            return None
+        return Shortfall(len(range(first, end, self.interval)), needed - end)
+
+    def end_of_level(self, prunings: int, planned: int, epochs: int) -> int:
+        """Return the epoch at which the training after ``prunings`` of ``planned`` ends in the next one.
+
+        ``epochs``, the end of the run, where none comes any more.
         """
-        if self.pre_epochs is not None:
-            return self.pre_epochs
-        return self.every + self.rewound_to if self.when == "epoch" and not trained else 0
+        if self.after_training or prunings >= planned:
+            return epochs
+        return min(epochs, self._next(Now(prunings=prunings)))
 
-    def next_epoch(self, done: int, last: int | None, trained: bool = False) -> int:
-        """Return the epoch at whose start the next pruning comes, unless it comes after training.
+    def run_epochs(self, requested: int, prunings: int) -> int:
+        """Return the epochs of the whole run, of which ``requested`` are asked for."""
+        return requested
 
-        Args:
-            done: prunings so far.
-            last: the epoch of the last one; None if that is not known.
-            trained: see :meth:`first`.
-        """
-        return last + self.every if done and last is not None else self.first(trained) + done * self.every
+    def _next(self, now: Now) -> int:
+        return self.first(now.trained_before)
 
-    def next_pruning(self, done: int, steps: int, epochs: int) -> int:
-        """Return the epoch that the next of ``steps`` prunings begins; ``epochs``, the end, without one."""
-        return epochs if self.at_end or done >= steps else min(epochs, self.next_epoch(done, None))
 
-    def since_pruning(self, epoch: int) -> int:
-        """Return the epochs from the first pruning of ``start`` to ``epoch``."""
-        return epoch - self.first()
+class AtStart(Moment):
+    """All rounds at once, before the training or after ``pre_epochs`` of it."""
 
-    def epochs(self, requested: int, steps: int) -> int:
-        """Return the epochs of the whole run when ``requested`` are asked for.
+    growth_may_follow = True
 
-        ``start``: those after the pruning. Otherwise all, or as many as ``steps`` rounds need, with
-        ``every`` epochs of training after the last.
-        """
-        if self.when == "start":
-            return self.first() + requested
-        if self.when == "end":
-            return requested
-        return max(requested, self.first() + steps * self.every)
+    def run_epochs(self, requested: int, prunings: int) -> int:
+        """Return the requested epochs and those before the pruning."""
+        return self.first() + requested
+
+
+class EveryEpochs(Moment):
+    """A round at the start of every so-many-th epoch."""
+
+    rounds_apart = True
+
+    def first(self, trained_before: bool = False) -> int:
+        """Return ``pre_epochs``, or as many epochs as lie before every further round."""
+        if self.timing.pre_epochs is not None:
+            return self.timing.pre_epochs
+        return 0 if trained_before else self.timing.every + self.timing.rewound_to
+
+    def run_epochs(self, requested: int, prunings: int) -> int:
+        """Return the requested epochs, or as many as the rounds need with training after the last."""
+        return max(requested, self.first() + prunings * self.interval)
+
+    def _next(self, now: Now) -> int:
+        if now.prunings and now.last_pruning is not None:
+            return now.last_pruning + self.interval
+        return self.first(now.trained_before) + now.prunings * self.interval
+
+
+class AtEnd(Moment):
+    """All rounds at once, after the training."""
+
+    after_training = True
+
+
+MOMENTS: dict[str, type[Moment]] = {"start": AtStart, "epoch": EveryEpochs, "end": AtEnd}
+
+
+def settle(when: When, pre_epochs: int, epochs: int, grows: bool) -> tuple[When, int]:
+    """Return when a run prunes and how many epochs it requests besides those that :class:`Timing` adds.
+
+    A pruning that waits for ``pre_epochs`` and that no epoch follows comes after all training.
+
+    Args:
+        when: as requested.
+        pre_epochs: epochs before the first pruning.
+        epochs: epochs after it.
+        grows: whether weights change places after the pruning.
+    """
+    if when == "start" and pre_epochs > 0 and epochs == 0 and not grows:
+        return "end", pre_epochs
+    return when, epochs

@@ -186,7 +186,7 @@ class Measurements(Callback):
         self.top1_before = tested.top1 if tested else None
         if tested:
             self.confusions["test_before"] = tested.confusion
-        if pruning.timing.when == "end" and (trained := evaluate_train(trainer, pl_module)):
+        if pruning.moment.after_training and (trained := evaluate_train(trainer, pl_module)):
             self.confusions["train"] = trained.confusion
 
     def _try_thresholds(self, trainer: pl.Trainer, pl_module: pl.LightningModule, pruning: Pruning) -> None:

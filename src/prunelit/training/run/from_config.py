@@ -31,6 +31,7 @@ from prunelit.training.checkpoints.last_checkpoint import LastCheckpoint
 from prunelit.training.config.instantiate import build, build_foreign
 from prunelit.training.config.run_logger import build_logger
 from prunelit.training.data import ImageData
+from prunelit.training.fit.timing import When, settle
 from prunelit.training.module import Classifier
 from prunelit.training.parallel.sharding import check_strategy
 from prunelit.training.run import schedule_length
@@ -140,7 +141,7 @@ def build_pruning(cfg: DictConfig, compression: float | None, sparsity: float | 
             compression=compression,
             sparsity=sparsity,
             pre_epochs=cfg.pre_epochs or (0 if is_trained else None),
-            when="end" if _prunes_after_training(cfg) else cfg.pruner.when,
+            when=_settled(cfg)[0],
             network="network",
             seed=cfg.seed,
         )
@@ -152,10 +153,9 @@ def build_pruning(cfg: DictConfig, compression: float | None, sparsity: float | 
     return pruning
 
 
-def _prunes_after_training(cfg: DictConfig) -> bool:
-    """Whether a pruning that waits for ``pre_epochs`` comes after all training, as no epoch follows it."""
-    waits = cfg.pruner.when == "start" and cfg.pre_epochs > 0 and cfg.epochs == 0
-    return bool(waits and cfg.pruner.grow.at is None)
+def _settled(cfg: DictConfig) -> tuple[When, int]:
+    """Return when the run prunes, and the epochs that it requests besides those that the timing adds."""
+    return settle(cfg.pruner.when, cfg.pre_epochs, cfg.epochs, cfg.pruner.grow.at is not None)
 
 
 @contextmanager
@@ -173,8 +173,7 @@ def num_epochs(cfg: DictConfig, pruning: Pruning | None) -> int:
     """Return the epochs of the whole run: as asked, or as many as the pruner's rounds need."""
     if pruning is None:
         return int(cfg.pre_epochs + cfg.epochs)
-    requested = cfg.pre_epochs if _prunes_after_training(cfg) else cfg.epochs
-    return pruning.timing.epochs(requested, len(pruning.steps))
+    return pruning.moment.run_epochs(_settled(cfg)[1], len(pruning.steps))
 
 
 def build_trainer(

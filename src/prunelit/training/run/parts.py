@@ -52,7 +52,7 @@ class Assembly:
         """Prune and train, from the last of ``checkpoints`` on if there is one."""
         last = checkpoint_to_resume(checkpoints)
         self.trainer.fit(self.module, datamodule=self.data, ckpt_path=last, weights_only=True)
-        pruned_last = self.pruning is not None and self.pruning.timing.when == "end"
+        pruned_last = self.pruning is not None and self.pruning.moment.after_training
         if self.epochs or pruned_last:
             save_again(self.trainer, checkpoints, pruned_last)
 

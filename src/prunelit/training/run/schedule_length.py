@@ -40,7 +40,7 @@ def first_length(pruning: Pruning | None, epochs: int) -> int:
     """Return how many epochs the schedule lasts that a run of ``epochs`` begins with."""
     if pruning is None or not pruning.retraining.restarts:
         return epochs
-    ends = (pruning.timing.next_pruning(done, len(pruning.steps), epochs) for done in (0, 1))
+    ends = (pruning.moment.end_of_level(done, len(pruning.steps), epochs) for done in (0, 1))
     return next((end for end in ends if end), epochs)
 
 
@@ -63,7 +63,7 @@ class ScheduleLength(Callback):
 
     def on_after_pruning(self, trainer: pl.Trainer, pl_module: pl.LightningModule, pruning: Pruning) -> None:
         """Let the schedule end with the level."""
-        end = pruning.timing.next_pruning(pruning.num_done, len(pruning.steps), trainer.max_epochs or 0)
+        end = pruning.moment.end_of_level(pruning.num_done, len(pruning.steps), trainer.max_epochs or 0)
         for config in trainer.lr_scheduler_configs:
             schedule: Any = config.scheduler
             taken_back = getattr(schedule, "last_epoch", None) != trainer.current_epoch

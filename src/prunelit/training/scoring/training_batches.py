@@ -63,8 +63,9 @@ def training_batches(trainer: pl.Trainer, sample: Sample, seed: int) -> list[Bat
     """Return the batches that scores are taken on, as the loaders give them.
 
     They come from the ``scoring_batches`` of the data module, or from loaders made for the purpose: the
-    iterators that training reads are left alone. What reading changes in samplers and data sets is put
-    back by :func:`~prunelit.training.undisturbed.undisturbed`, inside which this must be called.
+    iterators that training reads are left alone. Call this inside
+    :func:`~prunelit.training.restoring.no_trace.undisturbed`, which undoes what reading changes in samplers
+    and data sets.
 
     Raises:
         BadRequest: there is no training data.
