@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from prunelit.exporting.folder import load, save
     from prunelit.pruning.call import Call
     from prunelit.pruning.compact import compact
     from prunelit.pruning.criteria import (
@@ -58,6 +59,8 @@ _HOMES = {
     "Std": "prunelit.pruning.criteria",
     "SynFlow": "prunelit.pruning.criteria",
     "compact": "prunelit.pruning.compact",
+    "load": "prunelit.exporting.folder",
+    "save": "prunelit.exporting.folder",
     "Call": "prunelit.pruning.call",
     "Objective": "prunelit.pruning.objective",
     "Plan": "prunelit.pruning.plan",
@@ -104,7 +107,9 @@ __all__ = [
     "ThiNet",
     "Timing",
     "compact",
+    "load",
     "prune",
+    "save",
 ]
 
 
