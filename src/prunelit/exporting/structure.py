@@ -90,8 +90,8 @@ def attributes(module: nn.Module) -> dict[str, Any]:
 
 def _difference(name: str, module: nn.Module, original: nn.Module | None) -> dict[str, Any]:
     if original is None or _class_name(module) != _class_name(original):
-        entry = {"class": name_of(type(module)), "attributes": _all_attributes(name, module)}
-        held = {"parameters": module._parameters, "buffers": module._buffers}
+        entry: dict[str, Any] = {"class": name_of(type(module)), "attributes": _all_attributes(name, module)}
+        held: dict[str, dict[str, Any]] = {"parameters": module._parameters, "buffers": module._buffers}
         entry["empty"] = {
             kind: [key for key, value in each.items() if value is None] for kind, each in held.items()
         }
