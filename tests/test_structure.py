@@ -48,6 +48,15 @@ FORBIDDEN = {
 }
 
 
+# What a room of the study may not import: single runs know no sweep, sweeps no cluster, reports neither.
+ABOVE = {
+    "prunelit.study": ("prunelit.study.sweep", "prunelit.study.report"),
+    "prunelit.study.sweep": ("prunelit.study.sweep.slurm", "prunelit.study.report"),
+    "prunelit.study.sweep.slurm": ("prunelit.study.report",),
+    "prunelit.study.report": ("prunelit.study.sweep",),
+}
+
+
 def name_of(path: Path) -> str:
     return ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
 
@@ -84,8 +93,39 @@ def test_imports_only_from_where_the_layout_allows(path: Path) -> None:
         assert not any(within(imported, name) for name in forbidden), f"{module} imports {imported}"
 
 
+def test_no_import_of_the_study_climbs() -> None:
+    names = {name_of(path) for path in FILES}
+    assert all(any(within(name, room) for name in names) for room in ABOVE)
+    wrong = [
+        f"{name_of(path)} imports {imported}"
+        for path in FILES
+        for imported in imports(path)
+        if any(within(imported, room) for room in rule(ABOVE, name_of(path)) or ())
+    ]
+    assert wrong == []
+
+
+def test_a_figure_is_one_module_that_nothing_names() -> None:
+    """The page finds a figure because its module is there: no list, no import, no other figure knows it."""
+    from prunelit.study.report.charts.figure import Figure
+    from prunelit.study.report.figures import all_figures
+
+    package = SOURCE / "prunelit" / "study" / "report" / "figures"
+    names = {path.stem for path in package.glob("*.py")} - {"__init__"}
+    assert {figure.name for figure in all_figures()} == names
+    assert all(isinstance(figure, Figure) for figure in all_figures())
+    room = "prunelit.study.report.figures"
+    knowing = [
+        f"{name_of(path)} imports {imported}"
+        for path in FILES
+        for imported in imports(path)
+        if within(imported, room)
+    ]
+    assert knowing == ["prunelit.study.report.page.html imports prunelit.study.report.figures"]
+
+
 def test_rooms_of_the_report_import_only_the_rooms_before_them() -> None:
-    report, rooms = "prunelit.study.report", ("records", "tables", "figures", "page")
+    report, rooms = "prunelit.study.report", ("records", "tables", "charts", "figures", "page")
     wrong = [
         f"{name_of(path)} imports {imported}"
         for number, room in enumerate(rooms)

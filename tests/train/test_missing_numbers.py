@@ -10,8 +10,9 @@ from safetensors.torch import load_file
 import own_networks
 from prunelit.pruning.flops import count_flops
 from prunelit.pruning.paths import effective_masks
-from prunelit.study.report.figures.data import tidy
-from prunelit.study.report.page.html import CHAPTERS, methods_of, page
+from prunelit.study.report.charts.study_figures import draw_study
+from prunelit.study.report.figures import all_figures
+from prunelit.study.report.page.html import page
 from prunelit.study.report.records.study import read_study
 from prunelit.study.report.tables.files import write_report
 from prunelit.study.report.tables.metrics import metric_named
@@ -125,6 +126,4 @@ def test_a_report_shows_runs_whose_numbers_are_missing(cli, tmp_path) -> None:
     study = read_study([record.parent.parent])
     tables = make_tables(study, metric_named("effective_density"))
     write_report(study, tables, tmp_path / "report")
-    frames = tidy(study)
-    chapters = {title: make(frames, methods_of(frames["runs"])) for title, make in CHAPTERS.items()}
-    assert "lstm" in page(study, tables, frames, chapters, lambda: "")
+    assert "lstm" in page(study, tables, draw_study(study, all_figures()), lambda: "")

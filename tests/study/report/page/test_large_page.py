@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from large_study import AMOUNTS, METHODS, large_study
-from prunelit.study.report.figures import CHAPTERS
-from prunelit.study.report.figures.data import methods_of, tidy
+from prunelit.study.report.charts.study_figures import draw_study
+from prunelit.study.report.figures import all_figures
 from prunelit.study.report.page.html import page
 from prunelit.study.report.page.vega import bundle
 from prunelit.study.report.tables.metrics import METRICS
@@ -28,11 +28,10 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     if CHROMIUM is None:
         pytest.skip("no Chromium is installed")
     study = large_study()
-    frames = tidy(study)
-    methods = methods_of(frames["runs"])
-    chapters = {title: make(frames, methods) for title, make in CHAPTERS.items()}
     file: Path = tmp_path_factory.mktemp("large") / "report.html"
-    file.write_text(page(study, make_tables(study, METRICS["top1"]), frames, chapters, bundle))
+    file.write_text(
+        page(study, make_tables(study, METRICS["top1"]), draw_study(study, all_figures()), bundle)
+    )
     with playwright.sync_playwright() as running:
         browser = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         tab = browser.new_page(viewport={"width": 1400, "height": 900})

@@ -13,6 +13,8 @@ import pytest
 from PIL import Image
 
 from filled import fill
+from prunelit.study.report.charts.run_arrays import RunTable
+from prunelit.study.report.figures import all_figures
 from prunelit.study.report.page.html import write_page
 from prunelit.study.report.records.study import read_study
 from prunelit.study.report.tables.metrics import METRICS
@@ -21,13 +23,8 @@ from prunelit.study.report.tables.report_tables import make_tables
 HOSTILE = "</script><script>document.documentElement.dataset.pwned=1</script><img src=x onerror=alert(1)>"
 """What would run, or end the script, if it were not escaped wherever it stands."""
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FIGURES = {
-    *("accuracy_by_compression", "accuracy_by_flops", "pareto_flops", "pareto_kept"),
-    *("rounds_by_epoch", "rounds_by_sparsity", "density_by_layer", "effective_density"),
-    *("training_accuracy", "training_loss", "times", "weights", "units", "pixels"),
-    *("kernels", "kernel_places", "confusion", "accuracy_by_class"),
-}
-OF_RUN = {"weights", "units", "pixels", "kernels", "kernel_places", "confusion", "accuracy_by_class"}
+FIGURES = {figure.name for figure in all_figures()}
+OF_RUN = {figure.name for figure in all_figures() if isinstance(figure.table, RunTable)}
 ACCURACIES = {("snip", 0): 92.0, ("snip", 1): 94.0, ("mag", 0): 88.0, ("mag", 1): 89.0}
 
 

@@ -1,37 +1,18 @@
-"""The figures of a study, a file a family."""
+"""The figures of the report: each module here is one, and the page shows it because it is here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
+from importlib import import_module
+from pkgutil import iter_modules
 
-from prunelit.study.report.figures import (
-    confusion,
-    curves,
-    kernels,
-    layers,
-    pareto,
-    rounds,
-    times,
-    training,
-    units,
-    weights,
-)
-from prunelit.study.report.figures.figure import Figure, Frames
+from prunelit.study.report.charts.figure import Figure
 
-CHAPTERS: dict[str, Callable[[Frames, Sequence[str]], list[Figure]]] = {
-    "Accuracy": lambda frames, methods: curves.figures(frames, methods) + pareto.figures(frames, methods),
-    "Iterative pruning": rounds.figures,
-    "Paths and time": lambda frames, methods: (
-        curves.effective(frames, methods) + times.figures(frames, methods)
-    ),
-    "Layers": layers.figures,
-    "Training": training.figures,
-    "Inside a run": lambda frames, methods: [
-        figure
-        for family in (weights, units, kernels, confusion)
-        for figure in family.figures(frames, methods)
-    ],
-}
-"""The chapters of the page, in order: a title, and what makes its figures."""
 
-__all__ = ["CHAPTERS", "Figure"]
+@cache
+def all_figures() -> tuple[Figure, ...]:
+    """Return the figures in the order of the page: by chapter, then by their own numbers."""
+    names = [module.name for module in iter_modules(__path__)]
+    figures = [replace(import_module(f"{__name__}.{name}").FIGURE, name=name) for name in names]
+    return tuple(sorted(figures, key=lambda figure: (figure.chapter.order, figure.order, figure.name)))

@@ -1,14 +1,18 @@
-"""What a run mistakes for what, and its accuracy class by class, before and after pruning."""
+"""What a run mistakes for what, before and after pruning."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import altair as alt
 import numpy as np
 import pandas as pd
 
-from prunelit.study.report.figures.figure import Figure, Frames, layered, percent, tips
+from prunelit.study.report.charts.chapters import INSIDE_A_RUN
+from prunelit.study.report.charts.class_names import name_axis, names_of_classes
+from prunelit.study.report.charts.encodings import layered, tips
+from prunelit.study.report.charts.figure import Drawing, Figure, Frames
+from prunelit.study.report.charts.run_arrays import RunArrays, RunTable
 
 COLUMNS = [
     "when",
@@ -21,25 +25,23 @@ COLUMNS = [
     "images",
     "classes",
 ]
-CLASSES = ["when", "class", "class_order", "accuracy"]
 MOST = 30
-"""Classes of a confusion matrix; with more, only the accuracies by class are shown."""
+"""Classes of a confusion matrix; with more, the matrix is not shown."""
 WHEN = {
     "confusion/test_before": "test set, before the last pruning",
     "confusion/test": "test set, at the end",
     "confusion/train": "training set, before the last pruning",
 }
-BY_CLASS = {"accuracy_by_class_before": "before the last pruning", "accuracy_by_class": "at the end"}
 
 
-def rows(details: Mapping[str, np.ndarray]) -> pd.DataFrame:
-    """Return a row a matrix, true class and predicted class: images, and their share of the true class."""
+def rows(run: RunArrays) -> pd.DataFrame:
+    """Return images and their share of the true class, for each matrix, true class and predicted class."""
     found = []
-    names = _names(details)
+    names = names_of_classes(run.details)
     for order, (key, when) in enumerate(WHEN.items()):
-        if key not in details or len(names) > MOST:
+        if key not in run.details or len(names) > MOST:
             continue
-        matrix = details[key]
+        matrix = run.details[key]
         shares = 100 * matrix / matrix.sum(axis=1, keepdims=True).clip(1)
         found += [
             (
@@ -58,62 +60,16 @@ def rows(details: Mapping[str, np.ndarray]) -> pd.DataFrame:
     return pd.DataFrame(found, columns=COLUMNS)
 
 
-def classes(details: Mapping[str, np.ndarray]) -> pd.DataFrame:
-    """Return a row a class and moment: its accuracy in percent (at most 100 classes, the first)."""
-    names = _names(details)
-    found = [
-        (when, names[order], order, round(float(value), 2))
-        for key, when in BY_CLASS.items()
-        if key in details
-        for order, value in enumerate(details[key][:100])
-        if np.isfinite(value)
-    ]
-    return pd.DataFrame(found, columns=CLASSES)
-
-
-def _names(details: Mapping[str, np.ndarray]) -> list[str]:
-    """Return the class names, the number added where two are the same."""
-    names = [str(name) for name in details["class_names"]] if "class_names" in details else []
-    return [f"{name} ({number})" if names.count(name) > 1 else name for number, name in enumerate(names)]
-
-
-def figures(frames: Frames, methods: Sequence[str]) -> list[Figure]:
-    """Return the matrices and the accuracies by class; nothing if no run has any."""
-    found = []
-    if len(frames["confusion"]):
-        found.append(
-            Figure(
-                "confusion",
-                "Confusion matrices",
-                "Of the images of a class (row), the share that is taken for each class (column). "
-                "On the diagonal: right. Numbers are rounded percentages.",
-                _matrix(_slant(frames["confusion"]["true"])),
-                "confusion",
-                panel="when",
-                size=(270, 270),
-                of_run=True,
-            )
-        )
-    if len(frames["classes"]):
-        found.append(
-            Figure(
-                "accuracy_by_class",
-                "Accuracy by class",
-                "On the test set, at the end and just before the last pruning (which, for pruning before "
-                "training, is an untrained network).",
-                _bars(_slant(frames["classes"]["class"])),
-                "classes",
-                panel="",
-                size=(700, 220),
-                of_run=True,
-            )
-        )
-    return found
-
-
-def _slant(names: pd.Series[str]) -> alt.Axis:
-    """Return an axis that writes short names upright and others at a slant."""
-    return alt.Axis(labelAngle=0 if names.str.len().max() <= 3 else -45, labelLimit=110)
+def draw(frames: Frames, methods: Sequence[str]) -> Drawing | None:
+    """Return the matrices; None if no run has any."""
+    if frames["confusion"].empty:
+        return None
+    caption = (
+        "Of the images of a class (row), the share that is taken for each class (column). "
+        "On the diagonal: right. Numbers are rounded percentages."
+    )
+    chart = _matrix(name_axis(frames["confusion"]["true"]))
+    return Drawing(caption, chart, panel="when", size=(270, 270))
 
 
 def _matrix(axis: alt.Axis) -> alt.LayerChart:
@@ -141,7 +97,7 @@ def _matrix(axis: alt.Axis) -> alt.LayerChart:
             ),
         )
     )
-    figures = (
+    numbers = (
         alt.Chart()
         .transform_filter("datum.classes <= 12 && datum.share >= 0.5")
         .mark_text(fontSize=10)
@@ -152,21 +108,7 @@ def _matrix(axis: alt.Axis) -> alt.LayerChart:
             color=alt.when("datum.share > 60").then(alt.value("#111111")).otherwise(alt.value("#ffffff")),
         )
     )
-    return layered(rects, figures)
+    return layered(rects, numbers)
 
 
-def _bars(axis: alt.Axis) -> alt.Chart:
-    order = list(BY_CLASS.values())
-    return (
-        alt.Chart()
-        .mark_bar()
-        .encode(
-            alt.X("class:N", title="Class", sort=alt.EncodingSortField("class_order", op="min"), axis=axis),
-            percent("accuracy", "Test accuracy", domain=[0, 100]),
-            xOffset=alt.XOffset("when:N", sort=order),
-            color=alt.Color(
-                "when:N", title=None, scale=alt.Scale(domain=order, range=["#b8bcc2", "#0072b2"])
-            ),
-            tooltip=tips(**{"class": "class"}, when="moment", accuracy="accuracy (%)|.2f"),
-        )
-    )
+FIGURE = Figure(INSIDE_A_RUN, 60, "Confusion matrices", RunTable("confusion", rows), draw)

@@ -1,28 +1,31 @@
-"""Kernels of a run as pictures: the first layer's weights, and where in the kernel connections remain."""
+"""The kernels of the first layer of a run as pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import altair as alt
 import numpy as np
 import pandas as pd
 
-from prunelit.study.report.figures.figure import Figure, Frames, layered, tips
+from prunelit.study.report.charts.chapters import INSIDE_A_RUN
+from prunelit.study.report.charts.encodings import layered, tips
+from prunelit.study.report.charts.figure import Drawing, Figure, Frames
+from prunelit.study.report.charts.run_arrays import RunArrays, RunTable
 
 COLUMNS = ["layer", "layer_order", "kernel", "row", "column", "x", "y", "weight"]
-PLACES = ["layer", "layer_order", "row", "column", "kept"]
 MOST = 64
 """Kernels of the first layer that are shown."""
 ACROSS = 16
 
 
-def rows(weights: Mapping[str, np.ndarray], layers: Sequence[str]) -> pd.DataFrame:
-    """Return a row a pixel of the first convolution's kernels, laid out side by side; 0 is pruned.
+def rows(run: RunArrays) -> pd.DataFrame:
+    """Return a row for each pixel of the first convolution's kernels, laid out side by side; 0 is pruned.
 
     Rows without a weight make the gaps between kernels.
     """
-    first = next((layer for layer in layers if weights[layer].ndim == 4), None)
+    weights = run.weights
+    first = next((layer for layer in run.layers_with_weights if weights[layer].ndim == 4), None)
     if first is None or max(weights[first].shape[2:]) == 1:
         return pd.DataFrame(columns=COLUMNS)
     _, inputs, height, width = weights[first].shape
@@ -42,51 +45,15 @@ def rows(weights: Mapping[str, np.ndarray], layers: Sequence[str]) -> pd.DataFra
     return pd.DataFrame(found, columns=COLUMNS).astype({"weight": float})
 
 
-def places(weights: Mapping[str, np.ndarray], layers: Sequence[str]) -> pd.DataFrame:
-    """Return a row a layer and place in its kernels: the percentage of kernels that keep it."""
-    found = []
-    for order, layer in enumerate(layers):
-        if weights[layer].ndim == 4 and max(weights[layer].shape[2:]) > 1:
-            kept = 100 * (weights[layer] != 0).mean(axis=(0, 1))
-            found += [
-                (layer, order, row, column, round(float(v), 3)) for (row, column), v in np.ndenumerate(kept)
-            ]
-    return pd.DataFrame(found, columns=PLACES)
-
-
-def figures(frames: Frames, methods: Sequence[str]) -> list[Figure]:
-    """Return both pictures; nothing where no run has convolutions."""
+def draw(frames: Frames, methods: Sequence[str]) -> Drawing | None:
+    """Return the kernels; None where no run has convolutions."""
     if frames["kernels"].empty:
-        return []
-    return [
-        Figure(
-            "kernels",
-            "Kernels of the first layer",
-            f"Final weights, kernel by kernel (the first {MOST} at most): blue is negative, orange positive, "
-            "and a dot marks what was pruned.",
-            _pictures(),
-            "kernels",
-            panel="layer",
-            columns=1,
-            size=(14, 14),
-            cells=("x", "y"),
-            of_run=True,
-        ),
-        Figure(
-            "kernel_places",
-            "Connections kept, by place in the kernel",
-            "Share of each layer's kernels that keep the weight at this place. Each layer has colours of its "
-            "own range: hover for the figures.",
-            _heat_maps(),
-            "places",
-            panel="layer",
-            columns=6,
-            size=(18, 18),
-            cells=("column", "row"),
-            of_run=True,
-            own=("x", "y", "color"),
-        ),
-    ]
+        return None
+    caption = (
+        f"Final weights, kernel by kernel (the first {MOST} at most): blue is negative, orange positive, "
+        "and a dot marks what was pruned."
+    )
+    return Drawing(caption, _pictures(), panel="layer", columns=1, size=(14, 14), cells=("x", "y"))
 
 
 def _pictures() -> alt.LayerChart:
@@ -105,14 +72,4 @@ def _pictures() -> alt.LayerChart:
     return layered(gaps, cells, pruned.encode(x, y, tooltip=hover))
 
 
-def _heat_maps() -> alt.Chart:
-    return (
-        alt.Chart()
-        .mark_rect()
-        .encode(
-            alt.X("column:O", axis=None),
-            alt.Y("row:O", axis=None),
-            alt.Color("kept:Q", scale=alt.Scale(scheme="viridis"), legend=None),
-            tooltip=tips(layer="layer", row="row", column="column", kept="kernels that keep it (%)|.2f"),
-        )
-    )
+FIGURE = Figure(INSIDE_A_RUN, 40, "Kernels of the first layer", RunTable("kernels", rows), draw)

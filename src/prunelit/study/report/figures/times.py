@@ -7,28 +7,26 @@ from textwrap import wrap
 
 import altair as alt
 
-from prunelit.study.report.figures.figure import Figure, Frames, tips, wrapped
+from prunelit.study.report.charts.chapters import PATHS_AND_TIME
+from prunelit.study.report.charts.encodings import tips, wrapped
+from prunelit.study.report.charts.figure import Drawing, Figure, Frames
+from prunelit.study.report.charts.tables import RUNS
 
 PARTS = ["scoring and pruning", "training", "testing"]
 LINE = 24
 """Characters of a line of a method's name."""
 
 
-def figures(frames: Frames, methods: Sequence[str]) -> list[Figure]:
-    """Return the bars of seconds by method; nothing if no run has any."""
+def draw(frames: Frames, methods: Sequence[str]) -> Drawing | None:
+    """Return the bars of seconds by method; None if no run has any."""
     if frames["runs"]["train_seconds"].isna().all():
-        return []
-    return [
-        Figure(
-            "times",
-            "Time of a run",
-            "Mean seconds of a run by method, over all amounts and seeds: scoring and pruning, training "
-            "without its test passes, and the final test.",
-            _bars(methods),
-            "runs",
-            size=(380, max(22, 14 * _lines(methods)) * len(methods) + 10),
-        )
-    ]
+        return None
+    caption = (
+        "Mean seconds of a run by method, over all amounts and seeds: scoring and pruning, training "
+        "without its test passes, and the final test."
+    )
+    size = (380, max(22, 14 * _lines(methods)) * len(methods) + 10)
+    return Drawing(caption, _bars(methods), size=size)
 
 
 def _lines(methods: Sequence[str]) -> int:
@@ -60,3 +58,6 @@ def _bars(methods: Sequence[str]) -> alt.Chart:
             ),
         )
     )
+
+
+FIGURE = Figure(PATHS_AND_TIME, 20, "Time of a run", RUNS, draw)

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import altair as alt
 import numpy as np
 import pandas as pd
 
-from prunelit.study.report.figures.figure import Figure, Frames, layered, tips
+from prunelit.study.report.charts.chapters import INSIDE_A_RUN
+from prunelit.study.report.charts.encodings import layered, tips
+from prunelit.study.report.charts.figure import Drawing, Figure, Frames
+from prunelit.study.report.charts.run_arrays import RunArrays, RunTable
 
 COLUMNS = ["layer", "layer_order", "low", "high", "before", "after"]
 BINS = 32
-"""Bars a layer: records have twice as many, too fine for a small panel."""
+"""Bars of a layer: records have twice as many, too fine for a small panel."""
 
 
-def rows(details: Mapping[str, np.ndarray], layers: Sequence[str]) -> pd.DataFrame:
-    """Return a row a layer and bin: its edges, and how many weights lie there before and after."""
+def rows(run: RunArrays) -> pd.DataFrame:
+    """Return a row for each layer and bin: its edges, and how many weights lie there before and after."""
     found = []
-    for order, layer in enumerate(layers):
-        if f"after/{layer}" not in details:
+    for order, layer in enumerate(run.totals):
+        if f"after/{layer}" not in run.details:
             continue
-        edges = details[f"edges/{layer}"]
+        edges = run.details[f"edges/{layer}"]
         step = max(1, (len(edges) - 1) // BINS)
         before, after = (
-            np.add.reduceat(details[f"{when}/{layer}"], range(0, len(edges) - 1, step))
+            np.add.reduceat(run.details[f"{when}/{layer}"], range(0, len(edges) - 1, step))
             for when in ("before", "after")
         )
         bounds = np.append(edges[:-1:step], edges[-1])
@@ -35,23 +38,12 @@ def rows(details: Mapping[str, np.ndarray], layers: Sequence[str]) -> pd.DataFra
     return pd.DataFrame(found, columns=COLUMNS)
 
 
-def figures(frames: Frames, methods: Sequence[str]) -> list[Figure]:
-    """Return the histograms; nothing if no run has any."""
+def draw(frames: Frames, methods: Sequence[str]) -> Drawing | None:
+    """Return the histograms; None if no run has any."""
     if frames["weights"].empty:
-        return []
-    return [
-        Figure(
-            "weights",
-            "Weights before and after pruning",
-            "Grey: all weights of the layer just before the last pruning; coloured: those that were kept.",
-            _histogram(),
-            "weights",
-            panel="layer",
-            columns=4,
-            size=(190, 120),
-            of_run=True,
-        )
-    ]
+        return None
+    caption = "Grey: all weights of the layer just before the last pruning; coloured: those that were kept."
+    return Drawing(caption, _histogram(), panel="layer", columns=4, size=(190, 120))
 
 
 def _histogram() -> alt.LayerChart:
@@ -74,3 +66,6 @@ def _histogram() -> alt.LayerChart:
         )
 
     return layered(bars("before", "before pruning"), bars("after", "kept"))
+
+
+FIGURE = Figure(INSIDE_A_RUN, 10, "Weights before and after pruning", RunTable("weights", rows), draw)

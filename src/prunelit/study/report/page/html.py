@@ -9,10 +9,12 @@ from typing import Any
 import pandas as pd
 
 from prunelit.durable import write_atomically
-from prunelit.study.report.figures import CHAPTERS, Figure
-from prunelit.study.report.figures.data import OF_RUN, first_shown, methods_of, shown_in_detail, tidy
-from prunelit.study.report.figures.figure import pruned
-from prunelit.study.report.figures.theme import CATEGORIES, DENSE, theme
+from prunelit.study.report.charts.encodings import pruned
+from prunelit.study.report.charts.figure import DrawnFigure
+from prunelit.study.report.charts.study_figures import StudyFigures, draw_study
+from prunelit.study.report.charts.tables import OF_RUN, methods_of
+from prunelit.study.report.charts.theme import CATEGORIES, DENSE, theme
+from prunelit.study.report.figures import all_figures
 from prunelit.study.report.page.page_text import problems, run_list, summary, title
 from prunelit.study.report.page.pictures import write_pictures
 from prunelit.study.report.page.vega import bundle
@@ -33,24 +35,12 @@ def write_page(study: Study, tables: Tables, out: Path, script: Callable[[], str
     what draws the figures.
     """
     out.mkdir(parents=True, exist_ok=True)
-    frames = tidy(study)
-    methods = methods_of(frames["runs"])
-    chapters = {title: make(frames, methods) for title, make in CHAPTERS.items()}
-    write_atomically(out / "report.html", page(study, tables, frames, chapters, script))
-    figures = [figure for chapter in chapters.values() for figure in chapter]
-    return [
-        out / "report.html",
-        *write_pictures(figures, frames, first_shown(frames["runs"]), out / "figures"),
-    ]
+    figures = draw_study(study, all_figures())
+    write_atomically(out / "report.html", page(study, tables, figures, script))
+    return [out / "report.html", *write_pictures(figures, out / "figures")]
 
 
-def page(
-    study: Study,
-    tables: Tables,
-    frames: dict[str, pd.DataFrame],
-    chapters: dict[str, list[Figure]],
-    script: Callable[[], str],
-) -> str:
+def page(study: Study, tables: Tables, figures: StudyFigures, script: Callable[[], str]) -> str:
     """Return the page as HTML."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
@@ -62,14 +52,15 @@ def page(
         keep_trailing_newline=True,
     )
     shared, listed = run_list(study)
-    shown = [chapter_of(title, figures, frames["runs"]) for title, figures in chapters.items() if figures]
+    runs = figures.frames["runs"]
+    shown = [chapter_of(title, figures) for title in figures.chapters]
     sections = [{"id": "problems", "title": "What went wrong"}, {"id": "results", "title": "Results"}]
     sections += [*shown, {"id": "runs", "title": "Runs"}]
     return environment.get_template("page.html").render(
         title=title(study),
         summary=summary(study),
-        filters=filters(frames["runs"]),
-        settings=frames["runs"].sort_values("setting_order")["setting"].unique().tolist(),
+        filters=filters(runs),
+        settings=runs.sort_values("setting_order")["setting"].unique().tolist(),
         most_settings=MOST_SETTINGS,
         most_listed=MOST_LISTED,
         sections=sections,
@@ -79,7 +70,7 @@ def page(
         chapters=shown,
         shared=shared,
         runs=listed,
-        data=page_data(frames, [figure for figures in chapters.values() for figure in figures]),
+        data=page_data(figures),
         # Files of the package, the only texts that are not escaped.
         css=Markup(_palette() + _asset("page.css")),
         script=Markup(_asset("page.js")),
@@ -111,13 +102,14 @@ def colours_of(methods: Sequence[str]) -> list[str]:
     return [f"var(--category-{places[method]})" if method in places else DENSE for method in methods]
 
 
-def chapter_of(title: str, figures: Sequence[Figure], runs: pd.DataFrame) -> dict[str, Any]:
+def chapter_of(title: str, study: StudyFigures) -> dict[str, Any]:
     """Return what the template says of a chapter of figures."""
+    figures, runs = study.chapters[title], study.frames["runs"]
     chapter: dict[str, Any] = {"id": title.lower().replace(" ", "-"), "title": title, "figures": figures}
     chapter |= {"of_run": any(figure.of_run for figure in figures), "note": ""}
     if chapter["of_run"]:
-        held = runs.set_index("run").loc[shown_in_detail(runs)]
-        first, *_ = first_shown(runs)
+        held = runs.set_index("run").loc[study.shown_in_detail]
+        first, *_ = study.first_shown
         chapter["runs"] = [
             {
                 "number": number,
@@ -133,27 +125,34 @@ def chapter_of(title: str, figures: Sequence[Figure], runs: pd.DataFrame) -> dic
     return chapter
 
 
-def page_data(frames: dict[str, pd.DataFrame], figures: Sequence[Figure]) -> Any:
+def page_data(study: StudyFigures) -> Any:
     """Return what the script draws from, as JSON that is safe inside a script element."""
     from jinja2.utils import htmlsafe_json_dumps
 
-    used = {"runs", *(figure.data for figure in figures)}
+    used = {"runs", *(figure.data for figure in study.all)}
     data = {
-        "tables": {name: packed(frames[name]) for name in frames if name in used},
+        "tables": {name: packed(table) for name, table in study.frames.items() if name in used},
         "of_run": OF_RUN,
         "themes": {name: theme(name, "system-ui, sans-serif") for name in ("light", "dark")},
-        "figures": [
-            {
-                **{
-                    key: getattr(figure, key)
-                    for key in ("name", "title", "data", "panel", "columns", "size", "cells", "of_run")
-                },
-                "spec": figure.spec,
-            }
-            for figure in figures
-        ],
+        "figures": [_figure_data(figure) for figure in study.all],
     }
     return htmlsafe_json_dumps(data, separators=(",", ":"), allow_nan=False)
+
+
+def _figure_data(figure: DrawnFigure) -> dict[str, Any]:
+    """Return what the script needs to know of a figure."""
+    drawing = figure.drawing
+    return {
+        "name": figure.name,
+        "title": figure.title,
+        "data": figure.data,
+        "panel": drawing.panel,
+        "columns": drawing.columns,
+        "size": drawing.size,
+        "cells": drawing.cells,
+        "of_run": figure.of_run,
+        "spec": figure.spec,
+    }
 
 
 def packed(table: pd.DataFrame) -> dict[str, Any]:

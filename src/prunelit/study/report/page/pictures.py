@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from prunelit.durable import write_atomically
-from prunelit.study.report.figures.data import joined
-from prunelit.study.report.figures.figure import Figure
-from prunelit.study.report.figures.theme import theme
+from prunelit.study.report.charts.figure import DrawnFigure
+from prunelit.study.report.charts.study_figures import StudyFigures
+from prunelit.study.report.charts.tables import joined
+from prunelit.study.report.charts.theme import theme
 from prunelit.study.report.page.raster import rasterizing
 from prunelit.study.report.page.vega import VEGA_LITE
 
@@ -20,21 +20,16 @@ LEGEND_WIDTH = 800
 """Pixels of a chart that the names in a legend may take before they begin another row."""
 
 
-def write_pictures(
-    figures: Sequence[Figure], tables: Mapping[str, pd.DataFrame], runs: Sequence[int], folder: Path
-) -> list[Path]:
+def write_pictures(study: StudyFigures, folder: Path) -> list[Path]:
     """Write each figure as PNG and SVG below ``folder``; those of a single run in a folder of its name.
 
-    Args:
-        figures: what to draw.
-        tables: their data by name.
-        runs: numbers of the runs with detailed pictures: each is drawn of the first that has it.
-        folder: of the pictures.
+    A figure of a single run is drawn of the first run that has it.
     """
+    tables, runs = study.frames, study.first_shown
     names = tables["runs"].set_index("run")["name"]
     written = []
     with rasterizing() as rasterize:
-        for figure in figures:
+        for figure in study.all:
             rows, place = joined(tables, figure.data), folder
             if figure.of_run:
                 # To save time of one run; the page saves those of others.
@@ -49,7 +44,7 @@ def write_pictures(
     return written
 
 
-def _write_svg(figure: Figure, rows: pd.DataFrame, folder: Path) -> Path | None:
+def _write_svg(figure: DrawnFigure, rows: pd.DataFrame, folder: Path) -> Path | None:
     """Write one figure of these rows and return its path, None if there is nothing to draw."""
     import vl_convert
 
@@ -58,8 +53,10 @@ def _write_svg(figure: Figure, rows: pd.DataFrame, folder: Path) -> Path | None:
     config = theme("light")
     config["legend"]["columns"] = _legend_columns(rows)
     spec = {**figure.spec, "title": figure.title, "config": config}
-    if figure.cells:
-        sides = (side * int(rows[key].max() + 1) for side, key in zip(figure.size, figure.cells, strict=True))
+    drawing = figure.drawing
+    if drawing.cells:
+        sizes = zip(drawing.size, drawing.cells, strict=True)
+        sides = (side * int(rows[key].max() + 1) for side, key in sizes)
         spec = {**spec, "spec": {**spec["spec"], **dict(zip(("width", "height"), sides, strict=True))}}
     svg = _renumbered(
         vl_convert.vegalite_to_svg({**spec, "datasets": {figure.data: data}}, vl_version=VEGA_LITE)

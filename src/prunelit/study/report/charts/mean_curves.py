@@ -1,4 +1,4 @@
-"""Accuracy, and what is left on a path, over what was removed: means, 95 % intervals, and every run."""
+"""Means over seeds, joined by lines, with 95 % intervals and every run, over compression or FLOPs."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from prunelit.study.report.figures.figure import (
+from prunelit.study.report.charts.encodings import (
     RUN_TIPS,
-    Figure,
-    Frames,
     by_method,
     dense_line,
     layered,
@@ -37,58 +35,11 @@ MEANS = (
 BESIDE = " Ticks are the amounts that were run; at each, the methods stand side by side."
 
 
-def figures(frames: Frames, methods: Sequence[str]) -> list[Figure]:
-    """Return accuracy over compression and over FLOPs; nothing if no pruned run is complete.
-
-    Where FLOPs are proportional to the parameters kept, their plot would be the same and is left out.
-    """
-    runs = frames["runs"]
-    if not (runs["top1"].notna() & ~runs["dense"]).any():
-        return []
-    dense = " A dotted grey line is the mean of a dense network." if runs["dense"].any() else ""
-    follow = " FLOPs are proportional to the kept parameters here: their plot would be the same."
-    counted = " FLOPs are those of one forward pass of one input, each layer weighted by its kept share."
-    more = follow if runs["flops_sparse"].notna().any() and not flops_differ(runs) else ""
-    found = [
-        Figure(
-            "accuracy_by_compression",
-            "Test accuracy against compression",
-            MEANS + BESIDE + dense + more,
-            _curves(runs, methods, "compression", "top1", "Test accuracy"),
-            "runs",
-        )
-    ]
-    if flops_differ(runs):
-        found.append(
-            Figure(
-                "accuracy_by_flops",
-                "Test accuracy against FLOPs",
-                MEANS + dense + counted,
-                _curves(runs, methods, "flops_sparse", "top1", "Test accuracy"),
-                "runs",
-            )
-        )
-    return found
-
-
 def flops_differ(runs: pd.DataFrame) -> bool:
     """Whether FLOPs are known and, on any network, say something else than the number of kept parameters."""
     known = runs[(runs["flops_sparse"] > 0) & (runs["kept"] > 0)]
     ratio = (known["flops_sparse"] / known["kept"]).groupby(known["setting"]).agg(["min", "max"])
     return bool((ratio["max"] > 1.01 * ratio["min"]).any())
-
-
-def effective(frames: Frames, methods: Sequence[str]) -> list[Figure]:
-    """Return effective density, as a share of density, over compression; nothing if it is not known."""
-    runs = frames["runs"]
-    if not (runs["on_path"].notna() & ~runs["dense"]).any():
-        return []
-    caption = (
-        "Effective density as a share of density: at 100 % every kept parameter lies on a path from an input "
-        f"to an output, at 0 % nothing gets through. {MEANS}{BESIDE}"
-    )
-    chart = _curves(runs, methods, "compression", "on_path", "Kept parameters on a path")
-    return [Figure("effective_density", "Kept parameters that lie on a path", caption, chart, "runs")]
 
 
 def amounts_run(runs: pd.DataFrame) -> list[float]:
@@ -109,7 +60,7 @@ def _axis(x: str, amounts: Sequence[float]) -> alt.X:
     return alt.X("at:Q", title=title, scale=alt.Scale(zero=False, nice=False, padding=12), axis=axis)
 
 
-def _curves(table: pd.DataFrame, methods: Sequence[str], x: str, y: str, title: str) -> alt.LayerChart:
+def mean_curves(table: pd.DataFrame, methods: Sequence[str], x: str, y: str, title: str) -> alt.LayerChart:
     """Return means joined by lines, their intervals, and single runs behind them."""
     amounts, names = amounts_run(table), pruned(methods)
     at = f"datum.{x}"

@@ -6,17 +6,14 @@ from collections.abc import Sequence
 
 import altair as alt
 
-from prunelit.study.report.figures.curves import FLOPS, LOG, SI, flops_differ
-from prunelit.study.report.figures.figure import (
+from prunelit.study.report.charts.encodings import (
     RUN_TIPS,
-    Figure,
-    Frames,
     layered,
     method_marks,
     percent,
     tips,
 )
-from prunelit.study.report.figures.theme import DENSE
+from prunelit.study.report.charts.theme import DENSE
 
 CAPTION = (
     "Every mark is a run. A run is dominated, and pale, if another of the same network and data is at least "
@@ -25,28 +22,8 @@ CAPTION = (
 )
 
 
-def figures(frames: Frames, methods: Sequence[str]) -> list[Figure]:
-    """Return the Pareto frontier over kept parameters and, where they say something else, over FLOPs."""
-    runs = frames["runs"]
-    if runs["top1"].notna().sum() < 2:
-        return []
-    found = [
-        Figure(
-            "pareto_kept",
-            "Pareto frontier: test accuracy and kept parameters",
-            CAPTION,
-            _frontier(methods, "kept", alt.X("kept:Q", title="Kept parameters", scale=LOG, axis=SI)),
-            "runs",
-        )
-    ]
-    if flops_differ(runs):
-        axis = alt.X("flops_sparse:Q", title=FLOPS, scale=LOG, axis=SI)
-        title = "Pareto frontier: test accuracy and FLOPs"
-        found.append(Figure("pareto_flops", title, CAPTION, _frontier(methods, "flops_sparse", axis), "runs"))
-    return found
-
-
-def _frontier(methods: Sequence[str], cost: str, axis: alt.X) -> alt.LayerChart:
+def frontier(methods: Sequence[str], cost: str, axis: alt.X) -> alt.LayerChart:
+    """Return all runs, and a step line through those that no other beats in accuracy and ``cost``."""
     order: list[alt.SortField | dict[str, str]] = [
         alt.SortField(cost, order="ascending"),
         alt.SortField("top1", order="descending"),

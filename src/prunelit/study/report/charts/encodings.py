@@ -1,78 +1,21 @@
-"""A figure of a study: one Vega-Lite chart for the page, the PNG and the SVG."""
+"""Encodings that several figures share: the colour, dash and shape of a method, axes, tooltips."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
-import pandas as pd
 
-from prunelit.study.report.figures.theme import DENSE
+from prunelit.study.report.charts.theme import DENSE
 from prunelit.study.report.order import is_dense
 
-Frames = Mapping[str, pd.DataFrame]
 Chart = alt.Chart | alt.LayerChart
 
 # Six shapes, five dashes and twelve colours: the first twelve methods differ in colour, and neighbours in
 # shape and dash as well.
 DASHES = [[1, 0], [6, 2], [2, 2], [8, 2, 2, 2], [4, 4]]
 SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"]
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A chart over named tables, drawn once a panel.
-
-    Attributes:
-        name: of its files, and of its place in the page.
-        title: what is shown, in a few words.
-        caption: how to read it, in a sentence or two.
-        chart: one panel; its data is the table ``data``.
-        data: the table that is drawn.
-        panel: the column whose values are the panels, in the order of the column
-            ``<panel>_order``; empty: one panel.
-        columns: of panels, at most.
-        size: width and height of a panel, pixels; the page makes panels as wide as fit.
-        cells: for pictures of square cells, the columns of their x and y; ``size`` is then that of a cell.
-        of_run: whether it shows one run, chosen in the page.
-        own: scales that each panel has for itself.
-    """
-
-    name: str
-    title: str
-    caption: str
-    chart: Chart
-    data: str
-    panel: str = "setting"
-    columns: int = 3
-    size: tuple[int, int] = (380, 250)
-    cells: tuple[str, str] | None = None
-    of_run: bool = False
-    own: Sequence[str] = ("x", "y")
-
-    @cached_property
-    def spec(self) -> dict[str, Any]:
-        """The Vega-Lite specification without title, data and theme; not to be changed."""
-        width, height = self.size
-        chart = self.chart.properties(width=width, height=height, data=alt.NamedData(self.data))
-        panels = self._panels(chart) if self.panel else chart
-        spec: dict[str, Any] = panels.to_dict(validate=False, context={"pre_transform": False})
-        spec.pop("config", None)
-        return spec
-
-    def _panels(self, chart: Chart) -> alt.FacetChart:
-        facet = alt.Facet(
-            f"{self.panel}:N",
-            title=None,
-            sort=alt.EncodingSortField(f"{self.panel}_order", op="min"),
-            header=alt.Header(labelExpr=wrapped(max(24, self.size[0] // 8))),
-        )
-        own: dict[str, Any] = dict.fromkeys(self.own, "independent")
-        panels = chart.facet(facet=facet, columns=self.columns)
-        return panels.resolve_scale(**own).resolve_axis(x="independent", y="independent")
 
 
 def layered(*charts: Chart) -> alt.LayerChart:
@@ -124,7 +67,7 @@ def percent(field: str, title: str, axis: type[Any] = alt.Y, **scale: Any) -> An
     return axis(f"{field}:Q", title=f"{title} (%)", scale=alt.Scale(**{"zero": False, **scale}), axis=ticks)
 
 
-EPOCHS = alt.Axis(tickMinStep=1, labelExpr="datum.value % 1 ? '' : format(datum.value, 'd')")
+EPOCH_AXIS = alt.Axis(tickMinStep=1, labelExpr="datum.value % 1 ? '' : format(datum.value, 'd')")
 """An axis of epochs, with labels at whole ones."""
 
 

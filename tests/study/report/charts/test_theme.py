@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from prunelit.study.report.figures.theme import CATEGORIES, INK, PAPER
+from prunelit.study.report.charts.theme import CATEGORIES, INK, PAPER
 
 # Machado, Oliveira and Fernandes, "A Physiologically-based Model for Simulation of Color Vision
 # Deficiency", IEEE TVCG 15(6), 2009: linear RGB as seen at full severity.

@@ -1,4 +1,4 @@
-"""Loss and accuracy after every epoch, a panel a method."""
+"""Accuracy or loss after every epoch, one panel for each method."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import altair as alt
 
-from prunelit.study.report.figures.figure import EPOCHS, Figure, Frames, layered, percent, tips
+from prunelit.study.report.charts.encodings import EPOCH_AXIS, layered, tips
+from prunelit.study.report.charts.figure import Drawing, Frames
+from prunelit.study.report.charts.tables import MOST_EPOCHS
 
 CAPTION = (
     "Means over seeds, a panel a method, a colour for each amount asked for: dark is the least pruned. "
@@ -14,39 +16,23 @@ CAPTION = (
 )
 
 
-def figures(frames: Frames, methods: Sequence[str]) -> list[Figure]:
-    """Return accuracy and loss over epochs; nothing where no run was trained."""
+def epoch_drawing(frames: Frames, measure: str, height: alt.Y, more: str = "") -> Drawing | None:
+    """Return ``top1`` or ``loss`` over epochs; None where no run was trained.
+
+    Args:
+        frames: the tables ``runs`` and ``epochs``.
+        measure: of which the table has ``train_`` and ``test_``.
+        height: the axis.
+        more: what the caption adds.
+    """
     if frames["epochs"].empty:
-        return []
+        return None
     longest = frames["epochs"].groupby("run").size().max()
-    thinned = f" Of longer trainings {longest} epochs are drawn, spread evenly." if longest >= 50 else ""
+    thinned = f" Of longer trainings {longest} epochs are drawn, spread evenly."
+    caption = CAPTION + (thinned if longest >= MOST_EPOCHS else "") + more
     amounts = frames["runs"].sort_values("asked_compression")["asked"].drop_duplicates().tolist()
-    return [
-        Figure(
-            "training_accuracy",
-            "Training: accuracy after each epoch",
-            CAPTION + thinned,
-            _curves(amounts, "top1", percent("value", "Accuracy")),
-            "epochs",
-            panel="method_panel",
-            size=(260, 180),
-            own=("x",),
-        ),
-        Figure(
-            "training_loss",
-            "Training: loss after each epoch",
-            f"{CAPTION}{thinned} Cross-entropy in nats, on a logarithmic axis.",
-            _curves(
-                amounts,
-                "loss",
-                alt.Y("value:Q", title="Loss (nats)", scale=alt.Scale(type="log", nice=False)),
-            ),
-            "epochs",
-            panel="method_panel",
-            size=(260, 180),
-            own=("x",),
-        ),
-    ]
+    chart = _curves(amounts, measure, height)
+    return Drawing(caption, chart, panel="method_panel", size=(260, 180), own=("x",))
 
 
 def _curves(amounts: Sequence[str], measure: str, height: alt.Y) -> alt.LayerChart:
@@ -62,7 +48,7 @@ def _curves(amounts: Sequence[str], measure: str, height: alt.Y) -> alt.LayerCha
         .transform_calculate(split="datum.split[1] === 'e' ? 'test' : 'training'")
         .transform_joinaggregate(epochs="count()", groupby=["method_panel", "asked", "split"])
         .encode(
-            alt.X("epoch:Q", title="Epoch", axis=EPOCHS),
+            alt.X("epoch:Q", title="Epoch", axis=EPOCH_AXIS),
             height,
             color=alt.Color("asked:O", title=None, sort=list(amounts), legend=stroke),
             strokeDash=alt.StrokeDash(

@@ -5,32 +5,45 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import altair as alt
+import pandas as pd
 
-from prunelit.study.report.figures.figure import Figure, Frames, layered, tips
+from prunelit.study.report.charts.chapters import LAYERS
+from prunelit.study.report.charts.encodings import layered, tips
+from prunelit.study.report.charts.figure import Drawing, Figure, Frames
+from prunelit.study.report.charts.tables import StudyRows, StudyTable
 
+COLUMNS = ["run", "layer", "layer_order", "density", "kept", "total"]
 MOST_AMOUNTS, MOST_LAYERS = 8, 24
 """Amounts and layers up to which a cell has room for a number."""
 
 
-def figures(frames: Frames, methods: Sequence[str]) -> list[Figure]:
-    """Return the heat map of density by layer; nothing if no run says."""
+def rows(study: StudyRows) -> pd.DataFrame:
+    """Return a row for each layer of each pruned run: its density, in percent."""
+    if study.layers.empty:
+        return pd.DataFrame(columns=COLUMNS)
+    dense = study.runs.loc[study.runs["dense"], "run"]
+    layers = study.layers[~study.layers["run"].isin(dense)]
+    order = layers.groupby("run").cumcount()
+    return layers.assign(layer_order=order, density=100 * layers["density"])[COLUMNS]
+
+
+def draw(frames: Frames, methods: Sequence[str]) -> Drawing | None:
+    """Return the heat map of density by layer; None if no run says."""
     if frames["layers"].empty:
-        return []
+        return None
     layers = int(frames["layers"].groupby("run").size().max())
     amounts = frames["runs"].sort_values("asked_compression")["asked"].drop_duplicates().tolist()
-    return [
-        Figure(
-            "density_by_layer",
-            "Density by layer",
-            "Kept share of each layer's prunable parameters, mean over seeds, from the first layer (top) to "
-            "the last, in percent. The colours are logarithmic. A cross marks a layer with nothing kept in a "
-            "run.",
-            _heat_map(amounts, numbers=len(amounts) <= MOST_AMOUNTS and layers <= MOST_LAYERS),
-            "layers",
-            panel="method_panel",
-            size=(max(220, 40 * len(amounts)), min(420, max(120, 20 * layers))),
-        )
-    ]
+    caption = (
+        "Kept share of each layer's prunable parameters, mean over seeds, from the first layer (top) to "
+        "the last, in percent. The colours are logarithmic. A cross marks a layer with nothing kept in a "
+        "run."
+    )
+    return Drawing(
+        caption,
+        _heat_map(amounts, numbers=len(amounts) <= MOST_AMOUNTS and layers <= MOST_LAYERS),
+        panel="method_panel",
+        size=(max(220, 40 * len(amounts)), min(420, max(120, 20 * layers))),
+    )
 
 
 def _heat_map(amounts: Sequence[str], numbers: bool) -> alt.LayerChart:
@@ -88,3 +101,6 @@ def _numbers(cells: alt.Chart, x: alt.X, y: alt.Y) -> alt.Chart:
             color=alt.when("datum.density > 1").then(alt.value("#ffffff")).otherwise(alt.value("#111111")),
         )
     )
+
+
+FIGURE = Figure(LAYERS, 10, "Density by layer", StudyTable("layers", rows), draw)

@@ -1,0 +1,66 @@
+"""All figures of one study: their tables, and their drawings by chapter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from prunelit.study.report.charts.figure import DrawnFigure, Figure
+from prunelit.study.report.charts.run_arrays import RunTable, first_shown, shown_in_detail, tables_of_runs
+from prunelit.study.report.charts.tables import RUNS, StudyRows, StudyTable, methods_of
+from prunelit.study.report.records.study import Study
+
+
+@dataclass(frozen=True)
+class StudyFigures:
+    """The figures of a study.
+
+    Attributes:
+        frames: the tables that they are drawn from, by name.
+        methods: in order.
+        chapters: the figures that have something to show, by the title of their chapter, in order.
+    """
+
+    frames: dict[str, pd.DataFrame]
+    methods: list[str]
+    chapters: dict[str, list[DrawnFigure]]
+
+    @property
+    def all(self) -> list[DrawnFigure]:
+        """Return the figures in the order of the page."""
+        return [figure for chapter in self.chapters.values() for figure in chapter]
+
+    @property
+    def shown_in_detail(self) -> list[int]:
+        """Return the runs that figures of single runs show."""
+        return shown_in_detail(self.frames["runs"])
+
+    @property
+    def first_shown(self) -> list[int]:
+        """Return the runs that figures of single runs show first."""
+        return first_shown(self.frames["runs"])
+
+
+def tidy(study: Study, figures: Sequence[Figure]) -> dict[str, pd.DataFrame]:
+    """Return the table ``runs`` and those of the figures by name; arrays that do not fit are skipped."""
+    tables = {figure.table.name: figure.table for figure in figures}
+    assert all(tables[figure.table.name] == figure.table for figure in figures), "one name, one table"
+    rows = StudyRows(study)
+    frames = {RUNS.name: RUNS.of(rows)}
+    frames |= {table.name: table.of(rows) for table in tables.values() if isinstance(table, StudyTable)}
+    of_runs = [table for table in tables.values() if isinstance(table, RunTable)]
+    return frames | tables_of_runs(study, of_runs, shown_in_detail(frames[RUNS.name]))
+
+
+def draw_study(study: Study, figures: Sequence[Figure]) -> StudyFigures:
+    """Draw the figures of a study, in the order given."""
+    frames = tidy(study, figures)
+    methods = methods_of(frames[RUNS.name])
+    chapters: dict[str, list[DrawnFigure]] = {}
+    for figure in figures:
+        drawn = figure.drawn(frames, methods)
+        if drawn is not None:
+            chapters.setdefault(figure.chapter.title, []).append(drawn)
+    return StudyFigures(frames, methods, chapters)
