@@ -1,5 +1,6 @@
 """Sweeps in processes of their own, and which processes they consist of."""
 
+import json
 import os
 import signal
 import sys
@@ -13,13 +14,41 @@ from prunelit.study.sweep import preflight
 
 PATIENCE = 600.0
 """Seconds to wait for something that must come: a machine under load is slow."""
+SHORT = ("pruner=snip", "epochs=1", "sweep.jobs=2")
 
 
-def begin_sweep(folder: Path, *overrides: str):
-    """Start a sweep whose current folder is ``folder``, by which its processes are known."""
-    process = server.Process(target=_sweep, args=(folder, overrides))
-    process.start()
-    return process
+class Sweep:
+    """A sweep of short runs whose current folder is ``folder``, by which its processes are known.
+
+    Attributes:
+        runs: how many runs there are; they differ in their seeds.
+    """
+
+    def __init__(self, folder: Path, runs: int, *overrides: str) -> None:
+        self.folder, self.runs = folder, runs
+        seeds = ",".join(map(str, range(1, runs + 1)))
+        self._process = server.Process(target=_sweep, args=(folder, (*SHORT, f"seed={seeds}", *overrides)))
+        self._process.start()
+
+    @property
+    def leader(self) -> int:
+        """The process that leads."""
+        assert self._process.pid
+        return self._process.pid
+
+    @property
+    def said(self) -> str:
+        """What this sweep, and earlier ones in this folder, have printed."""
+        path = self.folder / "said.txt"
+        return path.read_text() if path.exists() else ""
+
+    def is_alive(self) -> bool:
+        return self._process.is_alive()
+
+    def join(self) -> int | None:
+        """Wait for the end; return the exit status."""
+        self._process.join()
+        return self._process.exitcode
 
 
 def _sweep(folder: Path, overrides: tuple[str, ...]) -> None:
@@ -47,19 +76,20 @@ def processes(folder: Path) -> dict[int, int]:
     return found
 
 
-def of_kind(kind: str, folder: Path, leader: int) -> list[int]:
-    """The processes that are ``leader``, a ``run`` or a ``worker`` (of data, or a rank) of a run."""
-    parents = processes(folder)
-    runs = [pid for pid, parent in parents.items() if parent == leader]
-    workers = [pid for pid, parent in parents.items() if parent in runs]
-    return {"leader": [leader] if leader in parents else [], "run": runs, "worker": workers}[kind]
+def of_kind(kind: str, sweep: Sweep) -> list[int]:
+    """The processes of a sweep of a kind: ``leader``, ``run``, or ``data worker`` or ``rank`` of a run."""
+    parents = processes(sweep.folder)
+    if kind == "leader":
+        return [sweep.leader] if sweep.leader in parents else []
+    runs = [pid for pid, parent in parents.items() if parent == sweep.leader]
+    return runs if kind == "run" else [pid for pid, parent in parents.items() if parent in runs]
 
 
-def wait_for(condition, what: str):
+def wait_for(condition, what: str, patience: float = PATIENCE):
     """Return the first value of ``condition()`` that is true."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + patience
     while not (value := condition()):
-        assert time.monotonic() < deadline, f"no {what} in {PATIENCE} s"
+        assert time.monotonic() < deadline, f"no {what} in {patience} s"
         time.sleep(0.005)
     return value
 
@@ -78,3 +108,9 @@ def findings_of(folder: Path) -> dict[str, bytes]:
     runs = [path.parent for path in folder.glob("outputs/*/*/result.json")]
     names = ("weights.safetensors", "masks.safetensors")
     return {f"{run.name}/{name}": (run / name).read_bytes() for run in runs for name in names}
+
+
+def statuses_of(folder: Path) -> dict[str, str]:
+    """The status of each run below ``folder``, by its name."""
+    paths = folder.glob("outputs/*/*/status.json")
+    return {path.parent.name: json.loads(path.read_text())["status"] for path in paths}

@@ -1,86 +1,104 @@
-"""Any process of a sweep may be killed at any moment: nothing is left running, and no other run is lost.
+"""Any process of a sweep may be killed at any moment by any signal: nothing is left running, nothing is lost.
 
-``pytest -m slow tests/durability/test_killed_sweep.py`` kills 50 times.
+``pytest -n0 -m slow tests/durability/test_killed_sweep.py`` kills each kind of process 50 times.
 """
 
 import random
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from killed_sweeps import begin_sweep, findings_of, kill, of_kind, processes, wait_for
+from killed_sweeps import Sweep, findings_of, kill, of_kind, processes, statuses_of, wait_for
+from prunelit.study.report.watch import Watched
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 
-RUNS = ("pruner=snip", "epochs=1", "seed=1,2,3", "sweep.jobs=2", "hydra/launcher=joblib")
-WORKERS = {
+KINDS = {
     "leader": (),
     "run": (),
     "data worker": ("data.in_memory=false", "data.workers=1"),
     "rank": ("trainer=ddp", "trainer.accelerator=cpu"),
 }
-SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT)
+LAUNCHERS = ("joblib", "basic", "submitit_local")
+SIGNALS = [getattr(signal, f"SIG{name}") for name in ("KILL", "SEGV", "ABRT", "TERM", "HUP", "USR1", "QUIT")]
+LONGEST_WAIT = 5.0
+"""Seconds after which no process is left, on a machine that has nothing else to do."""
 
 
 @pytest.fixture(scope="session")
-def whole(tmp_path_factory: pytest.TempPathFactory):
-    """What a sweep finds that nobody disturbs, by its overrides."""
-    known: dict[tuple[str, ...], dict[str, bytes]] = {}
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int, tuple[str, ...]], dict[str, bytes]]:
+    """What a sweep finds that nobody disturbs, by the number of its runs and its overrides."""
+    known: dict[tuple[int, tuple[str, ...]], dict[str, bytes]] = {}
 
-    def find(overrides: tuple[str, ...]) -> dict[str, bytes]:
-        if overrides not in known:
-            folder = tmp_path_factory.mktemp("whole")
-            sweep = begin_sweep(folder, *RUNS, *overrides)
-            sweep.join()
-            assert sweep.exitcode == 0, (folder / "said.txt").read_text()
-            known[overrides] = findings_of(folder)
-        return known[overrides]
+    def find(runs: int, overrides: tuple[str, ...]) -> dict[str, bytes]:
+        if (runs, overrides) not in known:
+            sweep = Sweep(tmp_path_factory.mktemp("whole"), runs, *overrides)
+            assert sweep.join() == 0, sweep.said
+            known[runs, overrides] = findings_of(sweep.folder)
+        return known[runs, overrides]
 
     return find
 
 
-def kill_one(kind: str, folder: Path, overrides: tuple[str, ...], chance: random.Random) -> bool:
-    """Kill a process of a sweep at some moment; return whether there was one to kill, and look what ends."""
-    before = findings_of(folder)
-    sweep = begin_sweep(folder, *RUNS, *overrides)
-    level = kind if kind in ("leader", "run") else "worker"
-    found = wait_for(lambda: of_kind(level, folder, sweep.pid) or not sweep.is_alive(), kind)
-    if found is True:
-        return False
-    time.sleep(chance.uniform(0, 0.5))
-    victims = of_kind(level, folder, sweep.pid)
-    was_there = bool(victims) and kill(chance.choice(victims), chance.choice(SIGNALS))
-    sweep.join()
-    wait_for(lambda: not processes(folder), "end of all processes")
-    said = (folder / "said.txt").read_text()
-    assert "Traceback" not in said or kind == "rank", said
-    after = findings_of(folder)
-    assert before.items() <= after.items(), "a complete run is lost or changed"
+def kill_some(kind: str, sweep: Sweep, most: int, chance: random.Random) -> int:
+    """Kill up to ``most`` processes of a sweep at random moments; return how many there were to kill."""
+    kills = 0
+    while kills < most:
+        found = wait_for(lambda: of_kind(kind, sweep) or not sweep.is_alive(), kind)
+        if found is True:
+            break
+        time.sleep(chance.choice((0, chance.uniform(0, 0.1), chance.uniform(0, 2))))
+        victims = of_kind(kind, sweep)
+        if victims and kill(victim := chance.choice(victims), chance.choice(SIGNALS)):
+            kills += 1
+            wait_for(lambda pid=victim: pid not in processes(sweep.folder), "end of what was killed")
+    return kills
+
+
+def disturb(kind: str, sweep: Sweep, most: int, chance: random.Random, patience: float) -> int:
+    """Do the same, see the sweep end, and look at what it leaves; return how many were killed."""
+    before, told = findings_of(sweep.folder), len(sweep.said)
+    kills = kill_some(kind, sweep, most, chance)
+    status = sweep.join()
+    wait_for(lambda: not processes(sweep.folder), "end of all processes", patience)
+    said, after = sweep.said[told:], findings_of(sweep.folder)
+    assert before.items() <= after.items(), f"a complete run is lost or changed: {said}"
+    assert "Traceback" not in said
+    watched = Watched()
+    watched.refresh([sweep.folder])
+    assert not watched.waiting, "runs are waiting for a sweep that has ended"
     if kind != "leader":
-        assert len(after) >= 2 * 2, f"more than one of three runs has ended: {said}"
-    return was_there
+        assert status == (0 if len(after) == 2 * sweep.runs else 1), said
+        assert len(after) >= 2 * (sweep.runs - kills), f"a run has ended that nobody killed: {said}"
+        ended = set(statuses_of(sweep.folder).values())
+        assert ended <= {"complete", "failed", "interrupted"}, said
+    return kills
 
 
 @pytest.mark.parametrize(
-    ("kind", "times"),
+    ("kind", "times", "runs", "patience"),
     [
-        *((kind, 1) for kind in ("leader", "run")),
-        *(pytest.param(kind, 13, marks=pytest.mark.slow) for kind in WORKERS),
+        *((kind, 1, 2, 600.0) for kind in ("leader", "run")),
+        *(pytest.param(kind, 50, 6, LONGEST_WAIT, marks=pytest.mark.slow) for kind in KINDS),
     ],
 )
-def test_a_killed_process_ends_its_run_alone(kind: str, times: int, tmp_path: Path, whole) -> None:
-    chance, kills, attempt = random.Random(f"{kind} {times}"), 0, 0
-    overrides = WORKERS[kind]
-    wanted = whole(overrides)
+def test_a_killed_process_ends_its_run_alone(
+    kind: str, times: int, runs: int, patience: float, tmp_path: Path, whole
+) -> None:
+    """Whatever was killed, the same command goes on, until it finds what an undisturbed sweep finds."""
+    chance, kills, studies = random.Random(f"{kind} {times}"), 0, 0
+    wanted = whole(runs, KINDS[kind])
     while kills < times:
-        folder = tmp_path / str(attempt)
+        folder = tmp_path / str(studies)
         folder.mkdir()
-        kills += kill_one(kind, folder, overrides, chance)
-        attempt += 1
-        last = begin_sweep(folder, *RUNS, *overrides)
-        last.join()
-        assert last.exitcode == 0, (folder / "said.txt").read_text()
-        assert findings_of(folder) == wanted
+        launcher = LAUNCHERS[studies % len(LAUNCHERS)] if times > 1 else LAUNCHERS[0]
+        while findings_of(folder) != wanted:
+            sweep = Sweep(folder, runs, *KINDS[kind], f"hydra/launcher={launcher}")
+            most = min(runs // 2, times - kills)
+            kills += disturb(kind, sweep, most, chance, patience) if most else 0
+            assert most or sweep.join() == 0, sweep.said
+        studies += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from prunelit.amount import SETS_DENSITY, Amount, sets_density
@@ -11,7 +12,7 @@ from prunelit.declared import options_of
 from prunelit.request import BadRequest, within
 from prunelit.study.from_environment import explaining_text
 from prunelit.study.options import SweepOptions, TopLevel
-from prunelit.study.overrides import dotted_keys, pointer
+from prunelit.study.overrides import SET_BY_PRUNELIT, dotted_keys, pointer
 
 LONGEST_NAME = 255
 """Bytes of a folder's name, by what file systems allow."""
@@ -33,6 +34,8 @@ def check(cfg: DictConfig) -> None:
         check_node(cfg.sweep, SweepOptions)
     check_name(str(cfg.name))
     check_amount(cfg)
+    if HydraConfig.initialized() and HydraConfig.get().job.chdir:  # by a config of the user's
+        raise BadRequest("hydra.job.chdir", True, *SET_BY_PRUNELIT["hydra.job.chdir"][1:])
 
 
 def check_names(cfg: DictConfig) -> None:

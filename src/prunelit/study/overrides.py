@@ -53,6 +53,16 @@ OF_TORCHVISION = re.compile(
 )
 
 
+SET_BY_PRUNELIT = {
+    "hydra.job.chdir": ("false", "false", "paths are relative to the folder where a run is started"),
+    "hydra.output_subdir": (".hydra", "left out", "reports read the config of a run in .hydra"),
+    **dict.fromkeys(
+        ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir"),
+        ("", "left out (output_dir=... and name=... say where runs lie)", "a run has one folder"),
+    ),
+}
+"""Keys of Hydra that would put the files of a run in two places: the value allowed, what to type, and why."""
+
 OWN_NAME = 'model.name="${class_name:${._target_}}"'
 """Names a network after its class, where a class takes the place of the one of a model that is named."""
 
@@ -75,6 +85,10 @@ def check_arguments(arguments: Iterable[str]) -> None:
         if name.lstrip("+").startswith("hydra.sweeper.params"):
             why = "a sweep stands on the command line"
             raise BadRequest(name.lstrip("+"), value, "left out (-m seed=0,1 sweeps over seed)", why)
+        if name.lstrip("+") in SET_BY_PRUNELIT:
+            own, allowed, why = SET_BY_PRUNELIT[name.lstrip("+")]
+            if value.strip("'\"").lower() != own:
+                raise BadRequest(name.lstrip("+"), value, allowed, why)
         if name.startswith("+hydra."):
             _check_hydra_key(name.lstrip("+"), value)
 

@@ -7,7 +7,6 @@ import io
 import json
 import math
 import os
-import socket
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -24,6 +23,7 @@ from prunelit.study.integrity import (
     describe_bytes,
     write_manifest,
 )
+from prunelit.study.process import this_process
 from prunelit.study.unwritable import refused_if_unwritable
 
 Row = Mapping[str, Any]
@@ -127,11 +127,11 @@ class Record:
                 remove_partial_files(self.folder)
                 path = self.folder / "status.json"
                 self._before = bounded.read_bytes(path) if path.is_file() else None
-                self._status("running", **_process())
+                self._status("running", **this_process())
 
     def under_way(self, epochs: int, device: str) -> None:
         """Say how many epochs the run has in all, and where it runs, for those who watch it."""
-        self._status("running", **_process(), epochs=epochs, device=device)
+        self._status("running", **this_process(), epochs=epochs, device=device)
 
     def fail(self, error: BaseException) -> Path:
         """Keep the traceback, say that the run failed, and return the traceback's file.
@@ -256,11 +256,6 @@ class Record:
     def _write(self, name: str, content: str | bytes) -> None:
         if self.writable:
             write_atomically(self.folder / name, content)
-
-
-def _process() -> dict[str, Any]:
-    """Return what tells whether this process still runs."""
-    return {"pid": os.getpid(), "host": socket.gethostname()}
 
 
 def _json_number(value: Any) -> Any:

@@ -14,9 +14,11 @@ import pytest
 from rich.console import Console
 
 from prunelit.request import BadRequest
+from prunelit.study.process import is_gone
 from prunelit.study.record import Record
-from prunelit.study.report.records.run_files import is_gone
 from prunelit.study.report.watch import Watched, duration, view, watch
+from prunelit.study.sweep.composer import Run
+from prunelit.study.sweep.state import Sweep
 
 MakeRun = Callable[..., Record]
 
@@ -60,6 +62,21 @@ def test_every_run_is_counted_once(make_run: MakeRun, tmp_path: Path) -> None:
     assert "failed run0003: ValueError: out of memory" in text
     assert "stopped run0004: its process is gone" in text
     assert "done run0001: top 1 91.25 %" in text
+
+
+def test_runs_that_a_killed_sweep_has_not_begun_are_not_waiting(tmp_path: Path) -> None:
+    with subprocess.Popen(["true"]) as killed:
+        pass
+    here = socket.gethostname()
+    leaders = {"alive": (os.getpid(), here), "elsewhere": (killed.pid, "far"), "killed": (killed.pid, here)}
+    for name, (leader, host) in leaders.items():
+        study = tmp_path / "study"
+        Sweep(study / ".sweep" / name, leader=leader, host=host).begin([Run((), study / name, False)])
+    watched = Watched()
+    watched.refresh([tmp_path])
+    assert [place.name for place in watched.waiting] == ["alive", "elsewhere"]
+    Sweep(study / ".sweep" / "later").begin([])
+    assert {path.name for path in (study / ".sweep").iterdir()} == {"alive", "elsewhere", "later"}
 
 
 def test_runs_of_one_name_in_two_studies_are_two(make_run: MakeRun, tmp_path: Path) -> None:

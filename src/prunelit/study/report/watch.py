@@ -20,16 +20,17 @@ from rich.text import Text
 from prunelit.request import BadRequest
 from prunelit.study.bounded import read_object, read_text
 from prunelit.study.duration import duration
+from prunelit.study.process import is_gone
 from prunelit.study.report.plain_text import plain
 from prunelit.study.report.records.run_files import (
     Files,
     Unreadable,
     find_runs,
-    is_gone,
     read_run,
     why_stopped,
 )
 from prunelit.study.report.terminal import console
+from prunelit.study.sweep.state import is_abandoned
 
 REFRESH = 2.0
 """Seconds from one look at the files to the next."""
@@ -183,6 +184,8 @@ def _waiting(folders: Sequence[Path], runs: Mapping[Path, Files]) -> list[Path]:
     for study in studies:
         for path in study.glob(".sweep/*/runs.json"):
             try:
+                if is_abandoned(path.parent):
+                    continue
                 listed = [_place(folder, study) for folder in read_object(path)]
             except (OSError, ValueError, TypeError):
                 continue

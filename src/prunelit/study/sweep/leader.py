@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
@@ -16,6 +15,7 @@ from prunelit.interruption import Interrupted
 from prunelit.request import BadRequest
 from prunelit.study.devices import cores, gpus
 from prunelit.study.endings import SweepFailed, SweepStopped, failures
+from prunelit.study.process import this_process
 from prunelit.study.refused import leaving_nothing
 from prunelit.study.sweep import preflight, summary
 from prunelit.study.sweep.composer import Composer, Run
@@ -146,7 +146,7 @@ def sweep_of(config: DictConfig, first: DictConfig, num_runs: int) -> Sweep:
     isolate = bool(first.sweep.isolate) and local and SAFE
     if local and not first.sweep.wait:
         raise BadRequest("sweep.wait", False, "true, but for hydra/launcher=submitit_slurm")
-    found = gpus() if shared else {}
+    found, process = gpus() if shared else {}, this_process()
     return Sweep(
         Sweep.new_folder(Path(str(config.hydra.sweep.dir))),
         jobs=min(num_runs, _jobs_at_once(config, first, len(found))) if shared else 1,
@@ -156,7 +156,8 @@ def sweep_of(config: DictConfig, first: DictConfig, num_runs: int) -> Sweep:
         shared=shared,
         gpus=found,
         cluster=not local,
-        leader=os.getpid(),
+        leader=process["pid"],
+        host=process["host"],
     )
 
 

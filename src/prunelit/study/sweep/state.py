@@ -9,9 +9,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prunelit.durable import write_atomically
-from prunelit.study.sweep.composer import Run
+from prunelit.study.bounded import read_object
+from prunelit.study.process import is_gone
+
+if TYPE_CHECKING:
+    from prunelit.study.sweep.composer import Run
 
 VARIABLE = "PRUNELIT_SWEEP"
 """The environment variable that names a sweep's folder in each of its jobs."""
@@ -31,7 +36,7 @@ class Sweep:
         warm: a job's process does several runs, and imports for all.
         shared: runs lease this machine's ``gpus`` (what CUDA calls each, to its UUID) or cores.
         cluster: jobs outlive the leader.
-        leader: the process that launched the jobs.
+        leader: the process that launched the jobs, on the machine ``host``.
     """
 
     folder: Path
@@ -43,6 +48,7 @@ class Sweep:
     gpus: dict[str, str] = field(default_factory=dict)
     cluster: bool = False
     leader: int = 0
+    host: str = ""
 
     @classmethod
     def current(cls) -> Sweep | None:
@@ -60,8 +66,12 @@ class Sweep:
     def begin(self, runs: Sequence[Run]) -> float:
         """Write ``sweep.json`` and ``runs.json``: each run's folder and the overrides that ask for it.
 
-        Return when the sweep begins, in seconds since the epoch by the file system's clock.
+        Return when the sweep begins, in seconds since the epoch by the file system's clock. Folders of
+        sweeps whose leader was killed are removed.
         """
+        for other in self.folder.parent.glob("*/sweep.json"):
+            if is_abandoned(other.parent):
+                shutil.rmtree(other.parent, ignore_errors=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         values = asdict(self)
         del values["folder"]
@@ -91,3 +101,15 @@ class Sweep:
         """Return the override that tells each job of its sweep, for Hydra's own config."""
         quoted = str(self.folder).replace("'", "\\'")
         return f"++hydra.job.env_set.{VARIABLE}='{quoted}'"
+
+
+def is_abandoned(folder: Path) -> bool:
+    """Whether the leader of the sweep whose folder this is was killed, so that nobody begins its other runs.
+
+    The jobs of a cluster go on without their leader.
+    """
+    try:
+        sweep = read_object(folder / "sweep.json")
+    except (OSError, ValueError):
+        return False
+    return not sweep.get("cluster") and is_gone({"pid": sweep.get("leader"), "host": sweep.get("host")})

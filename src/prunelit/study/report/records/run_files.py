@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-import socket
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -165,23 +163,6 @@ def load_yaml(path: Path) -> Any:
     value = yaml.load(bounded.read_bytes(path), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     bounded.check_nodes(value)
     return value
-
-
-def is_gone(state: Mapping[str, Any]) -> bool:
-    """Whether the process that ``status.json`` names ran on this machine and runs no more."""
-    pid = state.get("pid")
-    if not isinstance(pid, int) or pid <= 0 or state.get("host") != socket.gethostname():
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except (OSError, OverflowError):
-        return False
-    with suppress(OSError):  # where there is no /proc nobody can tell
-        # The name, in parentheses, may hold anything; the state is the letter after it.
-        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] in (b"Z", b"X")
-    return False
 
 
 def why_stopped(state: Mapping[str, Any]) -> str:

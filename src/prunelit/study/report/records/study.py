@@ -17,6 +17,7 @@ import yaml
 from prunelit.amount import Amount, set_by, sets_density
 from prunelit.request import BadRequest
 from prunelit.study.bounded import LONGEST_NAME, check_plain, read_text
+from prunelit.study.process import is_gone
 from prunelit.study.record import RESULT_FIELDS
 from prunelit.study.report.plain_text import plain
 from prunelit.study.report.records.arrays import Arrays
@@ -28,7 +29,6 @@ from prunelit.study.report.records.run_files import (
     Unreadable,
     find_runs,
     first_line,
-    is_gone,
     load_yaml,
     read_config,
     read_run,
