@@ -118,7 +118,7 @@ def test_an_empty_layer_keeps_a_unit() -> None:
 
 
 class Mixing(nn.Module):
-    """Layers whose width must stay: behind a LayerNorm, in groups, and one that goes two ways."""
+    """A layer whose width must stay, in front of a LayerNorm, and two whose outputs are summed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -130,14 +130,18 @@ class Mixing(nn.Module):
         return self.last(x + self.third(x))
 
 
-def test_what_is_mixed_keeps_its_width() -> None:
+def test_units_in_front_of_a_layer_norm_stay_and_those_of_a_sum_go() -> None:
     network = Mixing()
     with torch.no_grad():
         for layer in (network.first, network.second, network.third):
             layer.weight[:3], layer.bias[:3] = 0, 0
         network.norm.weight[:3], network.norm.bias[:3] = 0, 0
-    small = compact(network, torch.randn(2, 4))
-    assert [tuple(p.shape) for p in small.parameters()] == [tuple(p.shape) for p in network.parameters()]
+    x = torch.randn(2, 4)
+    small = compact(network, x)
+    assert small.first.weight.shape == (6, 4)
+    assert small.second.weight.shape == (3, 6)
+    assert small.third.weight.shape == (3, 3)
+    assert torch.allclose(small(x), network(x), atol=1e-6)
 
 
 class Written(nn.Module):
@@ -145,19 +149,25 @@ class Written(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv, self.fc = nn.Conv2d(1, 4, 3), nn.Linear(16, 2)
+        self.first, self.second, self.fc = nn.Conv2d(1, 5, 3), nn.Conv2d(5, 4, 1), nn.Linear(16, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc(F.relu(self.conv(x)).view(-1, 16))
+        return self.fc(F.relu(self.second(self.first(x))).view(-1, 16))
 
 
-def test_a_network_that_cannot_be_made_smaller_says_so_and_stays() -> None:
+def test_a_size_written_into_the_code_keeps_one_layer_whole_and_not_the_others() -> None:
     network = Written()
     with torch.no_grad():
-        network.conv.weight[0], network.conv.bias[0] = 0, 0
+        for layer in (network.first, network.second):
+            layer.weight[0], layer.bias[0] = 0, 0
     before = copy.deepcopy(network.state_dict())
-    with pytest.raises(ValueError, match=r"^Written cannot be made smaller: "):
-        compact(network, torch.randn(3, 1, 4, 4))
+    x = torch.randn(3, 1, 4, 4)
+    with pytest.warns(
+        PruningWarning, match=r"units without effect stay in Written: second\.weight .*\[-1, 16\]"
+    ):
+        small = compact(network, x)
+    assert (small.first.out_channels, small.second.out_channels) == (4, 4)
+    assert torch.allclose(small(x), network(x), atol=1e-6)
     assert all(torch.equal(network.state_dict()[name], tensor) for name, tensor in before.items())
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from prunelit.pruning.coupling.competition import Competition
 from prunelit.pruning.criteria.criterion import Criterion
 from prunelit.pruning.layers import EMBEDDING, OTHER
 from prunelit.pruning.masks import Masks, Scores, collapsed_layers, count_all, density_of
@@ -62,7 +63,7 @@ class Doubts:
     scope: str
     train_mode: bool
     shuffled: bool
-    groups: Groups | None
+    groups: Groups | Competition | None
     ties: Ties = field(default_factory=Ties)
 
     def add(self, ties: Ties, previous: Masks) -> None:
@@ -95,7 +96,7 @@ class Doubts:
             idle = all(not scores[name].any() for name in empty)
             why = f": all scores of {self._name} are 0 there; {self._remedy()}" if idle else ""
             _warn(f"nothing is kept in {abridged(empty)} (keep_at_least=1 guards against it){why}")
-        if self.groups is not None:
+        if isinstance(self.groups, Groups):
             if density is not None:
                 self._warn_of_density(self.groups, min(density, density_of(start)), masks)
             self._warn_of_filters(self.groups, start, masks)

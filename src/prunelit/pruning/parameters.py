@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Annotated
+from typing import Annotated, Literal
 
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
@@ -31,6 +31,14 @@ class Selection:
     ``DistributedDataParallel``.
     """
 
+    granularity: Annotated[
+        Literal["weight", "unit"],
+        Doc(
+            "What is removed. `weight`: each weight by itself. `unit`: a whole unit (a filter, a neuron, a "
+            "head of attention) from all parameters that it has a part in; every parameter that trains is "
+            "prunable then, and a density is the share of units that are kept."
+        ),
+    ] = "weight"
     bias: Annotated[bool, Doc("Also prune the biases of `Conv*d` and `Linear` layers.")] = False
     norm: Annotated[
         bool,
@@ -117,6 +125,8 @@ class Selection:
     def _wants(self, module: nn.Module, leaf: str, parameter: nn.Parameter) -> bool:
         if not (parameter.is_floating_point() or parameter.is_complex()):
             return False
+        if self.granularity == "unit":
+            return True
         if isinstance(module, NORMS):
             return self.norm and (leaf == "weight" or (self.bias and leaf == "bias"))
         return is_weight(module, leaf) or (self.bias and is_bias(module, leaf))

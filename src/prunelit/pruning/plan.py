@@ -87,6 +87,28 @@ class Plan:
         Says("a density for each tensor, or null"),
         Doc("A density for each tensor, by name. These densities determine the density of the network."),
     ] = None
+    unit_scores: Annotated[
+        Literal["sum", "mean", "max"],
+        Doc(
+            "With granularity `unit`: how the scores of a unit's parts in several parameters become one. "
+            "Within each parameter they are summed."
+        ),
+    ] = "sum"
+    normalize: Annotated[
+        Literal["none", "mean", "max"],
+        Doc(
+            "With granularity `unit`: what the scores of each group of units are divided by, so that groups "
+            "of different sizes compete with scope `global`."
+        ),
+    ] = "mean"
+    round_to: Annotated[
+        int,
+        Ge(1),
+        Doc(
+            "With granularity `unit`: a number that the widths left are multiples of, such as 8; the nearest "
+            "multiple is taken, and at least one."
+        ),
+    ] = 1
     rounding: Annotated[
         Literal["nearest", "up"],
         Doc(
@@ -113,6 +135,17 @@ class Plan:
         why = f"the density is that of {'the layers given' if self.pattern is None else self.pattern}"
         if self.threshold is not None:
             raise BadRequest("threshold", self.threshold, "null", why)
+        if self.scope not in SCOPES:
+            raise BadRequest("scope", self.scope, "global or layer", why)
+        if self.rounding == "up":
+            raise BadRequest("rounding", "up", "nearest", why)
+
+    def check_units(self) -> None:
+        """Raise BadRequest where the plan is for single weights and not for whole units."""
+        why = "whole units are removed (granularity is unit)"
+        for key in ("pattern", "layer_densities"):
+            if (value := getattr(self, key)) is not None:
+                raise BadRequest(key, value, "null", why)
         if self.scope not in SCOPES:
             raise BadRequest("scope", self.scope, "global or layer", why)
         if self.rounding == "up":

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from torch import nn
 
 from prunelit.pruning.checked_scores import checked_scores
+from prunelit.pruning.coupling.competition import Competition, competition
 from prunelit.pruning.criteria.criterion import Criterion
 from prunelit.pruning.doubts import Doubts, warn_of_dense
 from prunelit.pruning.masks import (
@@ -66,6 +67,11 @@ def prune(
     ``plan.reinitialize``), gradients, buffers, modes and the random state are as before, and if
     anything raises, all of it is.
 
+    With ``selection.granularity`` "unit" whole units are removed from all parameters that they have a part
+    in. ``density`` is then the share of units: of each group with ``plan.scope`` "layer", of all groups
+    together with "global". At least one unit of each group stays. :func:`prunelit.explain` says which
+    groups there are. The objective needs an example input.
+
     A criterion of whole filters keeps ``round(density * units)`` units of each layer that it prunes,
     whatever ``plan.scope``; biases and normalisation are prunable then, whatever ``selection``.
 
@@ -90,6 +96,7 @@ def prune(
     Warns:
         PruningWarning: weights stay dense, ties decide, layers end empty, or filters cannot be cut out.
     """
+    by_unit = selection.granularity == "unit"
     if criterion.unit == "filter":
         selection = replace(selection, bias=True, norm=True)
         plan = replace(plan, scope="layer", pattern=None, layer_densities=None)
@@ -102,7 +109,12 @@ def prune(
         warn_of_dense(network, selection)
     with random_state(seed):
         with preserved(network, parameters.values()):
-            groups = criterion.groups(network, parameters, objective)
+            groups: Groups | Competition | None
+            if by_unit:
+                groups = competition(network, criterion, parameters, objective, plan)
+                plan = replace(plan, keep_at_least=max(1, plan.keep_at_least))
+            else:
+                groups = criterion.groups(network, parameters, objective)
             doubts = Doubts(network, criterion, plan.scope, plan.train_mode, plan.shuffle, groups)
             network.train(plan.train_mode)
             masks, scores, densities = start, Scores(), []
@@ -134,18 +146,21 @@ def _choose(
     scores: Scores,
     density: float | None,
     previous: Masks,
-    groups: Groups | None,
+    groups: Groups | Competition | None,
     ties: Ties,
 ) -> Masks:
     """Return the masks of one round, by single weights or by groups."""
     if groups is None:
         return plan.masks(scores, density, previous, ties)
     competing = groups.gather(scores)
-    kept = plan.masks(competing, density, groups.alive(previous), ties) if competing else {}
+    alive = groups.alive(previous)
+    kept = plan.masks(competing, density, alive, ties) if competing else {}
+    if isinstance(groups, Competition):
+        kept = groups.rounded(kept, competing, alive)
     return groups.spread(kept, previous)
 
 
-def _shuffled(masks: Masks, start: Masks, groups: Groups | None) -> Masks:
+def _shuffled(masks: Masks, start: Masks, groups: Groups | Competition | None) -> Masks:
     """Return masks that keep as much of each layer elsewhere."""
     if groups is None:
         return shuffle_within_layers(masks, among=start)

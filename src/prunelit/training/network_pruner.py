@@ -228,8 +228,12 @@ class NetworkPruner(HoldingCallback):
         share_buffers(trainer, pl_module)
         with self.without_masks(), undisturbed(trainer, pl_module, root):
             objective = None
-            if needs != "nothing":
-                objective = build_objective(trainer, pl_module, root, needs, self.sample, self.seed)
+            follows = self.selection.granularity == "unit"
+            if needs != "nothing" or follows:
+                needed = "example" if needs == "nothing" else needs
+                objective = build_objective(
+                    trainer, pl_module, root, needed, self.sample, self.seed, with_inputs=follows
+                )
             agree = partial(agreed, trainer)
             with first_rank_alone_warns(trainer):
                 self.outcome = work(root, selection=self.selection, objective=objective, agree=agree)

@@ -126,6 +126,7 @@ class PruningOptions(TypedDict, total=False):
     ``Sample``, ``Timing`` or ``Retraining``.
     """
 
+    granularity: Literal["weight", "unit"]
     bias: bool
     norm: bool
     frozen: bool
@@ -143,6 +144,9 @@ class PruningOptions(TypedDict, total=False):
     threshold: float | Sequence[float] | None
     keep_at_least: int
     layer_densities: Mapping[str, float] | None
+    unit_scores: Literal["sum", "mean", "max"]
+    normalize: Literal["none", "mean", "max"]
+    round_to: int
     rounding: Literal["nearest", "up"]
     grow: Growth | Mapping[str, Any] | None
     samples_per_class: int | None
@@ -177,6 +181,10 @@ def distribute(options: dict[str, Any]) -> Options:
         for kind in PARTS.values()
     ]
     growth = growth_of(options)
+    if chosen[0].granularity == "unit":
+        chosen[1].check_units()
+        if growth.at is not None:
+            raise BadRequest("grow.at", growth.at, "null", "whole units are removed (granularity is unit)")
     selection, plan, sample, timing, retraining = chosen
     if growth.at is not None:
         _check_growth(growth, plan, timing, retraining)

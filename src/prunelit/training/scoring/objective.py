@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import lightning.pytorch as pl
@@ -23,11 +24,12 @@ def build_objective(
     needs: str,
     sample: Sample,
     seed: int,
+    with_inputs: bool = False,
 ) -> Objective:
     """Return the objective of a module in a running ``fit``: its own batches, loss and input.
 
     ``root`` is the part to prune. Call inside :func:`undisturbed`. For a criterion that needs only
-    an example input one batch is drawn.
+    an example input one batch is drawn. ``with_inputs`` adds the network's inputs to batches too.
     """
     with random_state(seed):
         sample = sample if needs == "batches" else Sample(samples_per_class=1, batches=None)
@@ -49,6 +51,10 @@ def build_objective(
         own = [batches[place] for place in places]
         head = getattr(pl_module, "pruning_head", None)
         add_up = partial(trainer.strategy.reduce, reduce_op="sum")
-        return Objective(loss, own, (), add_up, head, batches[0], places)
+        objective = Objective(loss, own, (), add_up, head, batches[0], places)
+        if not with_inputs:
+            return objective
+        call = network_call(pl_module, root, loss, batches[0])
+        return replace(objective, inputs=call.inputs, keywords=call.keywords)
     call = network_call(pl_module, root, loss, batches[0])
     return Objective(loss, batches, call.inputs, keywords=call.keywords)

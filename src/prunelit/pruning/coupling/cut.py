@@ -1,0 +1,137 @@
+"""Cut units out of a network: its parameters, statistics and masks, and the sizes that its modules keep."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+from prunelit.pruning.coupling.groups import CoupledUnits
+from prunelit.pruning.coupling.rules.convolutions import whole_groups_go
+from prunelit.pruning.masks import attached
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """A size that a module keeps under a name, and what it becomes."""
+
+    module: str
+    name: str
+    old: int
+    new: int
+
+
+@torch.no_grad()
+def cut_units(network: nn.Module, coupled: CoupledUnits, kept: Mapping[str, Tensor]) -> None:
+    """Leave in place only the units ``kept`` of the groups named there; the modules of torch fit then."""
+    stays = positions_kept(coupled, kept)
+    axes: dict[str, dict[int, Tensor]] = {}
+    for (name, axis), mask in stays.items():
+        if not bool(mask.all()):
+            axes.setdefault(name, {})[axis] = mask.nonzero()[:, 0]
+    sizes = {name: tuple(p.shape) for name, p in network.named_parameters(remove_duplicate=False)}
+    replaced = _replaced(network, axes)
+    for name, module in network.named_modules():
+        if any(
+            id(tensor) in replaced for tensor in (*module._parameters.values(), *module._buffers.values())
+        ):
+            _fit(module, sizes.get(f"{name}.weight".lstrip("."), ()))
+    masks = attached(network)
+    for name in list(masks or ()):
+        assert masks is not None
+        for axis, places in axes.get(name, {}).items():
+            masks[name] = masks[name].index_select(axis, places.to(masks[name].device))
+
+
+def positions_kept(coupled: CoupledUnits, kept: Mapping[str, Tensor]) -> dict[tuple[str, int], Tensor]:
+    """Return which positions along each axis of a parameter stay, for the axes of the groups in ``kept``."""
+    stays: dict[tuple[str, int], Tensor] = {}
+    for group in coupled.groups:
+        if group.name in kept:
+            for member in group.members:
+                along = member.along(kept[group.name].cpu())
+                key = member.name, member.axis
+                stays[key] = stays[key] & along if key in stays else along
+    return stays
+
+
+def _replaced(network: nn.Module, axes: Mapping[str, Mapping[int, Tensor]]) -> set[int]:
+    """Put cut tensors in the place of whole ones, shared ones everywhere; return the ids of the new ones."""
+    named = dict((*network.named_parameters(), *network.named_buffers()))
+    new: dict[int, Tensor] = {}
+    for name, places in axes.items():
+        whole = named[name]
+        tensor = whole.detach()
+        for axis, positions in places.items():
+            tensor = tensor.index_select(axis, positions.to(tensor.device))
+        if isinstance(whole, nn.Parameter):
+            tensor = nn.Parameter(tensor.clone(), whole.requires_grad)
+        new[id(whole)] = tensor
+    for module in network.modules():
+        for held in (module._parameters, module._buffers):
+            for leaf in held:
+                if id(held[leaf]) in new:
+                    held[leaf] = new[id(held[leaf])]  # type: ignore[assignment]
+    return {id(tensor) for tensor in new.values()}
+
+
+def _fit(module: Any, weight_shape: tuple[int, ...]) -> None:
+    """Give a module of torch the sizes of its tensors."""
+    weight: Any = getattr(module, "weight", None)
+    if isinstance(module, nn.Linear):
+        module.out_features, module.in_features = weight.shape
+    elif isinstance(module, _ConvNd):
+        _fit_convolution(module, weight.shape, weight_shape)
+    elif isinstance(module, _NormBase):
+        statistics: Any = module.running_mean
+        module.num_features = len(statistics if weight is None else weight)
+    elif isinstance(module, nn.LayerNorm | nn.RMSNorm):
+        module.normalized_shape = tuple(weight.shape)
+    elif isinstance(module, nn.GroupNorm):
+        if module.num_groups > 1:
+            module.num_groups = module.num_groups * len(weight) // module.num_channels
+        module.num_channels = len(weight)
+    elif isinstance(module, nn.PReLU):
+        module.num_parameters = len(weight)
+    elif isinstance(module, nn.Embedding):
+        module.num_embeddings, module.embedding_dim = weight.shape
+
+
+def _fit_convolution(module: Any, shape: tuple[int, ...], before: tuple[int, ...]) -> None:
+    transposed = isinstance(module, _ConvTransposeNd)
+    if module.groups > 1 and before and (transposed or whole_groups_go(before, module.groups)):
+        module.groups = module.groups * shape[0] // before[0]
+    inputs, outputs = (
+        (shape[0], shape[1] * module.groups) if transposed else (shape[1] * module.groups, shape[0])
+    )
+    module.in_channels, module.out_channels = inputs, outputs
+
+
+def attributes_to_fit(
+    network: nn.Module, coupled: CoupledUnits, kept: Mapping[str, Tensor]
+) -> list[Attribute]:
+    """Return sizes kept by modules of other kinds that may have to change, by their values before the cut.
+
+    These are integers equal to a size that an operation in the module's own forward pass was given and
+    that is another now.
+    """
+    found: dict[tuple[str, str], Attribute] = {}
+    for literal in coupled.literals:
+        new = coupled.num_kept(literal.labels, kept)
+        if new == literal.size:
+            continue
+        try:
+            module = network.get_submodule(literal.module)
+        except AttributeError:
+            continue
+        if isinstance(module, (nn.Linear, _ConvNd, _NormBase, nn.GroupNorm, nn.LayerNorm)):
+            continue
+        for name, value in vars(module).items():
+            if type(value) is int and value == literal.size:
+                found.setdefault((literal.module, name), Attribute(literal.module, name, value, new))
+    return list(found.values())

@@ -1,0 +1,225 @@
+"""Which units of which parameters can only be removed together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from prunelit.pruning.call import Call
+from prunelit.pruning.coupling.ledger import Ledger, Numbers, Reason, Resolved
+from prunelit.pruning.coupling.marked import Literal
+from prunelit.pruning.coupling.trace import NotTraced, traced
+from prunelit.pruning.coupling.walk import Walk
+
+Kept = dict[str, Tensor]
+"""Which units stay, bool of shape (units,), by the group's name."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """The part that a group's units have in one parameter or buffer.
+
+    Attributes:
+        name: full name of the parameter or buffer.
+        axis: along which the units lie.
+        unit_of: the unit that each position along the axis belongs to, -1 for those of other groups.
+        role: ``source``: what the unit is made by, such as the rows of a weight, or a bias; ``sink``: what
+            it is multiplied by where it is summed with others, such as the columns of the next weight;
+            ``idle``: neither, such as a slope or a statistic.
+    """
+
+    name: str
+    axis: int
+    unit_of: Tensor
+    role: str
+
+    @property
+    def positions(self) -> int:
+        """How many positions along the axis belong to the group."""
+        return int((self.unit_of >= 0).sum())
+
+    def along(self, kept: Tensor) -> Tensor:
+        """Return which positions along the axis stay if the units ``kept`` do."""
+        safe = self.unit_of.clamp(min=0).to(kept.device)
+        return kept[safe] | (self.unit_of < 0).to(kept.device)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Units that are alike: each has a part in the same parameters, and goes from all of them at once.
+
+    Attributes:
+        name: the member that stands for it, such as ``layer1.0.conv1.weight``.
+        units: how many there are.
+        members: every parameter and buffer that they have a part in.
+        why_not: why they stay; None: they can be removed.
+        exact_when_masked: whether the network without a unit computes what the whole one does with all
+            parameters of the unit at 0.
+        why_not_exact: why it does not; None: it does.
+        silent: whether a unit is 0 wherever it is used once all its sources are 0.
+        heard_by_sinks: whether a unit has no effect once all its sinks are 0.
+    """
+
+    name: str
+    units: int
+    members: tuple[Member, ...]
+    why_not: Reason | None = None
+    why_not_exact: Reason | None = None
+    silent: bool = True
+    heard_by_sinks: bool = True
+
+    @property
+    def prunable(self) -> bool:
+        """Whether units of it can be removed."""
+        return self.why_not is None
+
+    @property
+    def exact_when_masked(self) -> bool:
+        """Whether setting the parameters of a unit to 0 has the same effect as removing it."""
+        return self.why_not_exact is None
+
+
+@dataclass(frozen=True)
+class CoupledUnits:
+    """All groups of a network, those that have to stay whole too.
+
+    Attributes:
+        groups: in the order of the network's parameters.
+        shapes: of all parameters and buffers that the forward pass uses.
+        not_followed: names of operations that could not be followed.
+        walk: the operations, with what they are applied to, and the units of all numbers.
+    """
+
+    groups: tuple[Group, ...]
+    not_followed: tuple[str, ...] = ()
+    literals: tuple[Literal, ...] = ()
+    resolved: Resolved | None = field(default=None, repr=False)
+    steps: tuple[Any, ...] = field(default=(), repr=False)
+
+    @cached_property
+    def prunable(self) -> tuple[Group, ...]:
+        """The groups whose units can be removed, and whose removal equals setting them to 0."""
+        return tuple(group for group in self.groups if group.prunable and group.exact_when_masked)
+
+    @cached_property
+    def place(self) -> Any:
+        """Two arrays by unit number: the group's place in ``groups`` (-1: none), and the unit in it."""
+        assert self.resolved is not None
+        where = np.full((2, len(self.resolved.unit_of)), -1, dtype=np.int64)
+        for number, group in enumerate(self.groups):
+            for member in group.members:
+                axis = self.resolved.axes[member.name, member.axis]
+                own = member.unit_of.numpy()
+                units = self.resolved.unit_of[axis.labels[own >= 0]]
+                where[0, units], where[1, units] = number, own[own >= 0]
+        return where
+
+    def num_kept(self, labels: Numbers, kept: Mapping[str, Tensor]) -> int:
+        """Return how many positions with these labels stay."""
+        assert self.resolved is not None
+        group, unit = self.place[:, self.resolved.unit_of[labels]]
+        stays = np.ones(len(labels), dtype=bool)
+        for number in np.unique(group[group >= 0]):
+            name = self.groups[number].name
+            if name in kept:
+                inside = group == number
+                stays[inside] = kept[name].cpu().numpy()[unit[inside]]
+        return int(stays.sum())
+
+    def holding(self, names: set[str], reason: Reason) -> CoupledUnits:
+        """Return the same with the named groups left whole."""
+        groups = tuple(replace(g, why_not=reason) if g.name in names else g for g in self.groups)
+        return replace(self, groups=groups)
+
+
+def found_groups(network: nn.Module, example: Any) -> CoupledUnits:
+    """Return the groups that follow from the operations of ``network`` on ``example``.
+
+    Where evaluation leaves parameters out, as those of auxiliary classifiers, training is followed too.
+
+    Raises:
+        NotTraced: the operations cannot be recorded.
+    """
+    call = Call.of(example)
+    ledger = Ledger()
+    walk = Walk(network, ledger)
+    walk.follow(traced(network, call))
+    steps = tuple(walk.steps)
+    if any(name not in walk.used for name, _ in network.named_parameters()):
+        with suppress(NotTraced):
+            walk.follow(traced(network, call, training=True))
+    resolved = ledger.resolve()
+    order = [n for n, _ in (*network.named_parameters(), *network.named_buffers())]
+    groups = _grouped(resolved, {name: place for place, name in enumerate(order)})
+    return CoupledUnits(groups, tuple(sorted(walk.not_followed)), tuple(walk.literals), resolved, steps)
+
+
+def _grouped(resolved: Resolved, order: Mapping[str, int]) -> tuple[Group, ...]:
+    """Put units into groups: those that have a part in the same axes."""
+    axes = sorted(resolved.axes.values(), key=lambda a: (order.get(a.name, len(order)), a.axis))
+    marks = np.random.default_rng(0).integers(1, 2**62, size=len(axes))
+    key = np.zeros(len(resolved.unit_of), dtype=np.int64)
+    for mark, axis in zip(marks, axes, strict=True):
+        units = np.unique(resolved.unit_of[axis.labels])
+        with np.errstate(over="ignore"):
+            key[units] += mark
+    for held in (resolved.held, resolved.mixed):  # what stays is no part of what can go
+        key[list(held)] ^= marks[0] >> 3 if held is resolved.held else marks[0] >> 7
+    members: dict[int, list[Member]] = {}
+    numbers: dict[int, Numbers] = {}
+    for axis in axes:
+        units = resolved.unit_of[axis.labels]
+        for each in np.unique(key[units]).tolist():
+            inside = key[units] == each
+            if each not in numbers:
+                _, first = np.unique(units[inside], return_index=True)
+                numbers[each] = units[inside][np.sort(first)]
+            members.setdefault(each, []).append(_member(resolved, axis, units, inside, numbers[each]))
+    found = [_group(resolved, members[each], numbers[each]) for each in members]
+    return _with_own_names(found)
+
+
+def _member(resolved: Resolved, axis: Any, units: Numbers, inside: Any, numbers: Numbers) -> Member:
+    place = np.full(int(numbers.max()) + 1, -1, dtype=np.int64)
+    place[numbers] = np.arange(len(numbers))
+    unit_of = np.full(axis.size, -1, dtype=np.int64)
+    unit_of[inside] = place[units[inside]]
+    labels = axis.labels[inside]
+    idle = axis.is_buffer or bool(resolved.idle[labels].all())
+    role = "idle" if idle else "sink" if bool(resolved.sinks[labels].all()) else "source"
+    return Member(axis.name, axis.axis, torch.from_numpy(unit_of), role)
+
+
+def _group(resolved: Resolved, members: list[Member], units: Numbers) -> Group:
+    sources = [m for m in members if m.role == "source"] or members
+    why_not = next((resolved.held[u] for u in units.tolist() if u in resolved.held), None)
+    inexact = next((resolved.mixed[u] for u in units.tolist() if u in resolved.mixed), None)
+    if why_not is None and len(units) < 2:
+        why_not = Reason("it has a single unit")
+    return Group(
+        sources[0].name,
+        len(units),
+        tuple(members),
+        why_not,
+        inexact,
+        not bool(resolved.loud[units].any()),
+        not bool(resolved.heard[units].any()),
+    )
+
+
+def _with_own_names(groups: list[Group]) -> tuple[Group, ...]:
+    """Number the names of groups that share their first member."""
+    seen: dict[str, int] = {}
+    found = []
+    for group in groups:
+        seen[group.name] = seen.get(group.name, 0) + 1
+        count = seen[group.name]
+        found.append(group if count == 1 else replace(group, name=f"{group.name}[{count}]"))
+    return tuple(found)

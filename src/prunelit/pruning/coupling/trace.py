@@ -1,0 +1,79 @@
+"""The operations of one forward pass, as ``torch.export`` records them."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from prunelit.pruning.call import Call
+from prunelit.pruning.compiled import original_parts
+from prunelit.pruning.preserve import modes, random_state
+
+
+class NotTraced(ValueError):
+    """``torch.export`` does not take the network; the message says why in one line."""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The graph of a forward pass.
+
+    Attributes:
+        module: holds the graph and the graphs inside it.
+        tensors: names of parameters and buffers by the names of the graph's inputs; shared ones have one.
+        buffers: those of the names that are buffers.
+    """
+
+    module: torch.fx.GraphModule
+    tensors: dict[str, str]
+    buffers: frozenset[str]
+
+
+def traced(network: nn.Module, call: Call, training: bool = False) -> Trace:
+    """Return the operations of one forward pass of ``network``, which is left as it was.
+
+    Raises:
+        NotTraced: the pass cannot be recorded, such as one whose way depends on values.
+    """
+    with modes(network), random_state(0), original_parts(network), _quiet():
+        network.train(training)
+        try:
+            program = torch.export.export(network, call.inputs, dict(call.keywords), strict=False)
+        except Exception as error:  # of any kind, from any part of torch
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            name = type(network).__name__
+            raise NotTraced(f"torch.export does not record {name}: {reason}") from error
+    signature = program.graph_signature
+    named = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+    first: dict[int, str] = {}
+    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+        first.setdefault(id(tensor), name)
+    tensors = {}
+    for place, name in named.items():
+        owner, _, leaf = name.rpartition(".")
+        held = getattr(network.get_submodule(owner), leaf, None)
+        tensors[place] = first.get(id(held), name)
+    return Trace(program.graph_module, tensors, frozenset(signature.inputs_to_buffers.values()))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Record attention as separate operations, and print nothing."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    log = logging.getLogger("torch.export")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), torch.enable_grad():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)
+        torch.backends.mha.set_fastpath_enabled(fused)
