@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from prunelit.study.bounded import read_object
+
 
 def this_process() -> dict[str, Any]:
     """Return what names this process to others, on other machines too: ``pid`` and ``host``."""
@@ -30,3 +32,15 @@ def is_gone(process: Mapping[str, Any]) -> bool:
         # The name, in parentheses, may hold anything; the state is the letter after it.
         return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] in (b"Z", b"X")
     return False
+
+
+def is_abandoned(folder: Path) -> bool:
+    """Whether the leader of the sweep whose folder this is was killed, so that nobody begins its other runs.
+
+    The jobs of a cluster go on without their leader.
+    """
+    try:
+        sweep = read_object(folder / "sweep.json")
+    except (OSError, ValueError):
+        return False
+    return not sweep.get("cluster") and is_gone({"pid": sweep.get("leader"), "host": sweep.get("host")})

@@ -20,7 +20,7 @@ from rich.text import Text
 from prunelit.request import BadRequest
 from prunelit.study.bounded import read_object, read_text
 from prunelit.study.duration import duration
-from prunelit.study.process import is_gone
+from prunelit.study.process import is_abandoned, is_gone
 from prunelit.study.report.plain_text import plain
 from prunelit.study.report.records.run_files import (
     Files,
@@ -30,7 +30,6 @@ from prunelit.study.report.records.run_files import (
     why_stopped,
 )
 from prunelit.study.report.terminal import console
-from prunelit.study.sweep.state import is_abandoned
 
 REFRESH = 2.0
 """Seconds from one look at the files to the next."""

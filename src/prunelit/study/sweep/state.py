@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prunelit.durable import write_atomically
-from prunelit.study.bounded import read_object
-from prunelit.study.process import is_gone
+from prunelit.study.process import is_abandoned
 
 if TYPE_CHECKING:
     from prunelit.study.sweep.composer import Run
@@ -101,15 +100,3 @@ class Sweep:
         """Return the override that tells each job of its sweep, for Hydra's own config."""
         quoted = str(self.folder).replace("'", "\\'")
         return f"++hydra.job.env_set.{VARIABLE}='{quoted}'"
-
-
-def is_abandoned(folder: Path) -> bool:
-    """Whether the leader of the sweep whose folder this is was killed, so that nobody begins its other runs.
-
-    The jobs of a cluster go on without their leader.
-    """
-    try:
-        sweep = read_object(folder / "sweep.json")
-    except (OSError, ValueError):
-        return False
-    return not sweep.get("cluster") and is_gone({"pid": sweep.get("leader"), "host": sweep.get("host")})
