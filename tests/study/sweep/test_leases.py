@@ -13,8 +13,9 @@ import pytest
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
+from prunelit.study.configs import CONFIGS
 from prunelit.study.devices import parse_listing, visible_gpus
-from prunelit.study.sweep.leader import sweep_of
+from prunelit.study.sweep.launchers import sweep_of
 from prunelit.study.sweep.leases import gpus_wanted, leased
 from prunelit.study.sweep.machine_share import machine_share
 from prunelit.study.sweep.state import Sweep
@@ -166,13 +167,18 @@ def test_no_more_runs_side_by_side_than_the_gpus_take(
     asked: int | None, devices: int, num_gpus: int, each: int, jobs: int, tmp_path: Path, monkeypatch, capsys
 ) -> None:
     monkeypatch.setattr(
-        "prunelit.study.sweep.leader.gpus", lambda: {str(n): f"GPU-{n}" for n in range(num_gpus)}
+        "prunelit.study.sweep.launchers.gpus", lambda: {str(n): f"GPU-{n}" for n in range(num_gpus)}
     )
     launcher = {
         "_target_": "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher",
         "n_jobs": -1,
     }
-    hydra = OmegaConf.create({"hydra": {"launcher": launcher, "sweep": {"dir": str(tmp_path)}}})
+    kind = CONFIGS / "hydra" / "launcher" / "kind" / "side_by_side.yaml"
+    env = {"launcher": OmegaConf.load(kind)}
+    overrides = {"hydra": []}
+    hydra = OmegaConf.create(
+        {"hydra": {"launcher": launcher, "env": env, "overrides": overrides, "sweep": {"dir": str(tmp_path)}}}
+    )
     first = OmegaConf.merge(
         config(devices=devices),
         {"sweep": {"jobs": asked, "runs_per_gpu": each, "isolate": True, "wait": True}},

@@ -13,25 +13,16 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from prunelit.interruption import Interrupted
 from prunelit.request import BadRequest
-from prunelit.study.devices import cores, gpus
 from prunelit.study.endings import SweepFailed, SweepStopped, failures
-from prunelit.study.process import this_process
 from prunelit.study.refused import leaving_nothing
 from prunelit.study.sweep import preflight, summary
 from prunelit.study.sweep.composer import Composer, Run
-from prunelit.study.sweep.isolation import SAFE
+from prunelit.study.sweep.launchers import sweep_of
 from prunelit.study.sweep.leader_signals import Leader, handled_by
-from prunelit.study.sweep.leases import gpus_wanted
 from prunelit.study.sweep.pool import Job, Pool
 from prunelit.study.sweep.progress import Progress
 from prunelit.study.sweep.state import Sweep
 from prunelit.study.sweep.worklist import Worklist
-
-SIDE_BY_SIDE = (
-    "hydra_plugins.hydra_joblib_launcher.joblib_launcher.jobliblauncher",
-    "hydra_plugins.hydra_submitit_launcher.submitit_launcher.locallauncher",
-)
-"""Launchers in whose place the leader forks the processes, so that one that is killed stops no other."""
 
 Launch = Callable[[DictConfig, Sweep, Sequence[Run], int], Sequence[Any]]
 """Launches runs of a sweep: Hydra's config, the runs, the number of the first; returns Hydra's jobs."""
@@ -136,43 +127,3 @@ def _returned(job: Any) -> Any:
         return job.return_value
     except Exception as error:
         return error
-
-
-def sweep_of(config: DictConfig, first: DictConfig, num_runs: int) -> Sweep:
-    """Return how a sweep is done: ``first`` is the config of its first run."""
-    launcher = str(config.hydra.launcher.get("_target_", "")).lower()
-    local = "slurm" not in launcher
-    shared = local and "basic" not in launcher
-    isolate = bool(first.sweep.isolate) and local and SAFE
-    if local and not first.sweep.wait:
-        raise BadRequest("sweep.wait", False, "true, but for hydra/launcher=submitit_slurm")
-    found, process = gpus() if shared else {}, this_process()
-    return Sweep(
-        Sweep.new_folder(Path(str(config.hydra.sweep.dir))),
-        jobs=min(num_runs, _jobs_at_once(config, first, len(found))) if shared else 1,
-        isolate=isolate,
-        pooled=SAFE and (launcher in SIDE_BY_SIDE or (isolate and not shared)),
-        warm="submitit" not in launcher,
-        shared=shared,
-        gpus=found,
-        cluster=not local,
-        leader=process["pid"],
-        host=process["host"],
-    )
-
-
-def _jobs_at_once(config: DictConfig, first: DictConfig, num_gpus: int) -> int:
-    """Return how many runs this machine does side by side: as asked, but no more than its GPUs take.
-
-    If nothing is asked: as many as the GPUs take, or one a core.
-    """
-    wanted = gpus_wanted(first.trainer, num_gpus)
-    most = max(1, num_gpus // wanted) * first.sweep.runs_per_gpu if wanted else None
-    for asked in (first.sweep.jobs, config.hydra.launcher.get("n_jobs")):
-        if asked is not None and asked > 0:
-            if most is not None and asked > most:  # the others would hold cores and wait
-                limit = f"it is {most}, as the GPUs here and sweep.runs_per_gpu allow"
-                print(f"{asked} runs side by side were asked for: {limit}")
-                return most
-            return int(asked)
-    return most or cores()

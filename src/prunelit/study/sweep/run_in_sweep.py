@@ -71,8 +71,7 @@ def _attempt(
     try:
         if not sweep.isolate:
             return task()
-        if sweep.warm:
-            warm_up(prepare)
+        warm_up(prepare)
         outcome: float | Exception = in_own_process(task, lambda: sweep.stopped == "interrupted")
         return outcome
     except Interrupted:

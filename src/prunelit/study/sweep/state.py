@@ -32,7 +32,6 @@ class Sweep:
         jobs: how many runs are done side by side on this machine.
         isolate: each run has a process of its own.
         pooled: the leader starts these processes, and prints a line for each run.
-        warm: a job's process does several runs, and imports for all.
         shared: runs lease this machine's ``gpus`` (what CUDA calls each, to its UUID) or cores.
         cluster: jobs outlive the leader.
         leader: the process that launched the jobs, on the machine ``host``.
@@ -42,7 +41,6 @@ class Sweep:
     jobs: int = 1
     isolate: bool = False
     pooled: bool = False
-    warm: bool = True
     shared: bool = False
     gpus: dict[str, str] = field(default_factory=dict)
     cluster: bool = False

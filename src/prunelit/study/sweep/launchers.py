@@ -1,0 +1,114 @@
+"""What a launcher says of itself, and how a sweep is therefore done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from omegaconf import DictConfig, ListConfig
+from typing_extensions import Doc
+
+from prunelit.declared import options_of
+from prunelit.request import BadRequest, nearest, within
+from prunelit.study.devices import cores, gpus
+from prunelit.study.process import this_process
+from prunelit.study.sweep.isolation import SAFE
+from prunelit.study.sweep.leases import gpus_wanted
+from prunelit.study.sweep.state import Sweep
+
+NODE = "hydra.env.launcher"
+"""Where a launcher's yaml says what it is. Keys of its own node would be arguments of the launcher."""
+
+
+@dataclass(frozen=True)
+class LauncherKind:
+    """What a launcher is. The defaults hold for one that says nothing, and are safe for any.
+
+    They let each run lease the GPUs that it uses, and leave it to the launcher to start the processes.
+    """
+
+    shares_machine: Annotated[
+        bool, Doc("Several runs at a time on this machine: each leases GPUs, or a share of the cores.")
+    ] = True
+    forks: Annotated[
+        bool, Doc("On Linux, the main process of the sweep forks the process of each run in its place.")
+    ] = False
+    cluster: Annotated[
+        bool, Doc("Its jobs go on when the command ends, and a scheduler gives them their devices.")
+    ] = False
+    reads: Annotated[
+        tuple[str, ...], Doc("The keys of `hydra.launcher` that count where the main process forks.")
+    ] = ()
+
+    @classmethod
+    def of(cls, config: DictConfig) -> LauncherKind:
+        """Return what the launcher of Hydra's ``config`` says of itself.
+
+        Raises:
+            BadRequest: a key or a value that is not one of these.
+        """
+        declared, options = config.hydra.env.get("launcher") or {}, options_of(LauncherKind)
+        values: dict[str, Any] = {}
+        for key, value in declared.items():
+            if key not in options:
+                raise BadRequest(f"{NODE}.{key}", value, nearest(key, options), "there is no such key")
+            with within(NODE, options):
+                options[key].check(value)
+            values[key] = tuple(value) if isinstance(value, ListConfig) else value
+        return cls(**values)
+
+    def check_keys(self, config: DictConfig) -> None:
+        """Raise BadRequest for a key of ``hydra.launcher`` on the command line that would be ignored."""
+        for override in config.hydra.overrides.hydra:
+            name, _, value = str(override).lstrip("+").partition("=")
+            node, _, key = name.rpartition(".")
+            if node == "hydra.launcher" and key not in self.reads:
+                why = "the sweep starts the processes of this launcher itself and does not read it"
+                allowed = " or ".join(f"hydra.launcher.{name}" for name in self.reads)
+                raise BadRequest(name, value, f"left out{f' ({allowed} are read)' if allowed else ''}", why)
+
+
+def sweep_of(config: DictConfig, first: DictConfig, num_runs: int) -> Sweep:
+    """Return how a sweep is done: ``first`` is the config of its first run.
+
+    Raises:
+        BadRequest: an option that the launcher would ignore.
+    """
+    kind = LauncherKind.of(config)
+    if not kind.cluster and not first.sweep.wait:
+        raise BadRequest("sweep.wait", False, "true, but for hydra/launcher=submitit_slurm")
+    shared = kind.shares_machine and not kind.cluster
+    isolate = bool(first.sweep.isolate) and not kind.cluster and SAFE
+    pooled = kind.forks and SAFE and (shared or isolate)
+    if pooled:
+        kind.check_keys(config)
+    found, process = gpus() if shared else {}, this_process()
+    return Sweep(
+        Sweep.new_folder(Path(str(config.hydra.sweep.dir))),
+        jobs=min(num_runs, _jobs_at_once(config, first, len(found))) if shared else 1,
+        isolate=isolate,
+        pooled=pooled,
+        shared=shared,
+        gpus=found,
+        cluster=kind.cluster,
+        leader=process["pid"],
+        host=process["host"],
+    )
+
+
+def _jobs_at_once(config: DictConfig, first: DictConfig, num_gpus: int) -> int:
+    """Return how many runs this machine does side by side: as asked, but no more than its GPUs take.
+
+    If nothing is asked: as many as the GPUs take, or one a core.
+    """
+    wanted = gpus_wanted(first.trainer, num_gpus)
+    most = max(1, num_gpus // wanted) * first.sweep.runs_per_gpu if wanted else None
+    for asked in (first.sweep.jobs, config.hydra.launcher.get("n_jobs")):
+        if asked is not None and asked > 0:
+            if most is not None and asked > most:  # the others would hold cores and wait
+                limit = f"it is {most}, as the GPUs here and sweep.runs_per_gpu allow"
+                print(f"{asked} runs side by side were asked for: {limit}")
+                return most
+            return int(asked)
+    return most or cores()
