@@ -54,6 +54,7 @@ ABOVE = {
     "prunelit.study.sweep": ("prunelit.study.sweep.slurm", "prunelit.study.report"),
     "prunelit.study.sweep.slurm": ("prunelit.study.report",),
     "prunelit.study.report": ("prunelit.study.sweep",),
+    "prunelit.study.report.watch": (),  # shows a sweep under way, by the state that the sweep wrote
 }
 
 
