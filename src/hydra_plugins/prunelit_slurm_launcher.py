@@ -1,6 +1,6 @@
-"""Hydra's launcher for SLURM, for runs that are submitted once and may fail, be cancelled or come back.
+"""Hydra's launcher for SLURM, for runs that are submitted once and may fail, be cancelled or be requeued.
 
-Hydra finds launchers in this namespace only.
+Hydra only finds launchers in this namespace.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from prunelit.study.sweep.state import Sweep
 
 
 class RunLauncher(SlurmLauncher):
-    """Submits runs to SLURM, and waits for them if ``sweep.wait`` says so."""
+    """Submits runs to SLURM, and waits for them if ``sweep.wait`` is true."""
 
     def launch_runs(self, sweep: Sweep, runs: Sequence[Run], first: int) -> Sequence[JobReturn]:
-        """Return what each run came to; one that failed does not end the others."""
+        """Return the result of each run; a failed run does not end the others."""
         values = launch(self, sweep, runs, first)
         return [JobReturn(status=JobStatus.COMPLETED, _return_value=value) for value in values]

@@ -1,6 +1,6 @@
-"""Hydra's own sweeper, which plans a sweep before it launches and tells what became of each run.
+"""Hydra's sweeper, extended to plan a sweep before it starts, and to report the result of each run.
 
-Hydra finds sweepers in this namespace only.
+Hydra only finds sweepers in this namespace.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from prunelit.study.sweep.state import Sweep
 
 
 class CheckedSweeper(BasicSweeper):
-    """Refuses a sweep with a wrong run in it before any work, and does each other run once."""
+    """Refuses a sweep that contains a wrong run before any work, and executes each run once."""
 
     hydra_context: Any
     task_function: TaskFunction
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Keep what launching needs."""
+        """Store what the launcher needs."""
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     def sweep(self, arguments: list[str]) -> list[Sequence[Any]]:

@@ -1,6 +1,6 @@
-"""prunelit: prune image classifiers and measure what pruning does.
+"""prunelit: prune image classifiers and measure the effect of pruning.
 
-The names below are loaded when they are first used, so that reading records needs no torch.
+The names below are loaded when they are first used, so that reading records does not import torch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How much is to be pruned: the only place that reads, checks, names and computes it."""
+"""The requested amount of pruning: the only module that reads, checks, names and computes it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from prunelit.request import BadRequest, within
 
 @dataclass(frozen=True)
 class Amount:
-    """A compression, or a sparsity, or neither: then the method itself decides.
+    """A compression, a sparsity, or neither, in which case the method decides.
 
     Raises:
         BadRequest: both are given, or one is out of range.
@@ -33,13 +33,13 @@ class Amount:
         check_fields(self)
         if self.compression is not None and self.sparsity is not None:
             both = f"compression={self.compression} is given too"
-            raise BadRequest("sparsity", self.sparsity, "compression or sparsity, never both", both)
+            raise BadRequest("sparsity", self.sparsity, "compression or sparsity, not both", both)
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Amount:
-        """Return what a run's config asks for: the top-level keys come before the pruner's own.
+        """Return the amount in a run's config: top-level keys take precedence over those of the pruner.
 
-        The dense baseline has compression 0 whatever is asked for, so that it is one run in a sweep.
+        The dense baseline always has compression 0, so that it is a single run in a sweep.
         """
         pruner = config["pruner"]
         if pruner["criterion"] is None:
@@ -51,26 +51,26 @@ class Amount:
 
     @property
     def is_decided(self) -> bool:
-        """Whether the method itself decides."""
+        """Whether the method decides the amount."""
         return self.compression is None and self.sparsity is None
 
     @property
     def density(self) -> float | None:
-        """The kept share, ``10 ** -compression`` or ``1 - sparsity``; None: the method decides."""
+        """The kept share, ``10 ** -compression`` or ``1 - sparsity``; None if the method decides."""
         if self.sparsity is not None:
             return 1 - self.sparsity
         return None if self.compression is None else float(10**-self.compression)
 
     @property
     def given(self) -> tuple[str, float]:
-        """The key and the value that were given, for messages; a whole number as one."""
+        """The key and value that were given, for messages; a whole number without decimals."""
         key = "compression" if self.sparsity is None else "sparsity"
         value = getattr(self, key) or 0.0
         return key, int(value) if value.is_integer() else value
 
     @property
     def words(self) -> str:
-        """What is asked for, such as ``compression 0.5``; empty if the method decides."""
+        """The requested amount as text, such as ``compression 0.5``; empty if the method decides."""
         return "" if self.is_decided else "{} {:g}".format(*self.given)
 
     @property
@@ -83,14 +83,16 @@ class Amount:
 
 
 SETS_DENSITY = ("pattern", "densities_from", "layer_densities")
-"""Options that set the density by themselves: an N:M pattern, and the densities of another run's layers."""
+"""Options that determine the density: an N:M pattern, and the layer densities of another run."""
 
 
 def sets_density(options: Mapping[str, Any]) -> bool:
-    """Whether the options of a pruner, or those of a plan, set the density whatever else is asked for."""
+    """Whether the options of a pruner, or those of a plan, determine the density, whatever amount is
+    requested."""
     return any(options.get(key) is not None for key in SETS_DENSITY)
 
 
 def set_by(pruner: Mapping[str, Any]) -> str:
-    """Return what sets the density of a pruner's config: a pattern such as ``2:4``, or ``like`` a run's."""
+    """Return what determines the density in a pruner's config: a pattern such as ``2:4``, or ``like`` a
+    run."""
     return "like" if pruner.get("pattern") is None else str(pruner["pattern"])

@@ -23,7 +23,7 @@ EXAMPLES = (
     ("pruner=snip sparsity=0.9", "Remove 90 % of the weights by their SNIP scores, then train the rest."),
     (
         "data=cifar10 model=resnet20 pruner=gmp sparsity=0.95",
-        "Prune a ResNet-20 by magnitude, a little every few epochs.",
+        "Prune a ResNet-20 by magnitude, gradually during training.",
     ),
     (
         "-m pruner=mag,synflow sparsity=0.5,0.9 seed=0,1,2",
@@ -37,7 +37,7 @@ GROUPS = {
     "optimizer": "How weights are trained.",
     "scheduler": "How the learning rate changes.",
     "trainer": "Devices, precision and further options of Lightning's Trainer.",
-    "logger": "Where Lightning logs curves, beside prunelit's own record.",
+    "logger": "Where Lightning logs curves, in addition to prunelit's own record.",
     "experiment": "A published experiment: sets several groups and keys at once.",
 }
 """What each group of the config decides."""
@@ -49,7 +49,7 @@ def show(arguments: Sequence[str]) -> None:
     Raises:
         BadRequest: a key does not exist. Hydra's own errors are raised as they are.
     """
-    logging.getLogger("hydra").addHandler(logging.NullHandler())  # the error that is raised says it
+    logging.getLogger("hydra").addHandler(logging.NullHandler())  # the raised error contains the message
     words = [argument for argument in arguments if not argument.startswith("-")]
     overrides = [word for word in words if "=" in word]
     chosen = dict(word.lstrip("+").split("=", 1) for word in overrides)
@@ -72,14 +72,14 @@ def show(arguments: Sequence[str]) -> None:
 def _general() -> Iterator[str]:
     yield f"usage: {PROGRAM} [-m] [KEY=VALUE ...]"
     yield ""
-    yield wrapped("Prune and train an image classifier, and record what that did below outputs/.")
+    yield wrapped("Prune and train an image classifier, and record the results in outputs/.")
     yield ""
     yield "Examples:"
     for arguments, meaning in EXAMPLES:
         yield wrapped(f"{PROGRAM} {arguments}", 2)
         yield wrapped(meaning, 6)
     yield ""
-    yield wrapped("Groups, chosen by GROUP=NAME:")
+    yield wrapped("Groups, selected with GROUP=NAME:")
     for group, meaning in GROUPS.items():
         yield wrapped(f"{group:12}{meaning}", 2)
     yield ""
@@ -89,10 +89,10 @@ def _general() -> Iterator[str]:
     yield ""
     yield "Further help:"
     for arguments, meaning in (
-        ("pruner --help", "The choices of a group, with a line on each."),
-        ("pruner=synflow --help", "All keys of a choice: meaning, what they must be, and default."),
+        ("pruner --help", "The choices of a group, with one line for each."),
+        ("pruner=synflow --help", "All keys of a choice: meaning, allowed values and default."),
         ("pruner.rounds --help", "One key."),
-        ("sweep --help", "How sweeps and their runs are done."),
+        ("sweep --help", "How sweeps and their runs are executed."),
         ("--hydra-help", "The flags of Hydra, which composes the config."),
     ):
         yield f"  {PROGRAM} {arguments}"
@@ -115,7 +115,7 @@ def _declared(name: str) -> Iterator[str]:
 
 
 def _choices(group: str) -> Iterator[str]:
-    """Yield the choices of a group, with the comment that each file begins with."""
+    """Yield the choices of a group, with the first comment of each file."""
     yield wrapped(f"{group}: {GROUPS[group]}")
     for path in sorted((CONFIGS / group).glob("*.yaml")):
         yield f"  {group}={path.stem}"
@@ -147,7 +147,7 @@ def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
 
 def _keys(name: str, chosen: dict[str, str], overrides: Sequence[str]) -> Iterator[str]:
     """Yield the help of a group's keys, or of those at and below one key, with the values that they have."""
-    from prunelit.reference import compose, rows_of_group  # what it imports takes seconds
+    from prunelit.reference import compose, rows_of_group  # its imports take seconds
 
     group, _, key = name.partition(".")
     rows = rows_of_group(compose(*completed(list(overrides), CONFIGS)), group)
@@ -175,7 +175,7 @@ def _written(value: Any) -> str:
 
 
 def _comment(path: Path) -> str:
-    """Return the comment that a config file begins with, empty where it is none of prunelit's files."""
+    """Return the first comment of a config file; empty if the file is not part of prunelit."""
     lines = path.read_text().splitlines() if path.is_file() else []
     comment = [line[1:].strip() for line in takewhile(lambda line: line.startswith("#"), lines)]
     return " ".join(line for line in comment if not line.startswith(("@package", "python -m")))

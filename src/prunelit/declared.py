@@ -1,10 +1,10 @@
-"""Options declare their type, range and meaning beside their names; values are checked against that.
+"""Options declare their type, range and meaning next to their names; values are checked against these.
 
-    rounds: Annotated[int, Ge(1), Doc("How often weights are scored and masked.")] = 1
+    rounds: Annotated[int, Ge(1), Doc("The number of rounds.")] = 1
 
 Dataclasses check their fields with ``check_fields(self)`` in ``__post_init__``, classes the arguments of
-their constructor with ``@checked``. The check itself is pydantic's, in its strict mode: text is no number,
-a fraction no integer, and only ``True`` and ``False`` are booleans. Numbers must be finite.
+their constructor with ``@checked``. The check itself is pydantic's, in its strict mode: text is not a number,
+a fraction is not an integer, and only ``True`` and ``False`` are booleans. Numbers must be finite.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Says:
-    """What a message says is expected, where that does not follow from the type and the range."""
+    """The expected value as stated in messages, if it does not follow from type and range."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Option:
-    """One option: its name, what is declared of it, and its default."""
+    """One option: its name, its declaration and its default."""
 
     name: str
     kind: Any
@@ -80,7 +80,7 @@ class Option:
 
         choices, _ = _phrases(self.kind)
         if isinstance(value, bool) and self.kind is not Any and "true" not in choices:
-            raise BadRequest(self.name, value, self.expected)  # True is 1 to Python, but no number here
+            raise BadRequest(self.name, value, self.expected)  # True is 1 in Python, but not a number here
         try:
             return _adapter(self.kind).validate_python(_as_declared(value))
         except ValidationError:
@@ -101,7 +101,7 @@ def options_of(owner: Any) -> Mapping[str, Option]:
     target = owner.__init__ if inspect.isclass(owner) else owner
     try:
         hints = get_type_hints(target, include_extras=True)
-    except NameError:  # names that only type checkers import: nothing is known of the types
+    except NameError:  # names that only type checkers import: the types are unknown
         hints = {}
     return {
         name: Option(name, hints.get(name, Any), parameter.default)
@@ -124,7 +124,7 @@ def check_fields(instance: Any) -> None:
 def checked(function: Callable[P, R]) -> Callable[P, R]:
     """Check the arguments of a function or constructor that have a default against their declarations.
 
-    What is decorated raises BadRequest for the first wrong one.
+    The decorated function raises BadRequest for the first wrong argument.
     """
     signature = inspect.signature(function)
 
@@ -141,14 +141,14 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
 
 @cache
 def _adapter(kind: Any) -> Any:
-    # Imported with the first check: reading records checks nothing.
+    # Imported at the first check, because reading records checks nothing.
     from pydantic import ConfigDict, TypeAdapter
 
     return TypeAdapter(kind, config=ConfigDict(strict=True, allow_inf_nan=False))
 
 
 def _as_declared(value: Any) -> Any:
-    """Return lists as tuples, for strict mode tells them apart."""
+    """Return lists as tuples, because strict mode distinguishes them."""
     if isinstance(value, Sequence) and not isinstance(value, (str, bytes, tuple)):
         return tuple(map(_as_declared, value))
     return value

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written aside, brought to the disk, then renamed."""
+"""Write files atomically: under another name, flushed to the disk, then renamed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 ASIDE = ".*.partial"
-"""What a killed process may leave of the files that it was writing."""
+"""Suffix of partial files, which a killed process may leave."""
 
 _numbers = itertools.count()
 
@@ -27,15 +27,15 @@ class OutputLost(RuntimeError):
         super().__init__(f"output_dir={folder}: {why}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle by the arguments, so that the error crosses process borders whole."""
+        """Pickle by the arguments, so that the error can be sent between processes."""
         return type(self), (self.folder, self.why)
 
 
 class DiskFull(OutputLost):
-    """There is no space for what a run writes; the message is one line."""
+    """The disk is full; the message is one line."""
 
     def __init__(self, folder: str | Path) -> None:
-        why = "no space left on the device; make some, and the same command goes on from what is saved"
+        why = "no space left on the device; free some space and repeat the command to resume"
         super().__init__(folder, why)
 
     def __reduce__(self) -> tuple[type[DiskFull], tuple[str | Path]]:
@@ -45,9 +45,9 @@ class DiskFull(OutputLost):
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that takes the place of ``path`` when the block ends, and not if it raises.
+    """Open a file that replaces ``path`` when the block ends, but not if it raises an exception.
 
-    A reader sees the old file or the new one, never a part, whenever the process or the machine dies.
+    A reader sees the old or the new file and never a part, also if the process or the machine stops.
     """
     aside = path.with_name(f".{path.name}.{os.getpid()}-{next(_numbers)}.partial")
     try:
@@ -62,15 +62,15 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write ``content`` to ``path`` so that a reader sees the old file or the new one, never a part."""
+    """Write ``content`` to ``path`` so that a reader sees the old or the new file and never a part."""
     data = content.encode() if isinstance(content, str) else content
     with replacing(path) as file:
         file.write(data)
 
 
 def fsync_folder(folder: Path) -> None:
-    """Bring the names in ``folder`` to the disk: without it a power cut may undo a rename."""
-    with suppress(PermissionError):  # Windows opens no folders
+    """Flush the directory ``folder`` to the disk; otherwise a power failure may undo a rename."""
+    with suppress(PermissionError):  # Windows cannot open directories
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
@@ -79,13 +79,13 @@ def fsync_folder(folder: Path) -> None:
 
 
 def remove_partial_files(folder: Path) -> None:
-    """Remove what killed processes left below ``folder``; nobody else may be writing there."""
+    """Remove partial files of killed processes from ``folder``; no other process may be writing there."""
     for left in folder.rglob(ASIDE):
         left.unlink(missing_ok=True)
 
 
 def os_errors(error: BaseException | None) -> Iterator[OSError]:
-    """Yield the operating system's errors behind an error, itself included."""
+    """Yield the operating system errors that caused an error, including itself."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -95,12 +95,12 @@ def os_errors(error: BaseException | None) -> Iterator[OSError]:
 
 
 def is_full(error: BaseException | None) -> bool:
-    """Whether a full disk, or a quota used up, is behind an error."""
+    """Whether a full disk or an exhausted quota caused an error."""
     return any(found.errno in FULL for found in os_errors(error))
 
 
 def lost_output(error: BaseException, folder: Path) -> OutputLost | None:
-    """Return why a run can no longer use its ``folder``, None if that is not what is behind ``error``."""
+    """Return why a run can no longer use its ``folder``, None if ``error`` has another cause."""
     if isinstance(error, OutputLost):
         return error
     if is_full(error):
@@ -109,9 +109,7 @@ def lost_output(error: BaseException, folder: Path) -> OutputLost | None:
     if not found:
         return None
     if not folder.is_dir():
-        why = (
-            "the folder was removed or renamed while the run was under way; the same command starts it again"
-        )
+        why = "the folder was removed or renamed during the run; repeat the command to start again"
         return OutputLost(folder, why)
     reason = found[0].strerror or type(found[0]).__name__
     return OutputLost(folder, f"{Path(os.fsdecode(found[0].filename)).name} cannot be used: {reason}")
@@ -124,7 +122,8 @@ def _is_below(name: str | bytes | int, folder: Path) -> bool:
 
 
 def say_of_full_disks_once() -> None:
-    """Print no traceback where a log or TensorBoard's thread meets a full disk: the run says it in a line."""
+    """Print no traceback if a log or TensorBoard's thread finds a full disk: the run reports it in one
+    line."""
     logging.raiseExceptions = False
 
     def failed(args: threading.ExceptHookArgs) -> None:

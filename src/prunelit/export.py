@@ -219,7 +219,8 @@ def _check_folder(out: Path, runs: Sequence[Path]) -> None:
 
 
 def _export_one(run: Path, out: Path | None, named: bool) -> int:
-    """Export one run and return the exit status: 0 done, 1 a damaged run, 2 a wrong request."""
+    """Export one run and return the exit status: 0 for success, 1 for a damaged run, 2 for a wrong
+    request."""
     try:
         done = export(run, out)
     except BadRequest as error:
@@ -248,7 +249,8 @@ def _show(done: dict[str, Any]) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run from the command line; return the exit status: 0 done, 1 a damaged run, 2 a wrong request."""
+    """Run from the command line; return the exit status: 0 for success, 1 for a damaged run, 2 for a wrong
+    request."""
     parser = argparse.ArgumentParser(
         "python -m prunelit.export",
         description=wrapped(DESCRIPTION),

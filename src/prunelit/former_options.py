@@ -1,4 +1,4 @@
-"""Options of a pruner that have another name now, and the line that says which."""
+"""Former names of pruner options, and the message that gives the present name."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ OF_GROWTH = ("decay", "stop", "regrow")
 
 
 def refuse_former(options: Mapping[str, Any], node: str = "") -> None:
-    """Raise BadRequest for the first option with a former name or value; it names the present one.
+    """Raise BadRequest for the first option with a former name or value; the message names the present one.
 
     Args:
-        options: of a pruner, by name.
-        node: where they stand in a config, such as ``pruner.``; empty: they are arguments.
+        options: the options of a pruner, by name.
+        node: their node in a config, such as ``pruner.``; empty if they are arguments.
     """
     for key, value in options.items():
         if present := present_spelling(key, value, node):
@@ -23,7 +23,7 @@ def refuse_former(options: Mapping[str, Any], node: str = "") -> None:
 
 
 def present_spelling(key: str, value: Any, node: str = "") -> str | None:
-    """Return what to write today instead of an option, None if that is the option itself."""
+    """Return the present spelling of an option, None if the option has not changed."""
     if key == "scope" and isinstance(value, str) and ":" in value:
         return f"{node}pattern={value}" if node else f"pattern={value!r}"
     if key == "mask_from" or (key == "scope" and value == "like"):

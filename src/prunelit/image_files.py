@@ -1,4 +1,4 @@
-"""Which files below a folder are images, by name and kind: no file is opened, and the search always ends."""
+"""Find images in a folder by name and kind. No file is opened, and the search always ends."""
 
 from __future__ import annotations
 
@@ -14,44 +14,45 @@ SUFFIXES = (
     *(".pcx", ".pfm", ".pgm", ".png", ".pnm", ".ppm", ".psd", ".pxr", ".qoi", ".ras", ".rgb", ".rgba"),
     *(".sgi", ".tga", ".tif", ".tiff", ".vda", ".vst", ".webp", ".xbm", ".xpm"),
 )
-"""Suffixes of the image formats that Pillow reads by itself, in any case.
+"""Suffixes of the image formats that Pillow reads without other programs, in lower case.
 
-Left out are documents and videos (PDF, PostScript, MPEG), and formats for which Pillow needs another program.
+Documents and videos (PDF, PostScript, MPEG) are excluded, as are formats for which Pillow needs another
+program.
 """
 CACHE = "prunelit-cache"
-"""The folder of decoded images, beside the images."""
+"""The folder of decoded images, in the folder of the images."""
 SYSTEM_NAMES = frozenset(
     {
         *("__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found", "__pycache__"),
         *("thumbs.db", "desktop.ini", CACHE),
     }
 )
-"""Lower-case names of what operating systems and programs leave in folders; names with a dot count too."""
+"""Lower-case names of files that operating systems and programs leave in folders."""
 
 
 class Kind(Enum):
-    """What an entry of a folder is."""
+    """The kind of an entry of a folder."""
 
     IMAGE = "an image"
-    HIDDEN = "hidden, or of the operating system"
-    OTHER = "of another suffix"
-    SEEN = "links to a folder around it, or to one that was read already"
-    BROKEN = "a link that leads nowhere"
+    HIDDEN = "hidden, or files of the operating system"
+    OTHER = "with another suffix"
+    SEEN = "links to a parent folder, or to a folder that was already read"
+    BROKEN = "a link without a target"
     SPECIAL = "neither a file nor a folder"
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder of this name is never looked at."""
+    """Whether a file or folder of this name is always ignored."""
     return name.startswith(".") or name.lower() in SYSTEM_NAMES
 
 
 def has_suffix(name: str) -> bool:
-    """Whether a file of this name is taken for an image."""
+    """Whether the name of a file is that of an image."""
     return name.lower().endswith(SUFFIXES)
 
 
 def sorted_entries(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
-    """Return what lies in a folder in the order of the names; raises OSError."""
+    """Return the entries of a folder, sorted by name; raises OSError."""
     with os.scandir(folder) as entries:
         return sorted(entries, key=lambda entry: entry.name)
 
@@ -62,7 +63,7 @@ def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a folder or a link to one; a link that leads nowhere is none."""
+    """Whether an entry is a folder or a link to a folder; a link without a target is not."""
     try:
         return entry.is_dir()
     except OSError:
@@ -72,11 +73,10 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
 def entries_below(
     folder: str | os.PathLike[str], in_order: bool = True
 ) -> Iterator[tuple[os.DirEntry[str], Kind]]:
-    """Yield every entry at any depth below ``folder`` but the folders that are entered, and its kind.
+    """Yield every entry at any depth below ``folder`` except the folders that are entered, with its kind.
 
-    Links are followed, but for those to a folder that holds ``folder``. A folder is read once, whatever
-    links lead to it, so that loops end. The order is that of the names within each folder; without
-    ``in_order`` the first entry comes sooner.
+    Links are followed, except those to a parent of ``folder``. Each folder is read once, so that cycles end.
+    The order is that of the names within each folder; without ``in_order`` the first entry is found sooner.
 
     Raises:
         OSError: a folder cannot be read.
@@ -103,7 +103,7 @@ def has_image(folder: str | os.PathLike[str]) -> bool:
 
 
 def printable(path: object) -> str:
-    """Return a path as one line of text, whatever bytes its names have; a very long one is cut."""
+    """Return a path as one line of text, whatever bytes its names contain; very long paths are shortened."""
     text = "".join(
         char if char.isprintable() else char.encode("unicode_escape", "backslashreplace").decode()
         for char in os.fsdecode(path if isinstance(path, (str, bytes, os.PathLike)) else str(path))

@@ -1,4 +1,4 @@
-"""Signals that ask a run to end: it saves first, and the same command goes on from that very step."""
+"""Signals that end a run: it saves first, and repeating the command resumes from exactly this step."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ T = TypeVar("T")
 SIGNALS = frozenset(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)
 )
-"""Ctrl-C, what schedulers send before they kill, and what they may be told to send some time before that."""
+"""Ctrl-C, the signal that schedulers send before they kill, and those that they can send some time before."""
 
 BATCHES, EVALUATION, ELSEWHERE = SIGNALS, SIGNALS - {signal.SIGINT}, frozenset[signal.Signals]()
-"""The signals that wait for a checkpoint: between two batches of training there will soon be one; after an
-evaluation too, but a person at the keyboard would not wait so long; elsewhere none is near."""
+"""The signals that wait for a checkpoint. Between two training batches the next checkpoint is near. An
+evaluation also ends in a checkpoint, but Ctrl-C does not wait for it. Elsewhere, no checkpoint is due."""
 
 
 class Interrupted(SystemExit):
-    """A run was asked by a signal to end, and can be resumed; the exit status is 128 + the signal's number.
+    """A signal ended a run, which can be resumed; the exit status is 128 + the number of the signal.
 
-    No ``Exception``: a sweep must not take it for a failure of one run and begin the next.
+    Not an ``Exception``, because a sweep must not treat it as a failed run and start the next.
     """
 
     def __init__(self, number: int) -> None:
@@ -35,28 +35,26 @@ class Interrupted(SystemExit):
         super().__init__(128 + number)
 
     def __str__(self) -> str:
-        return f"interrupted by {self.signal.name}; the same command goes on from what is saved"
+        return f"interrupted by {self.signal.name}; repeat the command to resume"
 
     def __reduce__(self) -> tuple[type[Interrupted], tuple[int]]:
-        """Pickle by the signal, so that the exception crosses process borders whole."""
+        """Pickle by the signal, so that the exception can be sent between processes."""
         return type(self), (int(self.signal),)
 
 
 PATIENCE_SECONDS, IDLE_PATIENCE_SECONDS = 15.0, 3.0
-"""How long a signal waits at least for a checkpoint while a run makes no progress, or does not compute."""
+"""The minimum time that a signal waits for a checkpoint while a run makes no progress or does not compute."""
 IDLE_SHARE = 0.01
-"""Seconds of processor time in a second below which a run does not compute: less than on a busy machine."""
+"""Processor time per second below which a run counts as not computing; a busy machine has more."""
 PATIENCE_STEPS = 3.0
-"""How many times the longest step so far it waits, if that is more."""
+"""The minimum waiting time as a multiple of the longest step so far."""
 
 
 class RunTimedOut(RuntimeError):
-    """A run took longer than it may; it can be resumed."""
+    """A run exceeded its time limit; it can be resumed."""
 
     def __init__(self, minutes: float) -> None:
-        super().__init__(
-            f"took longer than sweep.timeout_minutes={minutes:g}; the same command goes on from what is saved"
-        )
+        super().__init__(f"took longer than sweep.timeout_minutes={minutes:g}; repeat the command to resume")
         self.minutes = minutes
 
     def __reduce__(self) -> tuple[type[RunTimedOut], tuple[float]]:
@@ -65,7 +63,7 @@ class RunTimedOut(RuntimeError):
 
 
 class Interruption:
-    """Takes ``SIGNALS`` while a run is under way, and lets it save before it ends.
+    """Handles ``SIGNALS`` during a run, so that the run saves before it ends.
 
         with Interruption() as interruption:
             try:
@@ -74,19 +72,19 @@ class Interruption:
             except Interrupted as interrupted:
                 interruption.hand_over(interrupted)
 
-    A signal that is not in ``waiting`` raises :class:`Interrupted` at once: what is saved is whole, and
-    repeating what came after it gives the same bits. One that is in ``waiting`` is noted as ``asked``, and
-    the callback raises :class:`Interrupted` just after it has saved. A second Ctrl-C never waits, and none
-    waits for a run that hangs: one that makes no progress for ``PATIENCE_SECONDS``, and for several times its
-    longest step so far, or that sleeps for ``IDLE_PATIENCE_SECONDS``.
+    A signal that is not in ``waiting`` raises :class:`Interrupted` at once: the last checkpoint is complete,
+    and repeating the work since then gives the same bits. A signal in ``waiting`` is stored in ``asked``, and
+    the callback raises :class:`Interrupted` just after it has saved. A second Ctrl-C never waits. No signal
+    waits for a run that hangs, which means that it makes no progress for ``PATIENCE_SECONDS`` and for several
+    times its longest step so far, or that it uses no processor time for ``IDLE_PATIENCE_SECONDS``.
 
-    A signal that was ignored before stays ignored. On leaving the block the old handlers are back. Outside
-    the main thread, where Python allows no handlers, nothing is done. Worker processes that inherit the
-    handlers leave the decision to the run's own process.
+    A signal that was ignored before stays ignored. When the block ends, the old handlers are restored.
+    Outside the main thread, where Python allows no handlers, nothing happens. Worker processes that inherit
+    the handlers leave the decision to the main process of the run.
 
     Attributes:
         waiting: the signals that wait for a checkpoint: ``BATCHES``, ``EVALUATION`` or ``ELSEWHERE``.
-        asked: the signal that waits, None if there is none.
+        asked: the signal that is waiting, None if there is none.
     """
 
     def __init__(self) -> None:
@@ -109,7 +107,7 @@ class Interruption:
         return self
 
     def take(self) -> None:
-        """Take the signals, again if a library has put its own handlers in between."""
+        """Install the handlers, again if a library has replaced them in the meantime."""
         for number in self._before:
             signal.signal(number, self._received)
 
@@ -123,7 +121,7 @@ class Interruption:
         self._before = {}
 
     def progressed(self, counts: bool = True) -> None:
-        """Note that a step has ended; ``counts=False``: it does not count among the longest ones."""
+        """Record the end of a step; with ``counts=False`` it is not considered for the longest step."""
         now = time.monotonic()
         if counts:
             self._longest_step = max(self._longest_step, now - self._last_progress)
@@ -131,7 +129,7 @@ class Interruption:
 
     @contextmanager
     def saving(self) -> Iterator[None]:
-        """Let a checkpoint take as long as it takes."""
+        """Do not treat the writing of a checkpoint as a lack of progress."""
         self._saving = True
         try:
             yield
@@ -140,12 +138,12 @@ class Interruption:
             self.progressed(counts=False)
 
     def hand_over(self, interrupted: Interrupted) -> None:
-        """Let the handler from before have the signal: submitit's puts the job in the queue again and exits.
+        """Call the previous handler of the signal: that of submitit requeues the job and exits.
 
-        Returns if that does, as submitit's for SIGTERM: then the run may go on from what it has saved.
+        Returns if this handler returns, as submitit's does for SIGTERM: the run may then resume.
 
         Raises:
-            Interrupted: there was no handler before.
+            Interrupted: there was no previous handler.
         """
         number = self.asked or interrupted.signal
         before = self._before.get(number)
@@ -156,9 +154,9 @@ class Interruption:
 
     @contextmanager
     def sent_on_to(self, ranks: Iterable[int]) -> Iterator[None]:
-        """Send signals on to the processes ``ranks``, which save together and raise :class:`Interrupted`.
+        """Forward signals to the processes ``ranks``, which save together and raise :class:`Interrupted`.
 
-        Ctrl-C, which a terminal sends to them as well, becomes SIGTERM; a second one ends all at once.
+        Ctrl-C, which a terminal also sends to them, becomes SIGTERM; a second one ends all of them.
         """
         self._ranks = list(ranks)
         try:
@@ -184,7 +182,7 @@ class Interruption:
             signal.setitimer(signal.ITIMER_REAL, IDLE_PATIENCE_SECONDS)
 
     def _look_for_progress(self, number: int, frame: FrameType | None) -> None:
-        """End the run if it hangs: no checkpoint will come."""
+        """End the run if it hangs, because no checkpoint will be written."""
         if os.getpid() != self._process or self.asked is None:
             return
         waited = time.monotonic() - self._last_progress
@@ -199,9 +197,9 @@ class Interruption:
 def until_done(
     attempt: Callable[[Interruption], T], on_interruption: Callable[[], None], minutes: float | None = None
 ) -> T:
-    """Return what ``attempt`` returns; where a signal interrupts it, the handler from before has its turn.
+    """Return what ``attempt`` returns; if a signal interrupts it, call the previous handler.
 
-    ``on_interruption`` is called first. If that handler returns, another attempt is made.
+    ``on_interruption`` is called first. If this handler returns, ``attempt`` is called again.
 
     Raises:
         RunTimedOut: the attempts took longer than ``minutes``.
@@ -218,10 +216,10 @@ def until_done(
 
 
 class TimeLimit:
-    """Sends this process SIGTERM after ``minutes``; None, or outside the main thread: never.
+    """Sends this process SIGTERM after ``minutes``; never if it is None, or outside the main thread.
 
-    A process that then does not end within ``GRACE_SECONDS``, since it hangs in native code, ends with
-    status 1.
+    If the process does not end within ``GRACE_SECONDS``, for example because it hangs in native code, it is
+    ended with status 1.
     """
 
     GRACE_SECONDS = 20.0
@@ -251,7 +249,7 @@ class TimeLimit:
             self._before = None
 
     def check(self) -> None:
-        """Raise RunTimedOut if the time is over."""
+        """Raise RunTimedOut if the time limit is exceeded."""
         if self.expired and self.minutes is not None:
             raise RunTimedOut(self.minutes)
 
@@ -263,6 +261,6 @@ class TimeLimit:
 
 
 def _received_by_a_worker(number: int) -> None:
-    if number == signal.SIGTERM:  # from the run's own process, when it ends
+    if number == signal.SIGTERM:  # from the main process of the run, when it ends
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)

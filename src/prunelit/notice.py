@@ -1,4 +1,4 @@
-"""Warnings that a person at the terminal should see, and that the log of the run keeps."""
+"""Warnings for the terminal and the log of the run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 
 
 def warn(message: str) -> None:
-    """Log a warning, and print it in one line on standard error; of several ranks the first does it."""
+    """Log a warning, and print it in one line on standard error, on rank 0 only."""
     if is_first():
         line = " ".join(message.split())
         log.warning(line)

@@ -1,4 +1,4 @@
-"""Which of several processes of a run this is, and how none outlives the one that started it."""
+"""The rank of this process, and the end of child processes with their parent."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ MARKS = ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
 """Variables that mark a rank: Lightning's, torchrun's and SLURM's."""
 
 _PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded here: not between fork and prctl
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded here, not between fork and prctl
 _forks_now = [0]
-"""The process whose main thread is about to fork; 0 if another thread is."""
+"""The process whose main thread is about to fork; 0 if another thread forks."""
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes the record: rank 0, or the only one."""
+    """Whether this process writes the record: rank 0, or the only process."""
     return all(os.environ.get(name, "0") == "0" for name in MARKS)
 
 
 def die_with(parent: int) -> None:
-    """Let this process be killed when its parent, the process ``parent``, ends in whatever way.
+    """Let this process be killed when its parent, the process ``parent``, ends for any reason.
 
     On Linux it is killed when the *thread* that started it ends, which should be the main thread.
     """
@@ -39,10 +39,11 @@ def die_with(parent: int) -> None:
 
 @cache
 def end_forks_with_parent() -> None:
-    """Let each process that is forked from now on, by this one or its children, end with its parent.
+    """Let each process that this process or its children fork from now on end with its parent.
 
-    These are the workers of data loaders, of any library, and the ranks of a run. Linux only. A process
-    that another thread than the main one forks is left alone, since it would end with that thread.
+    Such processes are workers of data loaders, processes of any library, and the ranks of a run. Linux only.
+    A process that is forked by another thread than the main thread is not affected, because it would end with
+    this thread.
     """
     if _libc is not None:
         os.register_at_fork(before=_note_fork, after_in_child=_follow_parent)

@@ -27,7 +27,7 @@ from prunelit.training.config.keys import Node, nodes_of
 
 @dataclass(frozen=True)
 class Row:
-    """One key: its full name, the choices that have it (empty: all), and what is declared of it."""
+    """One key: its full name, the choices that have it (empty: all), and its declaration."""
 
     key: str
     choices: str

@@ -1,4 +1,4 @@
-"""The door of a study: records of runs to tables, pictures and one page.
+"""The command for reports: read the records of runs, write tables, figures and one page.
 
 python -m prunelit.report outputs
 python -m prunelit.report outputs --metric best_top1 --out report
@@ -27,16 +27,16 @@ examples:
 def report(
     folders: Sequence[Path], out: Path | None = None, metric: str = "top1", published: bool = False
 ) -> list[Path]:
-    """Read the records below ``folders``, print the results, write all files and return their paths.
+    """Read the records in ``folders``, print the results, write all files and return their paths.
 
     Args:
-        folders: where runs lie.
-        out: where files go; ``report`` in the first folder if not given.
-        metric: the numeric key of ``result.json`` that the first tables are about.
-        published: whether to lay published numbers beside those of the study.
+        folders: the folders of the runs.
+        out: the output folder; by default ``report`` in the first folder.
+        metric: the numeric key of ``result.json`` shown in the first tables.
+        published: whether to compare with published numbers.
 
     Raises:
-        BadRequest: a folder is missing or holds no runs, or there is no such metric.
+        BadRequest: a folder is missing or contains no runs, or the metric does not exist.
     """
     from prunelit.study.report.page.html import write_page
     from prunelit.study.report.page.vega import bundling
@@ -67,7 +67,7 @@ def report(
 
 
 def show_skipped(lines: Sequence[str]) -> None:
-    """Say on standard error which files were left out."""
+    """Report on standard error which files were skipped."""
     from prunelit.study.report.plain_text import plain
 
     for line in lines:
@@ -80,21 +80,19 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
     parser = argparse.ArgumentParser(
         "python -m prunelit.report",
-        description=wrapped("Make tables, pictures and a page from the records of runs."),
+        description=wrapped("Make tables, figures and a web page from the records of runs."),
         epilog=EXAMPLES,
         formatter_class=WholeWords,
     )
     parser.add_argument(
         "folders", metavar="DIR", nargs="+", type=Path, help="folders with runs, at any depth"
     )
-    parser.add_argument("--out", type=Path, help="where files go; default: report/ in the first DIR")
+    parser.add_argument("--out", type=Path, help="output folder; default: report/ in the first DIR")
     parser.add_argument("--metric", default="top1", help="a numeric key of result.json; default: top1")
     parser.add_argument(
         "--published", action="store_true", help="also compare with the published numbers of five reports"
     )
-    parser.add_argument(
-        "--watch", action="store_true", help="show the runs of a sweep under way; writes nothing"
-    )
+    parser.add_argument("--watch", action="store_true", help="show the progress of a sweep; writes nothing")
     parser.add_argument(
         "--verify", action="store_true", help="compare each file of complete runs with its SHA-256"
     )
@@ -103,7 +101,8 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run from the command line; return the exit status: 0 done, 1 a damaged run, 2 a wrong request."""
+    """Run from the command line; return the exit status: 0 for success, 1 for a damaged run, 2 for a wrong
+    request."""
     chosen = arguments(argv)
     try:
         if chosen.verify:

@@ -1,4 +1,4 @@
-"""What a user asked for, and the one line that says why it cannot be had."""
+"""Errors of the user, reported in one line each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 class Missing(Enum):
-    """The value of a key that was given none."""
+    """The value of a key that has no value."""
 
     MISSING = "missing"
 
@@ -28,7 +28,8 @@ class BadRequest(ValueError):
     """
 
     shows_in_the_run = False
-    """Whether it is seen only once work has started, so that the record of the run keeps it."""
+    """Whether the error is only detected after work has started, so that the record of the run contains
+    it."""
 
     def __init__(self, key: str, value: Any, allowed: str, why: str = "") -> None:
         self.key, self.value, self.allowed, self.why = key, value, allowed, why
@@ -37,12 +38,12 @@ class BadRequest(ValueError):
         super().__init__(" ".join(f"{given}: {reason}must be {allowed}".split()))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle by the four arguments, so that the error crosses process borders whole."""
+        """Pickle by the four arguments, so that the error can be sent between processes."""
         return type(self), (self.key, self.value, self.allowed, self.why)
 
 
 class OneLineFault(Exception):
-    """A fault whose message is one line that says all there is to say; programs end with exit status 1."""
+    """An error that is reported in one line without a traceback; programs end with exit status 1."""
 
 
 def _shown(value: Any) -> Any:
@@ -51,19 +52,19 @@ def _shown(value: Any) -> Any:
 
 
 def nearest_of(name: str, choices: Iterable[str]) -> str | None:
-    """Return the choice that ``name`` was probably meant to be, None if there is none like it."""
+    """Return the choice most similar to ``name``, None if no choice is similar."""
     return next(iter(difflib.get_close_matches(name, list(choices), n=1, cutoff=0.6)), None)
 
 
 class PruningWarning(UserWarning):
-    """What was pruned is not what one may expect: layers left dense or empty, ties, a density not reached.
+    """The result of pruning may be unexpected: dense or empty layers, ties, a density that was not reached.
 
-    Each is given once for each pruning, through :mod:`warnings`.
+    Each warning is given once per pruning, through :mod:`warnings`.
     """
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
-    """``"one of a, b, c"``, led by the choice nearest to ``name`` if one is near."""
+    """``"one of a, b, c"``, with a suggestion if a choice is similar to ``name``."""
     choices = sorted(choices)
     close = nearest_of(name, choices)
     listed = "one of " + ", ".join(choices)
@@ -72,11 +73,11 @@ def nearest(name: str, choices: Iterable[str]) -> str:
 
 @contextmanager
 def within(node: str, keys: Container[str]) -> Iterator[None]:
-    """Complete the key of a wrong request inside the block: ``rounds`` becomes ``pruner.rounds``.
+    """Complete the key of a BadRequest raised in the block: ``rounds`` becomes ``pruner.rounds``.
 
     Args:
         node: the dotted path of a node of the config.
-        keys: its keys; another key stays as it is.
+        keys: the keys of the node; other keys are not changed.
     """
     try:
         yield

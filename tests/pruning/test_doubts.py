@@ -95,7 +95,7 @@ def test_ties_that_decide_are_counted_and_named_once() -> None:
     criterion = Given(*scores)
     (line,) = said(lambda: prune(network, criterion, 0.5, plan=Plan(rounds=3, schedule="linear")))
     assert line.startswith(
-        "60 of 100 weights are kept only because they come before others of the same score"
+        "60 of 100 weights are kept only because they come before others with the same score"
     )
     assert "(0) in 0.weight;" in line
 
@@ -132,15 +132,13 @@ def test_layers_that_end_empty_are_named_with_what_helps() -> None:
     network[0].weight.data *= 1000
     network[2].weight.data.zero_()
     (line,) = said(lambda: prune(network, Mag(), 0.2))
-    assert line.startswith("nothing is kept in 1.weight, 2.weight (keep_at_least=1 guards against it)")
+    assert line.startswith("nothing is kept in 1.weight, 2.weight (keep_at_least=1 prevents this)")
     assert "remedies" not in line
     assert said(lambda: prune(network, Mag(), 0.1)) == []  # it was said already
     again = layers(10, 10, 10)
     again[1].weight.data.zero_()
     (line,) = said(lambda: prune(again, Mag(), 0.3))
-    assert line.startswith(
-        "nothing is kept in 1.weight (keep_at_least=1 guards against it): all scores of Mag"
-    )
+    assert line.startswith("nothing is kept in 1.weight (keep_at_least=1 prevents this): all scores of Mag")
     assert "exclude" in line
 
 
@@ -158,7 +156,7 @@ def test_the_half_of_an_adapter_that_starts_at_zero_is_not_emptied_in_silence() 
     network = Adapted()
     lines = said(lambda: prune(network, Mag(), 0.5))
     assert len(lines) == 2
-    assert "base.weight (no gradient is needed; frozen=True prunes them)" in lines[0]
+    assert "base.weight (they do not require a gradient; frozen=True prunes them)" in lines[0]
     assert lines[1].startswith("nothing is kept in up.weight")
     fresh = Adapted()
     objective = Objective.of_classifier(fresh, [(torch.randn(6, 8), torch.arange(6))])
@@ -173,7 +171,7 @@ def test_a_network_that_is_cut_already_is_pruned_on_with_a_word() -> None:
     said(lambda: prune(network, Mag(), 0.5))
     objective = Objective.of_classifier(network, [(torch.randn(6, 6), torch.arange(6))])
     lines = said(lambda: prune(network, SNIP(), 0.25, objective=objective))
-    assert any("come before others of the same score of SNIP (0)" in line for line in lines)
+    assert any("come before others with the same score of SNIP (0)" in line for line in lines)
     assert density_of(attached(network) or {}) == 0.25
 
 
@@ -207,7 +205,7 @@ def test_a_density_that_filters_cannot_reach_is_said() -> None:
     reached = density_of(attached(network) or {})
     assert reached > 0.6
     (line,) = lines
-    assert line.startswith(f"ThiNet reached a density of {reached:.4g} where 0.5 was asked for")
+    assert line.startswith(f"ThiNet reached a density of {reached:.4g} instead of the requested 0.5")
     assert "stem.weight, outer.weight, head.weight cannot lose whole units" in line
     chain = nn.Sequential(nn.Conv2d(3, 9, 3), nn.ReLU(), nn.Conv2d(9, 5, 3), nn.Flatten(), nn.Linear(80, 4))
     assert said(lambda: prune(chain, L1Filter(), 0.5, objective=images(chain))) == []

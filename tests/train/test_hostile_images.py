@@ -62,7 +62,7 @@ def floats(root: Path) -> None:
 
 WRONG: dict[Callable[[Path], None], str] = {
     pipe: "train/b/x.png is neither a file nor a folder: remove it",
-    dangling: "test/b/x.png is a link that leads nowhere: remove it",
+    dangling: "test/b/x.png is a link without a target: remove it",
     broken_with_an_odd_name: "train/a/\\udcff\\n.png cannot be read (not an image)",
     one_class: "train/a is the only class folder",
     odd_class: "train/\\udcff: the name of a class is not UTF-8",
@@ -87,4 +87,4 @@ def test_hidden_folders_are_no_class_of_a_run(cli, images) -> None:
     status, _, err = cli(*ASKED, "epochs=0")
     assert status == 0
     assert len([line for line in err if "left out" in line]) == 1
-    assert "1 hidden, or of the operating system (train/.ipynb_checkpoints)" in err[0]
+    assert "1 hidden, or files of the operating system (train/.ipynb_checkpoints)" in err[0]

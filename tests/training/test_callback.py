@@ -104,7 +104,9 @@ def test_a_loss_by_hand_is_asked_for_in_one_line() -> None:
             self.manual_backward(F.cross_entropy(self.backbone(batch[0]), batch[1]))
             optimizer.step()
 
-    with pytest.raises(ValueError, match=r"^ByHand optimises by hand.*pruning_loss\(batch\)") as caught:
+    with pytest.raises(
+        ValueError, match=r"^ByHand uses manual optimization.*pruning_loss\(batch\)"
+    ) as caught:
         trainer(Pruning(SNIP(), compression=0.5)).fit(ByHand(), loader())
     assert "\n" not in str(caught.value)
 
@@ -181,7 +183,7 @@ def test_one_seed_gives_one_mask_and_another_seed_another() -> None:
         ({"sparsity": 1.2}, "sparsity=1.2: must be a number in"),
         (
             {"sparsity": 0.5, "compression": 1},
-            "sparsity=0.5: compression=1.0 is given too; must be compression or sparsity, never both",
+            "sparsity=0.5: compression=1.0 is given too; must be compression or sparsity, not both",
         ),
         ({"compression": 1, "round": 3}, "round=3: .*did you mean rounds?"),
         ({"compression": 1, "rounds": 0}, "^rounds=0: must be an integer"),

@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Sampler, TensorDataset
 
 NUM_CLASSES = 4
-BY_HAND = "optimises by hand"
+BY_HAND = "uses manual optimization"
 """Why a module with manual optimization and without ``pruning_loss`` has no scores that need a loss."""
 IN_PARTS = dict.fromkeys(("SynFlow", "L1Filter"), "no single call")
 """Why a flow through the network has no beginning: the step calls the parts of the module one by one."""

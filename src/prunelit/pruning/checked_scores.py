@@ -29,7 +29,7 @@ def checked_scores(
         scores = criterion.scores(network, parameters, objective)
     except Exception as error:
         if missing := NO_SECOND_DERIVATIVE.search(str(error)):
-            allowed = "one that takes first derivatives alone, such as SNIP or Taylor"
+            allowed = "a criterion that only uses first derivatives, such as SNIP or Taylor"
             why = f"torch has no second derivative of {missing[1]}"
             raise BadRequest("criterion", type(criterion).__name__, allowed, why) from error
         if objective is None or network.training or not _has_loss_in_train_mode(network, objective):

@@ -95,7 +95,7 @@ class Doubts:
         if empty:
             idle = all(not scores[name].any() for name in empty)
             why = f": all scores of {self._name} are 0 there; {self._remedy()}" if idle else ""
-            _warn(f"nothing is kept in {abridged(empty)} (keep_at_least=1 guards against it){why}")
+            _warn(f"nothing is kept in {abridged(empty)} (keep_at_least=1 prevents this){why}")
         if isinstance(self.groups, Groups):
             if density is not None:
                 self._warn_of_density(self.groups, min(density, density_of(start)), masks)
@@ -105,8 +105,8 @@ class Doubts:
         ties, unit = self.ties, "weights" if self.groups is None else "units and weights"
         values = f"{min(ties.scores) + 0.0:.3g}" if len(ties.scores) == 1 else "one score"
         _warn(
-            f"{ties.num_tied} of {ties.num_kept} {unit} are kept only because they come before others of "
-            f"the same score of {self._name} ({values}) in {abridged(ties.layers)}; {self._remedy()}"
+            f"{ties.num_tied} of {ties.num_kept} {unit} are kept only because they come before others "
+            f"with the same score of {self._name} ({values}) in {abridged(ties.layers)}; {self._remedy()}"
         )
 
     def _warn_of_density(self, groups: Groups, density: float, masks: Masks) -> None:
@@ -120,7 +120,7 @@ class Doubts:
         known = {units.weight for units in groups.units} | set(groups.alone)
         rest = [name for name, mask in masks.items() if mask.ndim > 1 and name not in known]
         why = f": {abridged(rest)} cannot lose whole units" if rest else ""
-        _warn(f"{self._name} reached a density of {reached:.4g} where {density:.4g} was asked for{why}")
+        _warn(f"{self._name} reached a density of {reached:.4g} instead of the requested {density:.4g}{why}")
 
     def _warn_of_filters(self, groups: Groups, start: Masks, masks: Masks) -> None:
         """Warn of filters that were emptied and cannot be cut out of the tensors."""
@@ -128,7 +128,7 @@ class Doubts:
         changed = [u for u in groups.units if not torch.equal(before[u.weight], after[u.weight])]
         reasons = {u.layer: why for u in changed if (why := obstacle_to_cut(self.network, u))}
         if reasons:
-            _warn(f"filters are emptied that no smaller network can do without: {in_groups(reasons)}")
+            _warn(f"some emptied filters cannot be removed from the network: {in_groups(reasons)}")
 
     @property
     def _name(self) -> str:
@@ -144,7 +144,7 @@ class Doubts:
         if any(p.is_floating_point() and p.element_size() < 4 for p in self.network.parameters()):
             remedies.append("keep the weights in float32, where small numbers are not rounded to 0")
         remedies.append("train first (pre_epochs)")
-        remedies.append("leave layers that start at one value dense (exclude)")
+        remedies.append("leave layers dense whose weights are initialized to one value (exclude)")
         return "remedies: " + ", ".join(remedies)
 
 

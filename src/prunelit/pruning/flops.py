@@ -98,7 +98,9 @@ def count_flops(network: nn.Module, example: Tensor | tuple[Any, ...] | Call) ->
     call = Call.of(example)
     first = next(iter(call.tensors()), None)
     if first is not None and first.shape[:1] != (1,):
-        raise ValueError(f"FLOPs are of one input: want a batch of one, got shape {tuple(first.shape)}")
+        raise ValueError(
+            f"FLOPs are counted for one input: expected a batch of one, got shape {tuple(first.shape)}"
+        )
     with (
         undisturbed(network),
         original_parts(network),

@@ -12,7 +12,7 @@ NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 ATTENTION = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
 """The weights of ``nn.MultiheadAttention`` that make queries, keys and values."""
 
-FROZEN = "no gradient is needed; frozen=True prunes them"
+FROZEN = "they do not require a gradient; frozen=True prunes them"
 MASKED = "torch.nn.utils.prune masks them; its remove() makes them prunable"
 WEIGHT_NORM = "torch.nn.utils.weight_norm computes the weight from them; remove_weight_norm() undoes it"
 SPECTRAL_NORM = "torch.nn.utils.spectral_norm computes the weight from them; remove_spectral_norm() undoes it"

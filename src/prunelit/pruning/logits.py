@@ -110,7 +110,8 @@ def tempered(loss: Callable[[Any], Tensor], batch: Any, temperature: float) -> T
             "temperature",
             temperature,
             "1, by GraSP(temperature=1) in code or pruner.criterion.temperature=1 on the command line",
-            "there is nothing to divide, as the loss takes no softmax or cross_entropy of the outputs",
+            "there are no logits to divide, because the loss applies no softmax or cross_entropy to the "
+            "outputs",
         )
     if last != calls.changed:
         with LogitsCalls(SOFTMAX, lambda logits: logits / temperature, last):

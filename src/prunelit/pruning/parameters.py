@@ -116,7 +116,7 @@ class Selection:
         for name, module, leaf, parameter in _named(network):
             if isinstance(parameter, UninitializedParameter):
                 layer = layer_of(name)
-                raise BadRequest("model", layer, "a network whose lazy layers have seen a batch")
+                raise BadRequest("model", layer, "a network whose lazy layers have processed a batch")
             if id(parameter) not in seen and self._wants(module, leaf, parameter):
                 seen.add(id(parameter))
                 chosen[name] = parameter
@@ -145,8 +145,8 @@ class Selection:
     def _nothing_left(self, network: nn.Module, frozen: list[str]) -> BadRequest:
         """Return the error that says why there is nothing to prune, and what to change."""
         if frozen:
-            why = f"{abridged(frozen)} of {type(network).__name__} need no gradient"
-            return BadRequest("frozen", False, "true, which prunes weights that are frozen", why)
+            why = f"{abridged(frozen)} of {type(network).__name__} do not require a gradient"
+            return BadRequest("frozen", False, "true, to prune frozen weights", why)
         if self.exclude or self.only:
             key = "exclude" if self.exclude else "only"
             allowed = "a choice that leaves a Conv*d or Linear weight to prune"

@@ -77,7 +77,7 @@ def prune(
 
     Args:
         network: any module; parameters are named as in ``named_parameters()``.
-        criterion: gives the scores.
+        criterion: computes the scores.
         density: kept share of the prunable parameters, in [0, 1]; None: as ``plan`` decides.
         selection: what is prunable.
         plan: rounds, schedule, scope and what follows.

@@ -1,4 +1,4 @@
-"""Read a file of a record with limits: whatever lies there, reading it ends and fits into memory."""
+"""Read files of a record with limits, so that reading ends and fits into memory whatever they contain."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ LIMITS = {
     ".csv": 256 * MEBIBYTE,
     ".npz": 1024 * MEBIBYTE,
 }
-"""Bytes up to which a file is read, by its suffix."""
+"""Maximum size of a file in bytes, by suffix."""
 LONGEST_NAME = 200
-"""Characters up to which names of pruners, networks, data sets and layers are believed."""
+"""Maximum length of names of pruners, networks, data sets and layers."""
 MOST_NODES = 200_000
-"""Values that a parsed file may hold; a value that is named by many aliases counts each time."""
+"""Maximum number of values in a parsed file; a value with several aliases counts each time."""
 
 
 class NotPlain(ValueError):
-    """Something that is no regular file, or one that is larger than what a run writes; one line."""
+    """Not a regular file, or a file larger than what a run writes; the message is one line."""
 
 
 def check_plain(path: Path) -> int:
     """Return the size of a regular file in bytes.
 
     Raises:
-        NotPlain: a folder, a device, a pipe or a socket, or a file beyond the limit of its suffix.
-        OSError: there is no such file, or it cannot be looked at.
+        NotPlain: a folder, a device, a pipe or a socket, or a file above the limit of its suffix.
+        OSError: the file does not exist or is not accessible.
     """
     found = path.stat()
     if not stat.S_ISREG(found.st_mode):
@@ -50,7 +50,7 @@ def read_bytes(path: Path) -> bytes:
         NotPlain, OSError: as :func:`check_plain`.
     """
     size = check_plain(path)
-    # O_NONBLOCK: a pipe that takes the file's place meanwhile is not waited for.
+    # O_NONBLOCK: do not wait if a pipe replaces the file in the meantime.
     with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
         return file.read(max(size, 1) + MEBIBYTE)
 
@@ -64,8 +64,8 @@ def read_object(path: Path) -> dict[str, Any]:
     """Return the object in a JSON file.
 
     Raises:
-        ValueError: it is not whole or holds something else; the message is one line.
-        OSError: there is no such file, or it cannot be read.
+        ValueError: the file is incomplete or contains something else; the message is one line.
+        OSError: the file does not exist or cannot be read.
     """
     try:
         value = json.loads(read_bytes(path))
@@ -74,18 +74,18 @@ def read_object(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"not a whole JSON file ({' '.join(str(error).split())[:200]})") from error
     if not isinstance(value, dict):
-        raise ValueError("holds no JSON object")
+        raise ValueError("contains no JSON object")
     return value
 
 
 def check_nodes(value: Any, most: int = MOST_NODES) -> None:
-    """Raise NotPlain if ``value`` holds more than ``most`` values, as aliases in YAML can make it."""
+    """Raise NotPlain if ``value`` contains more than ``most`` values, which aliases in YAML can cause."""
     count, waiting = 0, [value]
     while waiting:
         node = waiting.pop()
         count += 1
         if count > most:
-            raise NotPlain(f"it holds more than {most:,} values")
+            raise NotPlain(f"it contains more than {most:,} values")
         if isinstance(node, dict):
             waiting.extend(node.values())
         elif isinstance(node, (list, tuple)):

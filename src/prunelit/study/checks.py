@@ -1,4 +1,4 @@
-"""Checks of a composed config that need no data, network or device: milliseconds, before any work."""
+"""Checks of a composed config before any work; they need no data, network or device."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from prunelit.study.options import SweepOptions, TopLevel
 from prunelit.study.overrides import SET_BY_PRUNELIT, dotted_keys, pointer
 
 LONGEST_NAME = 255
-"""Bytes of a folder's name, by what file systems allow."""
+"""Maximum length of a folder name in bytes on common file systems."""
 
 GROUPS = ("data", "model", "pruner", "optimizer", "scheduler", "trainer", "logger")
 """The groups that make the parts of a run."""
 
 
 def check(cfg: DictConfig) -> None:
-    """Raise BadRequest for the first wrong value of the config's own keys."""
+    """Raise BadRequest for the first wrong value in the config."""
     for key in GROUPS:
         if not isinstance(cfg.get(key), DictConfig):
             raise BadRequest(key, cfg.get(key), f"the name of a file in conf/{key}")
@@ -67,7 +67,7 @@ def check_name(name: str) -> None:
 
 
 def check_amount(cfg: DictConfig) -> None:
-    """Raise BadRequest unless at most one of compression and sparsity is given, and fits the pruner."""
+    """Raise BadRequest unless at most one of compression and sparsity is given and allowed for the pruner."""
     given = Amount(cfg.compression, cfg.sparsity)
     if given.is_decided:
         Amount.of(cfg)

@@ -1,4 +1,4 @@
-"""From a command line to an exit status: Hydra's own errors become one line as well."""
+"""Run a Hydra program and return its exit status; Hydra's errors become one line, too."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from prunelit.study.refused import remove_new_folders
 from prunelit.study.unwritable import unwritable
 
 register_resolvers()
-# Configs of launchers here have the names that the plug-ins gave theirs, and change some of their values.
+# The launcher configs of prunelit have the names of the plugins' configs and change some of their values.
 warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
 
 
@@ -52,19 +52,20 @@ def outcome_of(job: Callable[[], float]) -> float | Exception:
 
 
 def call(program: Callable[[], Any], argv: list[str]) -> int:
-    """Call a Hydra program; return 0 done, 1 a fault (with its traceback), 2 a wrong request (one line)."""
+    """Call a Hydra program; return 0 for success, 1 for an error (with its traceback), 2 for a wrong request
+    (one line)."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of ending the process.
     failures.clear()
-    # Hydra's parser takes overrides in one piece only: a -m between them would end it.
+    # Hydra's parser needs contiguous overrides; a -m between them would end them.
     argv[1:] = sorted(argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
     try:
         check_arguments(argv[1:])
         argv[1:] = completed(argv[1:], CONFIGS)
         program()
         sys.stdout.flush()
-    except BrokenPipeError:  # who reads has read enough, as `| head` does; what is left is for nobody
+    except BrokenPipeError:  # the reader closed the pipe (`| head`): discard the rest
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141  # as a shell says it: 128 + SIGPIPE
+        return 141  # as in a shell: 128 + SIGPIPE
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -72,7 +73,7 @@ def call(program: Callable[[], Any], argv: list[str]) -> int:
         print(asked, file=sys.stderr)
         return 128 + asked.signal
     except Exception as error:
-        # Runs report their own faults: what Hydra or the leader of a sweep cannot open is theirs to write.
+        # Runs report their own errors; here only files of Hydra and of the leader of a sweep matter.
         refused = unwritable(error)
         try:
             if refused and (done := _complete_already(Path(refused.value))):
@@ -87,7 +88,7 @@ def call(program: Callable[[], Any], argv: list[str]) -> int:
 def _complete_already(unwritten: Path) -> str:
     """Return the line on a complete run in whose folder Hydra could not write a file; empty if it is not one.
 
-    A complete run needs no further file: its disk may be read-only.
+    A complete run needs no more files, so its disk may be read-only.
     """
     if "rerun=true" in sys.argv:
         return ""
@@ -125,7 +126,7 @@ def _report(error: Exception) -> int:
 
 
 def as_request(error: BaseException) -> BadRequest | None:
-    """Return the wrong request behind an error, None if it is a fault."""
+    """Return the BadRequest that caused an error, None if there is none."""
     chain: BaseException | None = error
     while chain is not None:
         if isinstance(chain, BadRequest):
@@ -149,7 +150,7 @@ def _missing_choice(error: MissingConfigException) -> BadRequest:
 
 
 def _wrong_override(error: Exception) -> BadRequest:
-    """Turn Hydra's word on an override into a line with the key and what is near it."""
+    """Turn Hydra's message about an override into a line with the key and similar keys."""
     text = f"{error!s} {error.__cause__!s}"
     missing = re.search(r"Missing mandatory value: (\S+)", text)
     if missing:
@@ -186,7 +187,7 @@ def known_keys() -> list[str]:
 
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        # A choice may lie in a --config-dir of the user's: leave it out here.
+        # A choice may be in a --config-dir of the user: ignore it here.
         choices = [(a, *a.partition("=")[::2]) for a in sys.argv[1:]]
         chosen = [a for a, group, name in choices if (CONFIGS / group / f"{name}.yaml").is_file()]
         cfg = compose("config", chosen)

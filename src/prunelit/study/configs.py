@@ -1,4 +1,4 @@
-"""Where the configs lie: inside an installed wheel, or at the top of a checkout."""
+"""The folder of the configs: inside an installed wheel, or at the top of a checkout."""
 
 from __future__ import annotations
 

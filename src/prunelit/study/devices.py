@@ -1,6 +1,6 @@
-"""Which devices this machine has.
+"""The devices of this machine.
 
-GPUs are counted without CUDA: a process that has touched it must not be forked.
+GPUs are counted without CUDA, because a process that has initialized CUDA must not be forked.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def cores() -> int:
 
 @cache
 def listed_gpus() -> dict[str, str]:
-    """Return the GPUs of this machine, index to UUID; for one that is divided, its parts by their UUIDs."""
+    """Return the GPUs of this machine, index to UUID; for a divided GPU, the UUIDs of its instances."""
     try:
         told = subprocess.run(
             ["nvidia-smi", "-L"], capture_output=True, text=True, check=True, timeout=30
@@ -30,7 +30,7 @@ def listed_gpus() -> dict[str, str]:
 
 
 def parse_listing(text: str) -> dict[str, str]:
-    """Return index to UUID from what ``nvidia-smi -L`` prints; MIG instances stand in place of their GPU."""
+    """Return index to UUID from what ``nvidia-smi -L`` prints; MIG instances replace their GPU."""
     found: dict[str, str] = {}
     index = ""
     for line in text.splitlines():
@@ -44,10 +44,10 @@ def parse_listing(text: str) -> dict[str, str]:
 
 
 def visible_gpus(listed: dict[str, str], asked: str | None) -> dict[str, str]:
-    """Return what ``CUDA_VISIBLE_DEVICES`` lets a process see: what to call a device, to its UUID.
+    """Return the devices that ``CUDA_VISIBLE_DEVICES`` makes visible: name to UUID.
 
-    ``asked`` is the variable's value, None if it is not set. As CUDA does, stop at the first name that
-    names no device.
+    ``asked`` is the variable's value, None if it is not set. Like CUDA, stop at the first name that is not a
+    device.
     """
     if asked is None:
         return {uuid: uuid for uuid in listed.values()}
@@ -63,13 +63,13 @@ def visible_gpus(listed: dict[str, str], asked: str | None) -> dict[str, str]:
 
 
 def gpus() -> dict[str, str]:
-    """Return the GPUs that this process may use: what to call each, to its UUID."""
+    """Return the GPUs that this process may use: name to UUID."""
     asked = os.environ.get("CUDA_VISIBLE_DEVICES")
     return visible_gpus(listed_gpus(), asked) if asked != "" else {}
 
 
 def numbered(place: str) -> str:
-    """Return ``cuda:3`` for ``cuda:GPU-8f...``, as sweeps name GPUs; every other place as it is."""
+    """Return ``cuda:3`` for ``cuda:GPU-8f...``, as sweeps name GPUs; other device names are not changed."""
     numbers = {uuid: number for number, uuid in listed_gpus().items()} if "GPU-" in place else {}
     uuid = place.removeprefix("cuda:")
     return f"cuda:{numbers[uuid]}" if uuid in numbers else place

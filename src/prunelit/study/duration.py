@@ -1,4 +1,4 @@
-"""Durations as a person reads them."""
+"""Durations in readable units."""
 
 
 def duration(seconds: float) -> str:

@@ -1,17 +1,17 @@
-"""What runs raised, and how it travels from a run's process to the one that leads."""
+"""How runs ended, as objects that can be sent from the process of a run to the leading process."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 failures: list[Exception] = []
-"""What the runs of this program raised."""
+"""The exceptions of the runs of this program."""
 
 
 class Ending(Exception):
-    """An exception that is one line, already printed or to be printed without a traceback.
+    """An exception that is reported in one line, without a traceback.
 
-    ``status`` is the exit status that it stands for.
+    ``status`` is the corresponding exit status.
     """
 
     status = 1
@@ -36,17 +36,17 @@ class RunFailed(Ending):
 
 
 class NotStarted(Ending):
-    """A run of a sweep was not begun, or not ended, since the sweep was stopped."""
+    """A run of a sweep was not started or not finished, because the sweep was stopped."""
 
 
 class Submitted(Ending):
-    """A run of a sweep waits in a cluster's queue or is under way there, and nobody here waits for it."""
+    """A run of a sweep is pending or running on a cluster, and this command does not wait for it."""
 
     status = 0
 
 
 class SweepFailed(Exception):
-    """Not everything that a sweep was asked for is on disk; its table has said what."""
+    """Some runs of a sweep are not complete; its table names them."""
 
     def __init__(self, status: int) -> None:
         super().__init__(f"exit status {status}")
@@ -54,9 +54,9 @@ class SweepFailed(Exception):
 
 
 class SweepStopped(BaseException):
-    """Ends a launcher that does its jobs one after the other in the leading process.
+    """Ends a launcher that executes its jobs one after the other in the leading process.
 
-    ``outcome`` is what the run of ``folder``, the last, came to.
+    ``outcome`` is the result of the last run, that of ``folder``.
     """
 
     def __init__(self, folder: Path, outcome: float | Exception) -> None:

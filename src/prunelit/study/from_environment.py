@@ -1,4 +1,4 @@
-"""Values from environment variables are text, and a message on one says how to read it as a number."""
+"""Values of environment variables are text; messages about them explain how to read them as numbers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from prunelit.request import BadRequest
 
 @contextmanager
 def explaining_text(node: DictConfig, key: str) -> Iterator[None]:
-    """Add what to type to a wrong request for a key whose value is ``${oc.env:NAME}``."""
+    """Add a hint to a BadRequest for a key whose value is ``${oc.env:NAME}``."""
     try:
         yield
     except BadRequest as error:

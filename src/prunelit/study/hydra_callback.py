@@ -1,4 +1,4 @@
-"""What Hydra calls before and after each run."""
+"""The callback that Hydra calls before and after each run."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from prunelit.study.refused import note_new_folders
 
 
 class RunCallback(Callback):
-    """Lets Hydra forget a job's config once the job is done: a sweep's memory does not grow with its runs.
+    """Removes a job's config from Hydra's memory after the job, so that memory does not grow with the runs.
 
-    Before a single run it notes which folders Hydra is about to make, for a request that is refused.
+    Before a single run, it records which folders Hydra is about to create, in case the run is refused.
     """
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Note the folders that do not exist yet."""
+        """Record the folders that do not exist yet."""
         note_new_folders(Path(str(config.hydra.run.dir)))
 
     def on_job_end(self, config: DictConfig, job_return: Any, **kwargs: Any) -> None:
-        """Forget the configs that Hydra would keep until the sweep ends."""
+        """Remove the configs that Hydra would keep until the sweep ends."""
         job_return.cfg = job_return.hydra_cfg = None
-        gc.collect()  # configs are full of cycles
+        gc.collect()  # configs contain many reference cycles

@@ -1,4 +1,4 @@
-"""Which run a request is: the name of its folder, from the resolved config."""
+"""The identity of a run: the name of its folder, computed from the resolved config."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NO_RESULT = (
     *("name", "output_dir", "rerun", "logger", "hydra", "sweep"),
     *("data.download", "data.workers", "data.in_memory"),
 )
-"""Keys that cannot change what a run finds, and so are no part of its identity."""
+"""Keys that cannot change the result and are therefore not part of the identity."""
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:
@@ -33,11 +33,11 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
 
 
 def config_hash(cfg: DictConfig) -> str:
-    """Return ten hex digits of the resolved config, less what cannot change the result.
+    """Return ten hex digits of the resolved config without the keys that cannot change the result.
 
-    The same request gives the same digits: numbers count by value (``1`` is ``1.0``), a named
-    data set does not depend on where it lies, and ``compression`` or ``sparsity`` left out is the
-    pruner's own.
+    The same settings give the same digits: numbers are compared by value (``1`` is ``1.0``), the location of
+    a named data set does not matter, and an omitted ``compression`` or ``sparsity`` equals that of the
+    pruner.
     """
     values = resolved(cfg)
     for key in NO_RESULT:
@@ -48,7 +48,7 @@ def config_hash(cfg: DictConfig) -> str:
         _drop(values, ["trainer", "threads"])
     if values.get("checkpoint_strict") is True:
         _drop(values, ["checkpoint_strict"])
-    for key in ("mean", "std", "bits", "test_share"):  # null is as if there were no such key
+    for key in ("mean", "std", "bits", "test_share"):  # null is equivalent to no key
         if values.get("data", {}).get(key) is None:
             _drop(values, ["data", key])
     amount = _amount(cfg)
@@ -59,7 +59,7 @@ def config_hash(cfg: DictConfig) -> str:
 
 
 def _amount(cfg: DictConfig) -> Amount:
-    """Return the amount asked for, none if that is wrong: Hydra asks for a folder before it is checked."""
+    """Return the requested amount, none if it is invalid, because Hydra needs a folder before the check."""
     try:
         return Amount.of(cfg)
     except BadRequest:
@@ -77,7 +77,7 @@ def slug(cfg: DictConfig) -> str:
 
 
 def method(cfg: DictConfig) -> str:
-    """Return what the method of a run is called: its pruner, and its criterion if that is not the pruner's.
+    """Return the name of a run's method: its pruner, and its criterion if that is not the pruner's own.
 
     ``iterative`` prunes by magnitude; with ``pruner.criterion=snip`` it is ``iterative-snip``.
     """

@@ -1,4 +1,4 @@
-"""What a run read (images, weights, masks of another run), and whether the same still lies there."""
+"""The inputs of a run (images, weights, masks of another run), and whether they have changed."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from prunelit.study import bounded
 from prunelit.study.integrity import MANIFEST, DamagedRun
 
 KEY = "inputs"
-"""Where ``files.json`` describes what a run read."""
+"""The key of ``files.json`` that describes the inputs."""
 MOST_BYTES = 256 * 2**20
-"""The contents of folders up to this size are digested; of larger ones, names and sizes are compared."""
+"""Folders up to this size are compared by contents, larger ones by names and sizes."""
 
 Description = dict[str, Any]
 
 
 class ChangedInputs(DamagedRun):
-    """What a complete run read is no longer what lies there; the message is one line."""
+    """The inputs of a complete run have changed; the message is one line."""
 
     def __init__(self, folder: Path, why: str) -> None:
         super().__init__(folder, why)
@@ -35,21 +35,21 @@ class ChangedInputs(DamagedRun):
 
 
 class Contents:
-    """The images below a folder, or one file of any kind, looked at once."""
+    """The images in a folder, or one file of any kind, as found once."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     @cached_property
     def files(self) -> list[tuple[str, int, int]]:
-        """Relative path, bytes, and time of change (ns) of each file, sorted; empty if none is there."""
+        """Relative path, size and modification time (ns) of each file, sorted; empty if there is none."""
         try:
             if self.path.is_dir():
                 found = [entry for entry, kind in entries_below(self.path) if kind is Kind.IMAGE]
                 return sorted((os.path.relpath(entry.path, self.path), *_stat(entry)) for entry in found)
             return [("", *_stat(self.path))] if self.path.is_file() else []
         except OSError:
-            return []  # as if it were not there: nothing can be said of it
+            return []  # treated as missing
 
     @cached_property
     def names(self) -> str:
@@ -58,7 +58,7 @@ class Contents:
 
     @cached_property
     def times(self) -> str:
-        """SHA-256 of paths and times of change."""
+        """SHA-256 of paths and modification times."""
         return _digest(os.fsencode(f"{name}\0{time}\n") for name, _, time in self.files)
 
     @property
@@ -87,7 +87,7 @@ class Contents:
         return found
 
     def describe(self) -> Description:
-        """Return what ``files.json`` keeps."""
+        """Return the description for ``files.json``."""
         return {
             "files": len(self.files),
             "bytes": self.bytes,
@@ -98,7 +98,8 @@ class Contents:
         }
 
     def difference(self, before: Description) -> str:
-        """Say what differs from an earlier description; empty if nothing does, or nothing is there now."""
+        """Return what differs from an earlier description; empty if nothing does, or if the files do not
+        exist."""
         if not self.files:
             return ""
         if self.names == before["names"]:
@@ -125,22 +126,22 @@ class Contents:
 
 
 class Inputs:
-    """Compares runs with what they read; an object of this class looks once at each file and folder."""
+    """Compares runs with their inputs; an instance reads each file and folder once."""
 
     def __init__(self) -> None:
         self._seen: dict[Path, Contents] = {}
 
     def contents(self, path: Path) -> Contents:
-        """Return what lies at a path now."""
+        """Return the present contents of a path."""
         return self._seen.setdefault(path, Contents(path))
 
     def check(self, folder: Path) -> None:
-        """Compare what the complete run in ``folder`` read with what lies there now.
+        """Compare the inputs of the complete run in ``folder`` with the present files.
 
-        Runs of versions that kept no description are taken as they are, as is what does not exist any more.
+        Runs of versions that recorded no inputs are not checked, nor are inputs that no longer exist.
 
         Raises:
-            ChangedInputs: it differs; names the first difference.
+            ChangedInputs: the inputs differ; names the first difference.
         """
         try:
             inputs = bounded.read_object(folder / MANIFEST).get(KEY, {})
@@ -165,11 +166,11 @@ class Inputs:
 
 
 def read_by(cfg: DictConfig, data: Any) -> dict[str, Any]:
-    """Describe the images and weights that the run of ``cfg`` reads, as far as they are there.
+    """Describe the images and weights that the run of ``cfg`` reads, as far as they exist.
 
     Args:
         cfg: the config of the run.
-        data: its data module; one without a method ``inputs``, or with no files, has no description.
+        data: its data module; without a method ``inputs``, or without files, there is no description.
     """
     masks = weights_of(cfg.pruner.densities_from or None)
     given = {"checkpoint": weights_of(cfg.checkpoint), "pruner.densities_from": masks}
@@ -179,7 +180,7 @@ def read_by(cfg: DictConfig, data: Any) -> dict[str, Any]:
 
 
 def describe(given: Mapping[str, tuple[str, Path, Iterable[Path]]]) -> dict[str, Any]:
-    """Return what ``files.json`` keeps of what a run reads.
+    """Return the description of a run's inputs for ``files.json``.
 
     Args:
         given: for each config key its value, the folder that it means, and what is read below that folder.
@@ -197,7 +198,8 @@ def describe(given: Mapping[str, tuple[str, Path, Iterable[Path]]]) -> dict[str,
 
 
 def weights_of(path: str | None, name: str = "masks.safetensors") -> tuple[str, Path, list[Path]] | None:
-    """Return a file of weights or masks, and the masks beside it, as :func:`describe` takes them."""
+    """Return a file of weights or masks, and the masks in the same folder, in the form that :func:`describe`
+    expects."""
     if path is None:
         return None
     file = Path(path) / name if Path(path).is_dir() else Path(path)

@@ -1,4 +1,4 @@
-"""Whether the files of a complete run are those that it wrote: sizes at once, SHA-256 when asked."""
+"""Check that the files of a complete run are those that it wrote, by size and on request by SHA-256."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHECKPOINTS = "checkpoints"
 
 
 class DamagedRun(RuntimeError):
-    """A file of a complete run is not what the run wrote; the message is one line that says what to do."""
+    """A file of a complete run is not what the run wrote; the one-line message says what to do."""
 
     def __init__(self, folder: Path, why: str) -> None:
         super().__init__(
@@ -39,14 +39,14 @@ def describe(files: Iterable[Path], folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def describe_bytes(content: bytes) -> dict[str, Any]:
-    """Return size and SHA-256 of what a file is about to hold."""
+    """Return size and SHA-256 of the future contents of a file."""
     return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
 def write_manifest(
     folder: Path, files: Mapping[str, Mapping[str, Any]], inputs: Mapping[str, Any] | None = None
 ) -> None:
-    """Write ``files.json``: the files of a run, and what it read."""
+    """Write ``files.json``: the files of a run, and its inputs."""
     content = {"files": files} | ({"inputs": inputs} if inputs else {})
     write_atomically(folder / MANIFEST, json.dumps(content, indent=1) + "\n")
 
@@ -54,13 +54,13 @@ def write_manifest(
 def damaged_files(folder: Path, digests: bool = False, only: Collection[str] = ()) -> list[str]:
     """Return one phrase for each file that is not what the run in ``folder`` wrote; empty if all are.
 
-    Runs of versions that wrote no ``files.json`` are taken as they are. A folder of checkpoints that was
-    removed as a whole is not missed.
+    Runs of versions that wrote no ``files.json`` are not checked. A folder of checkpoints may have been
+    removed as a whole.
 
     Args:
-        folder: of a complete run.
+        folder: the folder of a complete run.
         digests: also read the files and compare their SHA-256.
-        only: paths of the files to look at; empty: all that the run wrote.
+        only: paths of the files to check; empty: all files that the run wrote.
     """
     try:
         files = bounded.read_object(folder / MANIFEST).get("files")
@@ -84,7 +84,7 @@ def damaged_files(folder: Path, digests: bool = False, only: Collection[str] = (
 
 
 def _difference(path: Path, expected: Any, digests: bool) -> str:
-    """Say how a file differs from what the run wrote; empty if it does not."""
+    """Return how a file differs from what the run wrote; empty if it does not."""
     if not isinstance(expected, dict):
         return f"is not described in {MANIFEST}"
     try:

@@ -1,4 +1,4 @@
-"""One process a run: a file lock that a crash releases."""
+"""One process per run, ensured by a file lock that a crash releases."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from prunelit.study.unwritable import refused_if_unwritable
 
 PATIENCE_SECONDS = 0.3
-"""How long a lock may stay taken before a run counts as busy: ``is_busy`` takes it too, for a moment."""
+"""How long to wait for a lock before a run counts as busy, because ``is_busy`` also takes it for a moment."""
 
 
 class Busy(RuntimeError):
@@ -25,19 +25,19 @@ class Busy(RuntimeError):
 
 
 def lock_file(folder: Path) -> Path:
-    """Return the lock of a run: beside its folder, which ``rerun=true`` moves away."""
+    """Return the lock file of a run, outside of its folder, which ``rerun=true`` moves."""
     return folder.parent / ".sweep" / "locks" / f"{folder.name}.lock"
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the run of ``folder``; the kernel lets go of it when this process ends, however it does.
+    """Lock the run of ``folder``; the kernel releases the lock when this process ends for any reason.
 
     Raises:
-        Busy: another process holds it.
+        Busy: another process has locked it.
         BadRequest: the folder cannot be written.
     """
-    from filelock import FileLock, Timeout  # a wrong request is answered without it
+    from filelock import FileLock, Timeout  # not imported for wrong requests
 
     path = lock_file(folder)
     lock = FileLock(path, timeout=PATIENCE_SECONDS)

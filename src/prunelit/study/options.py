@@ -1,4 +1,4 @@
-"""The options of a run that are no part of a group: the top level of the config, and ``sweep``."""
+"""The options of a run outside of groups: the top level of the config, and ``sweep``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing_extensions import Doc
 from prunelit.declared import Says
 
 MOST_SHARERS = 16
-"""How many runs may share a device at most: each device has this many locks."""
+"""The maximum number of runs that share a device; each device has this number of locks."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class TopLevel:
 
 @dataclass(frozen=True)
 class SweepOptions:
-    """How runs are done: the keys of ``sweep``. They change no result."""
+    """How runs are executed: the keys of ``sweep``. They change no result."""
 
     on_failure: Annotated[
         Literal["continue", "stop", "retry"],

@@ -1,4 +1,4 @@
-"""The command line: wrong forms that are seen at once, and what the name of a criterion implies."""
+"""Overrides of the command line: reject wrong forms, and complete those that name a criterion or class."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ POINTERS = {
     "ckpt_path": "checkpoint",
     "out": "output_dir",
 }
-"""What other tools call a key, and what to type here."""
+"""Names of keys in other tools, and the names in prunelit."""
 OF_TORCHVISION = re.compile(
     r"(alexnet|convnext|densenet|efficientnet|googlenet|inception|maxvit|mnasnet|mobilenet|regnet|resnet\d|"
     r"resnext|shufflenet|squeezenet|swin|vit_|wide_resnet\d+_)"
@@ -64,11 +64,11 @@ SET_BY_PRUNELIT = {
 """Keys of Hydra that would put the files of a run in two places: the value allowed, what to type, and why."""
 
 OWN_NAME = 'model.name="${class_name:${._target_}}"'
-"""Names a network after its class, where a class takes the place of the one of a model that is named."""
+"""The prefix of overrides that name a network after its class."""
 
 
 def check_arguments(arguments: Iterable[str]) -> None:
-    """Raise BadRequest for an argument that can be no override."""
+    """Raise BadRequest for an argument that cannot be an override."""
     for argument in arguments:
         name, equals, value = argument.partition("=")
         if argument.startswith("--") and not any(flag.startswith(name) for flag in FLAGS):
@@ -83,7 +83,7 @@ def check_arguments(arguments: Iterable[str]) -> None:
             why = "keys and groups cannot be removed"
             raise BadRequest(name, value if equals else MISSING, f"given a value, {name[1:]}=...", why)
         if name.lstrip("+").startswith("hydra.sweeper.params"):
-            why = "a sweep stands on the command line"
+            why = "sweeps are defined on the command line"
             raise BadRequest(name.lstrip("+"), value, "left out (-m seed=0,1 sweeps over seed)", why)
         if name.lstrip("+") in SET_BY_PRUNELIT:
             own, allowed, why = SET_BY_PRUNELIT[name.lstrip("+")]
@@ -101,7 +101,7 @@ def _check_hydra_key(name: str, value: str) -> None:
 
 
 def unparsable(arguments: Iterable[str]) -> BadRequest | None:
-    """Return what is wrong with the first argument that Hydra's grammar does not take; None: nothing."""
+    """Return what is wrong with the first argument that Hydra's grammar rejects; None if nothing is wrong."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
@@ -123,7 +123,7 @@ def unparsable(arguments: Iterable[str]) -> BadRequest | None:
 
 
 def pointer(name: str, value: str, known: Sequence[str]) -> str:
-    """Return what to type instead of a key that is not one of the dotted keys ``known``, as a phrase."""
+    """Return what to type instead of a key that is not in the dotted keys ``known``, as a phrase."""
     if name in POINTERS:
         return f"left out (use {POINTERS[name]})"
     node, _, key = name.rpartition(".")
@@ -149,11 +149,12 @@ def dotted_keys(node: DictConfig, prefix: str = "") -> list[str]:
 
 
 def completed(arguments: list[str], configs: Path) -> list[str]:
-    """Return the command line with what an own criterion or model class, or a criterion's name, implies.
+    """Return the command line completed by what a criterion or model class, or the name of a criterion,
+    implies.
 
     A criterion that is named without a pruner is used with the pruner's config of that name. A class of the
-    user's own takes no argument of another class: it is used with ``pruner=custom`` or ``model=custom``, or
-    in the place of the criterion of a pruner that is named or comes from an experiment.
+    user receives no arguments of another class: it is used with ``pruner=custom`` or ``model=custom``, or
+    replaces the criterion of a pruner that is named or set by an experiment.
     """
     names = [argument.lstrip("+").partition("=")[0] for argument in arguments]
     composed = any(name in ("experiment", "--config-name", "-cn") for name in names)
@@ -161,7 +162,7 @@ def completed(arguments: list[str], configs: Path) -> list[str]:
     if "pruner" not in names and not composed:
         found = [_as_pruner(argument, configs) for argument in found]
     if "pruner.criterion._target_" in names:
-        # Of a pruner that is named, the rounds and so on count, but no argument of its criterion.
+        # The rounds and so on of a named pruner apply, but not the arguments of its criterion.
         named = composed or "pruner" in names
         found = _with_own_class(found, "pruner.criterion", "~pruner.criterion" if named else "pruner=custom")
     if "model._target_" in names:
@@ -171,7 +172,8 @@ def completed(arguments: list[str], configs: Path) -> list[str]:
 
 
 def _with_own_class(arguments: list[str], node: str, first: str) -> list[str]:
-    """Return the arguments with ``first`` before those of a node, which set what the config does not hold."""
+    """Return the arguments with ``first`` before those of a node, which set keys that the config does not
+    have."""
     found = [
         f"++{text.lstrip('+')}" if text.lstrip("+").startswith(f"{node}.") else text for text in arguments
     ]
@@ -180,7 +182,7 @@ def _with_own_class(arguments: list[str], node: str, first: str) -> list[str]:
 
 
 def _as_pruner(argument: str, configs: Path) -> str:
-    """Return ``pruner=mag`` for ``pruner.criterion=mag``, any other argument as it is."""
+    """Return ``pruner=mag`` for ``pruner.criterion=mag``, any other argument unchanged."""
     name, _, value = argument.partition("=")
     choices = value.split(",")
     known = all((configs / "pruner" / f"{choice}.yaml").is_file() for choice in choices)

@@ -1,4 +1,4 @@
-"""A run's folder and its files: written aside and renamed, so that none is ever half there."""
+"""The folder of a run and its files, which are written atomically."""
 
 from __future__ import annotations
 
@@ -29,40 +29,40 @@ from prunelit.study.unwritable import refused_if_unwritable
 Row = Mapping[str, Any]
 
 RESULT_FIELDS = (
-    # what was asked for
+    # the settings
     *("pruner", "model", "data", "seed", "asked_compression", "asked_sparsity"),
-    # what was kept: log10(prunable / kept), shares, numbers of parameters, multiply-accumulates
+    # what is kept: log10(prunable / kept), shares, numbers of parameters, multiply-accumulates
     *("compression", "sparsity", "density", "effective_density", "prunable", "kept"),
     *("flops_dense", "flops_sparse"),
     # accuracies in percent on the test set, at the end unless the name says otherwise
     *("top1", "top5", "test_loss", "best_top1", "top1_before", "top1_after"),
-    # what was done: epochs trained, score-and-mask rounds, names of layers with nothing kept
+    # epochs trained, score-and-mask rounds, names of layers with nothing kept
     *("epochs", "rounds", "collapsed"),
-    # what it cost, in seconds and bytes
+    # the cost, in seconds and bytes
     *("prune_seconds", "train_seconds", "test_seconds", "peak_memory_bytes"),
-    # where it ran and with what
+    # the environment
     *("device", "precision", "threads", "versions", "git", "config_hash"),
 )
-"""Keys of ``result.json``, all always there; unknown numbers are null."""
+"""Keys of ``result.json``. All are always present; unknown numbers are null."""
 
 NEEDED_FIELDS = ("pruner", "model", "data", "seed", "compression", "sparsity", "density", "top1")
-"""Keys without which a result is not one; records of earlier versions may lack others."""
+"""Keys that every result has; records of earlier versions may lack the others."""
 
 WRITTEN = (
     *("metrics.csv", "rounds.csv", "thresholds.csv", "layers.csv", "details.npz"),
     *("masks.safetensors", "weights.safetensors", "network.json"),
 )
-"""Files of a complete run, beside its checkpoints, that are compared with what the run wrote."""
+"""Files of a complete run, besides its checkpoints, that are compared with what the run wrote."""
 
 
 class Record:
     """The files of one run in ``folder``.
 
-    ``result.json`` is written last: its presence means that the run is complete. ``files.json``, written
-    just before it, holds the size and SHA-256 of each file, so that later damage is noticed.
+    ``result.json`` is written last: its presence means that the run is complete. ``files.json``, written just
+    before it, holds the size and SHA-256 of each file, so that later damage is detected.
 
-    Of several processes that do one run, only the first writes; the others' records are not
-    ``writable`` and change no file.
+    If several processes execute one run, only rank 0 writes. The records of the others are not ``writable``
+    and change no file.
     """
 
     def __init__(self, folder: str | Path, writable: bool = True) -> None:
@@ -71,7 +71,7 @@ class Record:
 
     @property
     def complete(self) -> bool:
-        """Whether the run was completed; :meth:`check` says whether its files are whole."""
+        """Whether the run was completed; :meth:`check` verifies its files."""
         return os.path.lexists(self.folder / "result.json") or self._state().get("status") == "complete"
 
     def check(self, digests: bool = False) -> None:
@@ -109,14 +109,14 @@ class Record:
         return result
 
     def _state(self) -> dict[str, Any]:
-        """Return the contents of ``status.json``, empty if there is none that can be used."""
+        """Return the contents of ``status.json``, empty if the file is missing or unusable."""
         try:
             return bounded.read_object(self.folder / "status.json")
         except (OSError, ValueError):
             return {}
 
     def start(self) -> None:
-        """Make the folder and say that the run is under way.
+        """Create the folder and set the status to running.
 
         Raises:
             BadRequest: the folder cannot be written.
@@ -130,13 +130,13 @@ class Record:
                 self._status("running", **this_process())
 
     def under_way(self, epochs: int, device: str) -> None:
-        """Say how many epochs the run has in all, and where it runs, for those who watch it."""
+        """Record the total number of epochs and the device, for ``--watch``."""
         self._status("running", **this_process(), epochs=epochs, device=device)
 
     def fail(self, error: BaseException) -> Path:
-        """Keep the traceback, say that the run failed, and return the traceback's file.
+        """Save the traceback, set the status to failed, and return the file of the traceback.
 
-        Nothing is kept on a full disk: the run's own error is what counts.
+        On a full disk nothing is saved, so that the original error is reported.
         """
         with suppress(OSError):
             self._write("traceback.txt", "".join(traceback.format_exception(error)))
@@ -144,7 +144,7 @@ class Record:
         return self.folder / "traceback.txt"
 
     def refuse(self) -> None:
-        """Say again what was said before :meth:`start`: a wrong request is no run."""
+        """Restore the status from before :meth:`start`, because a wrong request is not a run."""
         with suppress(OSError):
             if self._before is not None:
                 self._write("status.json", self._before)
@@ -152,38 +152,38 @@ class Record:
                 (self.folder / "status.json").unlink(missing_ok=True)
 
     def interrupt(self) -> None:
-        """Say that the run was asked to end, and can be resumed."""
+        """Set the status to interrupted, so that the run can be resumed."""
         with suppress(OSError):
             self._status("interrupted")
 
     def write_metrics(self, rows: Sequence[Row]) -> None:
-        """Write ``metrics.csv``: a row an epoch."""
+        """Write ``metrics.csv``: one row per epoch."""
         self._write_csv("metrics.csv", rows)
 
     def write_rounds(self, rows: Sequence[Row]) -> None:
-        """Write ``rounds.csv``: a row a pruning during training."""
+        """Write ``rounds.csv``: one row per pruning during training."""
         self._write_csv("rounds.csv", rows)
 
     def write_thresholds(self, rows: Sequence[Row]) -> None:
-        """Write ``thresholds.csv``: a row a threshold, of a run that was given a list of them."""
+        """Write ``thresholds.csv`` of a run with a list of thresholds: one row per threshold."""
         if rows:
             self._write_csv("thresholds.csv", rows)
 
     def write_layers(self, rows: Sequence[Row]) -> None:
-        """Write ``layers.csv``: a row a prunable parameter tensor."""
+        """Write ``layers.csv``: one row per prunable tensor."""
         self._write_csv("layers.csv", rows)
 
     def write_details(self, arrays: Mapping[str, Any]) -> None:
-        """Write ``details.npz``: what pictures need."""
+        """Write ``details.npz``: the data of figures."""
         buffer = io.BytesIO()
-        import numpy as np  # a request that is refused is answered sooner without it
+        import numpy as np  # not imported for refused requests
 
         contents: dict[str, Any] = {name: np.asarray(value) for name, value in arrays.items()}
         np.savez_compressed(buffer, **contents)
         self._write("details.npz", buffer.getvalue())
 
     def write_network(self, description: Row) -> None:
-        """Write ``network.json``: what it takes to make the network again without the run's images."""
+        """Write ``network.json``: what is needed to construct the network without the images of the run."""
         self._write("network.json", json.dumps(description, indent=1, default=str) + "\n")
 
     @property
@@ -205,8 +205,8 @@ class Record:
     ) -> None:
         """Write ``files.json`` and then ``result.json``, the last file of a run.
 
-        NaN and infinity, which JSON does not have, become null. Checkpoints that the run is about to remove
-        (``keep_checkpoints=False``) are not listed among its files. ``inputs`` describes what the run read.
+        NaN and infinity, which JSON does not support, become null. Checkpoints that the run is about to
+        remove (``keep_checkpoints=False``) are not listed. ``inputs`` describes what the run read.
         """
         assert set(result) == set(RESULT_FIELDS), set(result) ^ set(RESULT_FIELDS)
         flat = {key: _json_number(result[key]) for key in RESULT_FIELDS}
@@ -222,18 +222,18 @@ class Record:
 
     @property
     def settled(self) -> bool:
-        """Whether the run is complete, and its status says so."""
+        """Whether the run and its status are complete."""
         return self.complete and self._state().get("status") == "complete"
 
     def settle(self) -> None:
-        """Do what is left to do once the result is written, also for a run that was killed just then."""
+        """Finish the work after the result is written, also for a run that was killed at this moment."""
         if self.writable and not self.settled:
             remove_partial_files(self.folder)
             (self.folder / "traceback.txt").unlink(missing_ok=True)
             self._status("complete")
 
     def put_aside(self) -> Path:
-        """Move the whole folder of a complete run to ``.previous/`` beside it and return where it lies."""
+        """Move the folder of a complete run to ``.previous/`` in the same folder and return its new path."""
         attic = self.folder.parent / ".previous"
         attic.mkdir(exist_ok=True)
         number = 1

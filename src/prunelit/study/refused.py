@@ -1,4 +1,4 @@
-"""Take away what Hydra and prunelit wrote for a run or a sweep that was then refused."""
+"""Remove what Hydra and prunelit wrote for a run or sweep that was then refused."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from prunelit.request import BadRequest
 from prunelit.study.lock import lock_file
 
 FILES = {".hydra", "train.log", "tensorboard", "folders.json"}
-"""What the folder of a run, or ``.sweep`` of a study, may hold before anything of a run is done."""
+"""Files that the folder of a run, or ``.sweep`` of a study, may contain before a run starts."""
 
 _made: list[Path] = []
 
@@ -29,23 +29,23 @@ def leaving_nothing(folder: Path) -> Iterator[None]:
 
 
 def note_new_folders(folder: Path) -> None:
-    """Note which of ``folder`` and its parents do not exist yet, before Hydra makes them."""
+    """Record which of ``folder`` and its parents do not exist yet, before Hydra creates them."""
     folder = folder.absolute()
     _made[:] = [path for path in (folder, *folder.parents) if not path.exists()]
 
 
 def _end_logs_in(folder: Path) -> None:
-    """Let nothing more be logged to files in ``folder``, which a closed handler would open again."""
+    """Stop logging to files in ``folder``, which a closed handler would open again."""
     root = logging.getLogger()
     for handler in list(root.handlers):
         if isinstance(handler, logging.FileHandler) and Path(handler.baseFilename).is_relative_to(folder):
             root.removeHandler(handler)
             handler.close()
-            root.addHandler(logging.NullHandler())  # else warnings would go to standard error
+            root.addHandler(logging.NullHandler())  # otherwise warnings would go to standard error
 
 
 def remove_new_folders() -> None:
-    """Remove the folders that were made for what was refused, as far as nothing else is in them."""
+    """Remove the folders that were created for the refused run, if they contain nothing else."""
     if not _made:
         return
     folder = _made[0]

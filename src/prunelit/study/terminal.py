@@ -1,4 +1,4 @@
-"""What a person sees of a complete run: a table at a terminal, or one line."""
+"""The output of a complete run: a table in a terminal, or one line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MOST_ROWS = 40
 
 
 def show_run(folder: Path, result: Mapping[str, Any], layers: Sequence[Row]) -> None:
-    """Print accuracy before and after, density and FLOPs by layer, and where the files are."""
+    """Print the accuracy before and after pruning, density and FLOPs by layer, and the folder."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -41,7 +41,7 @@ def show_run(folder: Path, result: Mapping[str, Any], layers: Sequence[Row]) -> 
 
 
 def _lines(folder: Path, result: Mapping[str, Any]) -> list[str]:
-    """Return what is said below the table."""
+    """Return the lines below the table."""
     seconds = [result[f"{part}_seconds"] for part in ("prune", "train", "test")]
     lines = [
         f"test accuracy   {_percent(result['top1_before'])} before pruning, "

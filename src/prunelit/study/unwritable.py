@@ -1,4 +1,4 @@
-"""An ``output_dir`` that cannot be written: a wrong request, unlike a file that a run cannot open."""
+"""Detect an ``output_dir`` that cannot be written, which is a wrong request."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from prunelit.request import BadRequest
 
 @contextmanager
 def refused_if_unwritable() -> Iterator[None]:
-    """Raise BadRequest for a folder below ``output_dir`` in which the block cannot write.
+    """Raise BadRequest if the block cannot write to a folder in ``output_dir``.
 
-    For the first files of a run alone: what it cannot open later is a fault.
+    Only for the first files of a run; a file that it cannot open later is an error of the run.
     """
     try:
         yield
@@ -25,8 +25,8 @@ def refused_if_unwritable() -> Iterator[None]:
 
 
 def unwritable(error: Exception) -> BadRequest | None:
-    """Return the wrong ``output_dir`` behind what kept a file from being made, None if it is a fault."""
-    # logging.config hides the log that it could not open behind a ValueError.
+    """Return the BadRequest if an ``output_dir`` that cannot be written caused the error, otherwise None."""
+    # logging.config raises a ValueError for a log that it could not open.
     hidden = isinstance(error, ValueError) and str(error).startswith("Unable to configure handler")
     if is_full(error) or not (hidden or isinstance(error, OSError)):
         return None

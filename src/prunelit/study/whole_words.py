@@ -1,4 +1,4 @@
-"""Text in lines that end between words, so that keys, paths and commands in it can be copied whole."""
+"""Wrap text between words, so that keys, paths and commands in it can be copied."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shutil
 import textwrap
 
 WIDEST = 104
-"""Longer lines are hard to read, however wide the terminal is."""
+"""The maximum width of help, because longer lines are hard to read."""
 
 
 def terminal_width() -> int:
@@ -16,7 +16,7 @@ def terminal_width() -> int:
 
 
 def wrapped(text: str, indent: int = 0, width: int | None = None) -> str:
-    """Return ``text`` in lines of at most ``width`` characters; a longer word has a line of its own."""
+    """Return ``text`` in lines of at most ``width`` characters; a longer word has its own line."""
     margin = " " * indent
     return textwrap.fill(
         text,
@@ -29,7 +29,7 @@ def wrapped(text: str, indent: int = 0, width: int | None = None) -> str:
 
 
 class WholeWords(argparse.RawDescriptionHelpFormatter):
-    """Help of argparse whose lines end between words; examples after the options are kept as they are."""
+    """An argparse formatter that wraps between words and does not wrap the examples."""
 
     def _split_lines(self, text: str, width: int) -> list[str]:
         return wrapped(text, width=width).splitlines()

@@ -1,4 +1,4 @@
-"""``Pruning``: the callback that prunes any LightningModule, at the moments that are asked for."""
+"""``Pruning``: the callback that prunes any LightningModule, at the requested moments."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ from prunelit.training.parallel.sharding import check_strategy, gathered
 
 
 class Pruning(NetworkPruner):
-    """Prune a LightningModule during ``fit`` and hold its masks.
+    """Prune a LightningModule during ``fit`` and apply its masks.
 
         Trainer(callbacks=[Pruning(SynFlow(), compression=0.5)]).fit(module, loader)
 
-    The module needs to know nothing of pruning: batches come from its training data, the loss
-    from its ``training_step``. No parameter is renamed; pruned weights are exactly 0 after every
-    optimizer step and in every checkpoint, and the masks ride along in the callback's state.
+    The module needs no changes: batches come from its training data, and the loss from its ``training_step``.
+    No parameter is renamed; pruned weights are exactly 0 after every optimizer step and in every checkpoint,
+    and the masks are part of the callback's state.
 
-    One object serves several fits. A fit goes on with the masks and the remaining rounds if all weights
-    that were pruned before are 0 in its network, as in the same module, a copy of it, or one with its
-    weights loaded. Any other network, such as that of the next fold of a cross-validation, is pruned from
-    the beginning, and so is the same module once its first weights are loaded again.
+    One object can be used in several fits. A fit continues with the masks and the remaining rounds if all
+    weights that were pruned before are 0 in its network, for example in the same module, in a copy of it, or
+    in one with its weights loaded. Any other network, such as that of the next fold of a cross-validation, is
+    pruned from the beginning, and so is the same module if its initial weights are loaded again.
 
     At each pruning the best of every ``ModelCheckpoint``, ``EarlyStopping`` and ``ReduceLROnPlateau`` is
-    forgotten, and ``EarlyStopping`` ends no training before the last pruning.
+    reset, and ``EarlyStopping`` does not end the training before the last pruning.
 
     Any callback of the trainer may define ``on_before_pruning(trainer, pl_module, pruning)`` and
-    ``on_after_pruning(trainer, pl_module, pruning)``; they are called around each pruning.
+    ``on_after_pruning(trainer, pl_module, pruning)``; they are called before and after each pruning.
 
     Args:
-        criterion: gives the scores.
-        compression: ``log10(prunable / kept)``; give it or ``sparsity``.
+        criterion: computes the scores.
+        compression: ``log10(prunable / kept)``; set either this or ``sparsity``.
         sparsity: removed share of the prunable parameters, in [0, 1).
-        network: dotted name of the submodule to prune; empty: the whole LightningModule. Masks
-            carry the names of this part's ``named_parameters()``.
-        seed: of the scoring data and of random scores.
+        network: dotted name of the submodule to prune; empty: the whole LightningModule. Masks have the names
+            of this submodule's ``named_parameters()``.
+        seed: the random seed of the scoring data and of random scores.
         options: ``grow``, a :class:`~prunelit.pruning.growth.Growth` or its fields as a mapping; and, by name
             or as a whole (``plan=Plan(...)``), the fields of
             :class:`~prunelit.pruning.plan.Plan` (``rounds``, ``schedule``, ``scope``, ``train_mode``,
@@ -60,18 +60,18 @@ class Pruning(NetworkPruner):
 
     Attributes:
         masks: the masks by parameter name; empty before the first pruning.
-        outcome: what the last pruning gave, or None (as after a resume).
+        outcome: the result of the last pruning, or None, for example after resuming.
         seconds: time spent on scores and masks.
         num_rounds: score-and-mask rounds done so far.
-        steps: what each pruning does: its plan and the density it ends with.
+        steps: the plan of each pruning and the density after it.
         num_done: prunings done so far.
         score_moments: mean and variance of the last scores by parameter name.
-        thresholds: those that are tried one by one on the network to be pruned, if a list of them was
-            given as ``threshold``; the first is the one that holds.
+        thresholds: the list given as ``threshold``, if any. Each is evaluated on the unpruned network; the
+            first one is then applied.
     """
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Refuse what the trainer cannot do; the module may still be without layers."""
+        """Refuse unsupported settings of the trainer; the module may not have its layers yet."""
         if stage == "fit":
             self._timeline.begin_fit()
             check_strategy(trainer.strategy, self.criterion)
@@ -80,9 +80,9 @@ class Pruning(NetworkPruner):
             check_batches(trainer, self.criterion)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take hold of a network that was pruned before; with nothing to train, prune now."""
+        """Apply the masks of a network that was pruned before; without epochs to train, prune now."""
         self._let_go()
-        # The states of a resumed run are restored after this hook: these are those of the beginning.
+        # The states of a resumed run are restored after this hook: here they are those of the beginning.
         self._beginning = current_rates(trainer)
         self._monitors.attach(trainer, lambda: not (self.done or self.moment.after_training))
         nothing_to_train = self._has_nothing_to_train(trainer)
@@ -94,7 +94,7 @@ class Pruning(NetworkPruner):
                 self.prune(trainer, pl_module)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Make ready a network whose layers or whose states came after ``on_fit_start``."""
+        """Prepare a network whose layers or states were created after ``on_fit_start``."""
         super().on_train_start(trainer, pl_module)
         if not self._has_begun:
             self._begin(trainer, pl_module)
@@ -131,7 +131,7 @@ class Pruning(NetworkPruner):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Prune within an epoch, if that is the moment, and hold before a batch is trained on."""
+        """Prune within an epoch if due, and apply the masks before each training batch."""
         if self._prunes_within_epochs and not self.done:
             self._prune_if_due(trainer, pl_module)
         super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
@@ -147,33 +147,33 @@ class Pruning(NetworkPruner):
             self.warn_of_late_weights(trainer, pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Prune after training, if that is the moment."""
+        """Prune after training, if due."""
         super().on_train_end(trainer, pl_module)
         if self.moment.after_training and not self.done:
             self.prune(trainer, pl_module)
             save_pruned(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Let schedules see a metric that was measured."""
+        """Notify schedules of a new metric."""
         super().on_validation_end(trainer, pl_module)
         self._monitors.metrics_changed(trainer)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Say so if the density asked for is not reached."""
+        """Warn if the requested density is not reached."""
         super().on_fit_end(trainer, pl_module)
         self._warn_if_unfinished()
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """Let go of the network: Lightning calls no ``teardown`` then."""
+        """Release the network, because Lightning does not call ``teardown`` in this case."""
         super().on_exception(trainer, pl_module, exception)
         if isinstance(exception, KeyboardInterrupt):
             self._warn_if_unfinished()
         self._let_go()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Let go of network and optimizers."""
+        """Release network and optimizers."""
         if stage == "fit":
             self._last_density = self.current_density
         super().teardown(trainer, pl_module, stage)
@@ -185,12 +185,12 @@ class Pruning(NetworkPruner):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Note how many epochs the run has behind it."""
+        """Record the number of epochs trained so far."""
         super().on_load_checkpoint(trainer, pl_module, checkpoint)
         self._timeline.read(checkpoint)
 
     def _has_layers_to_come(self, pl_module: pl.LightningModule) -> bool:
-        """Tell whether the network is built, or lazy layers get their shapes, after ``on_fit_start``."""
+        """Return whether the network is built, or lazy layers get their shapes, after ``on_fit_start``."""
         if any(isinstance(p, UninitializedParameter) for p in pl_module.parameters()):
             return True
         try:
@@ -200,7 +200,7 @@ class Pruning(NetworkPruner):
         return False
 
     def _has_nothing_to_train(self, trainer: pl.Trainer) -> bool:
-        """Tell whether Lightning will skip the training, and with it the moments of pruning."""
+        """Return whether Lightning will skip the training and therefore all moments of pruning."""
         if 0 in (trainer.max_epochs, trainer.max_steps, trainer.limit_train_batches):
             return True
         limits = trainer.max_epochs, trainer.max_steps

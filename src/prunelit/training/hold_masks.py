@@ -1,4 +1,4 @@
-"""``HoldMasks``: the callback that trains a pruned network on without pruning it further."""
+"""``HoldMasks``: the callback that continues to train a pruned network without pruning it further."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from prunelit.training.callback import Pruning
 
 
 class HoldMasks(Pruning):
-    """Hold the masks of an earlier pruning during ``fit``; nothing more is pruned.
+    """Apply the masks of an earlier pruning during ``fit``; nothing more is pruned.
 
         Trainer(callbacks=[HoldMasks(load_file("masks.safetensors"))]).fit(module, loader)
 
     Args:
-        masks: by parameter name, True is kept; None: those that an earlier pruning of the network in this
-            process left on it.
+        masks: masks by parameter name, where True is kept; None: those of an earlier pruning in this process.
         network: dotted name of the submodule that the masks belong to; empty: the whole LightningModule.
     """
 
@@ -30,7 +29,7 @@ class HoldMasks(Pruning):
         self._given = masks
 
     def check(self, network: nn.Module) -> None:
-        """Raise BadRequest if there are no masks, or one fits no parameter."""
+        """Raise BadRequest if there are no masks, or if one matches no parameter."""
         masks = self._given if self._given is not None else attached(network) or {}
         if not masks:
             raise BadRequest("masks", None, "masks by parameter name, or a network that was pruned before")
@@ -40,7 +39,7 @@ class HoldMasks(Pruning):
                 raise BadRequest("masks", f"{name} {tuple(mask.shape)}", "masks of the network's parameters")
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Put the masks on the network."""
+        """Attach the masks to the network."""
         if self._given is not None:
             network = self.network(pl_module)
             self.check(network)
@@ -50,5 +49,5 @@ class HoldMasks(Pruning):
         super().on_fit_start(trainer, pl_module)
 
     def earlier_masks(self, network: nn.Module) -> Masks:
-        """Return all masks on ``network``, whatever they cover."""
+        """Return all masks attached to ``network``."""
         return dict(attached(network) or {})

@@ -1,4 +1,4 @@
-"""Loss and accuracies of a classifier over an epoch, in one cheap update a batch."""
+"""Loss and accuracies of a classifier over an epoch, with one cheap update per batch."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Totals(Metric):
 
     def __init__(self) -> None:
         super().__init__()
-        # float64 adds losses without drift.
+        # float64 sums losses without drift.
         self.add_state("loss", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        # How often the best, second best, … fifth best class is the right one.
+        # How often the best, second best, … fifth best class is correct.
         self.add_state("hits", torch.zeros(5, dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
@@ -49,12 +49,12 @@ class Totals(Metric):
             return {name: getattr(self, name).detach().cpu().clone() for name in SUMS}
 
     def go_on(self, sums: Mapping[str, Tensor]) -> None:
-        """Go on from ``sums``."""
+        """Restore ``sums``."""
         for name in SUMS:
             setattr(self, name, sums[name].to(self.device).clone())
 
     def so_far(self) -> dict[str, float]:
-        """Return what ``compute`` does, of this process alone and without waiting for others."""
+        """Return what ``compute`` does, for this process only and without synchronization."""
         count, hits = int(self.count), self.hits.tolist()
         if not count:
             return dict.fromkeys(("loss", "top1", "top5"), float("nan"))

@@ -25,11 +25,12 @@ SchedulerFactory = Callable[[Optimizer], LRScheduler]
 Images = tuple[Tensor, Tensor]
 
 CHECK_EVERY = 50
-"""On a GPU the loss of every so many batches, and an epoch's last, is looked at: each look waits for it."""
+"""Batches between two checks of the loss on a GPU, because each check synchronizes with it; the last batch of
+an epoch is also checked."""
 
 
 class NonFiniteLoss(ArithmeticError):
-    """The loss became NaN or infinite; the message names the first layer whose output is."""
+    """The loss became NaN or infinite; the message names the first layer with such an output."""
 
 
 class Classifier(pl.LightningModule):
@@ -47,8 +48,8 @@ class Classifier(pl.LightningModule):
 
     Attributes:
         evaluated: loss and accuracies of the last evaluation of the current epoch, under ``test`` and
-            ``validation``; empty until the epoch has one, and again after a pruning, so that no number
-            outlives the weights that it was measured at.
+            ``validation``; empty until the epoch has one, and again after a pruning, so that numbers always
+            belong to the present weights.
         tested: the same of the last ``trainer.test``.
     """
 
@@ -94,7 +95,7 @@ class Classifier(pl.LightningModule):
         self.train_totals.update(loss.detach(), logits.detach(), labels)
         return loss
 
-    # Lightning looks up the arguments at each step: a signature at hand takes a tenth of the time.
+    # Lightning inspects the arguments in each step; a stored signature takes a tenth of the time.
     training_step.__signature__ = inspect.signature(training_step)  # type: ignore[attr-defined]
 
     def validation_step(self, batch: Images, batch_idx: int, dataloader_idx: int = 0) -> None:
@@ -102,7 +103,7 @@ class Classifier(pl.LightningModule):
         self._evaluate(batch, self.validation_totals if dataloader_idx else self.test_totals)
 
     def test_step(self, batch: Images, batch_idx: int) -> None:
-        """Count one batch of the test set, and which class was taken for which."""
+        """Count one batch of the test set, and the confusion matrix."""
         logits = self._evaluate(batch, self.test_totals)
         self.confusion.update(logits, batch[1])
 
@@ -124,29 +125,29 @@ class Classifier(pl.LightningModule):
         return logits
 
     def on_train_epoch_start(self) -> None:
-        """Start to count the epoch; what earlier epochs were evaluated at is of other weights."""
+        """Reset the counts of the epoch; earlier evaluations belong to other weights."""
         self.train_totals.reset()
         self.evaluated = {}
 
     def on_validation_epoch_start(self) -> None:
-        """Start counting the evaluation anew."""
+        """Reset the counts of the evaluation."""
         share_buffers(self.trainer, self)
         self.test_totals.reset()
         self.validation_totals.reset()
 
     def on_test_epoch_start(self) -> None:
-        """Start counting the test anew."""
+        """Reset the counts of the test."""
         share_buffers(self.trainer, self)
         self.test_totals.reset()
         self.confusion.reset()
 
     def on_test_epoch_end(self) -> None:
-        """Keep what all ranks found: once the test is over, the network leaves the device where they meet."""
+        """Store the sums of all ranks, because the network leaves the device after the test."""
         self.tested = self.test_totals.compute()
         self.tested_confusion = self.confusion.compute().cpu()
 
     def on_validation_epoch_end(self) -> None:
-        """Keep what all ranks found, and log what checkpoints may monitor."""
+        """Store the sums of all ranks, and log the metrics that checkpoints may monitor."""
         for split, totals in (("test", self.test_totals), ("validation", self.validation_totals)):
             if totals.update_called:
                 self.evaluated[split] = totals.compute()
@@ -180,18 +181,19 @@ class Classifier(pl.LightningModule):
         return self.network.load_state_dict(state_dict, strict=strict, assign=assign)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what the epoch has counted so far."""
+        """Add the counts of the epoch so far."""
         checkpoint["train_totals"] = self.train_totals.sums()
         checkpoint["evaluated"] = self.evaluated
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on counting within an epoch; the sums are those of all ranks, so the first takes them."""
+        """Restore the counts within an epoch; the sums are those of all ranks, so rank 0 takes them."""
         self.evaluated = checkpoint.get("evaluated", {})
         if "train_totals" in checkpoint and self.global_rank == 0:
             self.train_totals.go_on(checkpoint["train_totals"])
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute; Lightning notes the running hook's name some fifty times a step, so quickly."""
+        """Set an attribute; fast, because Lightning sets the name of the running hook about fifty times per
+        step."""
         if name == "_current_fx_name":
             object.__setattr__(self, name, value)
         else:
@@ -208,7 +210,8 @@ class Classifier(pl.LightningModule):
 
 @torch.no_grad()
 def first_non_finite(network: nn.Module, images: Tensor) -> str:
-    """Say which layer is the first with a NaN or infinite parameter or output on ``images``."""
+    """Return a message that names the first layer with a NaN or infinite parameter or output on
+    ``images``."""
     found: list[str] = []
     handles = []
     for name, module in network.named_modules():

@@ -46,7 +46,7 @@ COUNTS = ("seconds", "num_rounds", "num_done", "score_moments")
 
 
 class NetworkPruner(HoldingCallback):
-    """What :class:`~prunelit.training.callback.Pruning` does to a network; when, that class says itself."""
+    """What :class:`~prunelit.training.callback.Pruning` does to a network; that class itself decides when."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class NetworkPruner(HoldingCallback):
         self._begin_network()
 
     def _begin_network(self) -> None:
-        """Forget everything about the network pruned so far, if any."""
+        """Reset everything about the network pruned so far, if any."""
         self.masks: Masks = {}
         self._last_density: float | None = None  # at the end of the last fit
         self.outcome: Outcome | None = None
@@ -97,7 +97,8 @@ class NetworkPruner(HoldingCallback):
 
     @property
     def state_key(self) -> str:
-        """The name of the callback's state in checkpoints: two that prune two networks have two."""
+        """The name of the callback's state in checkpoints: two callbacks that prune two networks have
+        different names."""
         # The command line prunes the part "network" of its own module.
         return STATE_KEY if self.network_name in ("", "network") else f"{STATE_KEY}[{self.network_name}]"
 
@@ -115,17 +116,18 @@ class NetworkPruner(HoldingCallback):
             raise BadRequest("network", self.network_name, nearest(self.network_name, names)) from None
 
     def check(self, network: nn.Module) -> None:
-        """Raise BadRequest if nothing would be left of ``network``."""
+        """Raise BadRequest if no parameter of ``network`` would be kept."""
         parameters = self.selection.of(network)
         if self.density is not None:
             check_density(self.density, count_all(parameters), self.asked)
 
     def earlier_masks(self, network: nn.Module) -> Masks:
-        """Return the masks that an earlier pruning left on ``network``; they hold until this one's first."""
+        """Return the masks of an earlier pruning of ``network``, which apply until the first pruning of this
+        callback."""
         return starting_masks(network, self.selection.of(network)) if attached(network) else {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return masks, counts and what rewinding goes back to; they ride along in every checkpoint."""
+        """Return masks, counts and the state for rewinding, which are part of every checkpoint."""
         return {
             "masks": dict(self.masks),
             "rewind_weights": dict(self._snapshot.weights),
@@ -137,7 +139,7 @@ class NetworkPruner(HoldingCallback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Restore the state of a checkpoint."""
         self.masks = dict(state_dict["masks"])
         self._snapshot = Snapshot(dict(state_dict["rewind_weights"]), state_dict.get("rewind_rates"))
         self._timeline.load_state_dict(state_dict.get("timeline", {}))
@@ -147,7 +149,7 @@ class NetworkPruner(HoldingCallback):
             self.criterion.load_state_dict(state_dict["observed"])
 
     def _begin(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Check the network, and find out whether it is the one that this callback has pruned."""
+        """Check the network, and detect whether it is the one that this callback has pruned."""
         root = self.network(pl_module)
         forget_trainable(root)
         self.check(root)
@@ -173,11 +175,11 @@ class NetworkPruner(HoldingCallback):
         self._has_begun = True
 
     def prune(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Do the next pruning now: score, mask, hold, and make ready for retraining."""
+        """Do the next pruning: score, mask, apply the masks, and prepare for retraining."""
         plan, density = self.steps[self.num_done]
         work = partial(prune, criterion=self.criterion, density=density, plan=plan, seed=self.seed)
         is_last = self.num_done + 1 == len(self.steps)
-        # What stays dense was said when the fit began.
+        # The warning about dense parameters was given at the start of the fit.
         work = partial(work, reports=("density",) if is_last else ())
         with gathered(pl_module):
             notify(trainer, "on_before_pruning", pl_module, self)
@@ -199,7 +201,7 @@ class NetworkPruner(HoldingCallback):
             notify(trainer, "on_after_pruning", pl_module, self)
 
     def warn_of_late_weights(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Warn once in a fit of weights that train only since the last pruning, and so stay dense."""
+        """Warn once per fit about weights that train only since the last pruning and therefore stay dense."""
         late = [n for n in self.selection.of(self.network(pl_module)) if n not in self.masks]
         if late and not self._warned_of_late:
             self._warned_of_late = True
@@ -207,7 +209,7 @@ class NetworkPruner(HoldingCallback):
                 warn_of_late_weights(late)
 
     def exchange(self, trainer: pl.Trainer, pl_module: pl.LightningModule, share: float) -> None:
-        """Drop ``share`` of each layer's weights now and grow as many elsewhere."""
+        """Drop ``share`` of each layer's weights now and grow the same number elsewhere."""
         before, mode, seed = self.masks, self.plan.train_mode, self.seed + (trainer.current_epoch << 32)
         work = partial(exchange, growth=self.growth, share=share, train_mode=mode, seed=seed)
         with gathered(pl_module):
@@ -261,7 +263,8 @@ class NetworkPruner(HoldingCallback):
 
     @property
     def current_density(self) -> float:
-        """Kept share of the prunable parameters; where they may grow back, of those that are not 0."""
+        """Kept share of the prunable parameters; if they may become nonzero, the share of parameters that are
+        not 0."""
         if not self.masks:
             return 1.0
         if self.retraining.masked_gradient:

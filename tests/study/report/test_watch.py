@@ -60,7 +60,7 @@ def test_every_run_is_counted_once(make_run: MakeRun, tmp_path: Path) -> None:
     text = shown(tmp_path)
     assert text.startswith("1 done, 1 running, 1 failed, 1 stopped, 1 waiting")
     assert "failed run0003: ValueError: out of memory" in text
-    assert "stopped run0004: its process is gone" in text
+    assert "stopped run0004: its process no longer exists" in text
     assert "done run0001: top 1 91.25 %" in text
 
 
@@ -98,7 +98,7 @@ def test_a_process_that_ended_but_was_not_waited_for_is_gone() -> None:
 
 def test_an_interrupted_run_is_said_to_go_on(make_run: MakeRun, tmp_path: Path) -> None:
     make_run("pruner=snip", state="running").interrupt()
-    assert "stopped run0001: interrupted; the same command goes on with it" in shown(tmp_path)
+    assert "stopped run0001: interrupted; repeat the command to resume" in shown(tmp_path)
 
 
 def test_it_follows_what_happens(make_run: MakeRun, tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_it_waits_for_the_first_run(make_run: MakeRun, tmp_path: Path, monkeypat
     def some_time_goes_by(seconds: float) -> None:
         if (tmp_path / "study").exists():
             raise KeyboardInterrupt
-        assert "waiting for a first run" in capsys.readouterr().out
+        assert "waiting for the first run" in capsys.readouterr().out
         make_run("pruner=snip", top1=91.25)
 
     monkeypatch.setattr("time.sleep", some_time_goes_by)

@@ -92,7 +92,10 @@ WRONG: dict[str, tuple[Callable[[Weights, Path], Any], str]] = {
     "complex": (saved(lambda w: {**w, "0.weight": w["0.weight"] + 0j}), "0.weight is complex"),
     "sparse": (saved(lambda w: {**w, "0.weight": w["0.weight"].to_sparse()}), "0.weight is a sparse tensor"),
     "nan": (saved(lambda w: {**w, "3.bias": w["3.bias"] / 0}), "3.bias holds NaN or infinity"),
-    "two": (saved(lambda w: {**prefixed("a.", w), **prefixed("b.", w)}), "twice, after a. and b."),
+    "two": (
+        saved(lambda w: {**prefixed("a.", w), **prefixed("b.", w)}),
+        "twice, after the prefixes a. and b.",
+    ),
     "no weights": (saved(lambda w: {"epoch": 1, "loss": 2.0}), "no state dict but epoch, loss"),
     "another": (saved(lambda w: {**w, "0.weight": torch.ones(3, 8)}), r"0.weight has shape \(3, 8\)"),
     "head": (saved(lambda w: network(5).state_dict()), "3.weight has shape.*checkpoint_strict=false"),
@@ -121,4 +124,4 @@ def test_a_last_layer_of_another_size_stays_new_on_request(
     start_from(found, tmp_path / "file.pth", strict=False)
     assert torch.equal(found[0].weight, weights["0.weight"])
     assert torch.equal(found[3].weight, head)
-    assert "3.weight, 3.bias stay new" in capsys.readouterr().err
+    assert "3.weight, 3.bias keep their initial values" in capsys.readouterr().err

@@ -98,7 +98,7 @@ def test_a_failed_download_says_why_in_one_line(mnist_mirror: Path, tmp_path: Pa
     shutil.rmtree(mnist_mirror)
     data = ImageData("mnist", root=tmp_path / "data")
     data.check()
-    with pytest.raises(BadRequest, match=r"download failed.*place the files by hand.*MNIST/raw") as wrong:
+    with pytest.raises(BadRequest, match=r"download failed.*download the files manually.*MNIST/raw") as wrong:
         data.prepare_data()
     assert wrong.value.key == "root"
     assert "\n" not in str(wrong.value)
@@ -185,7 +185,7 @@ def test_a_damaged_cifar_file_is_refused(cifar: dict[str, np.ndarray], tmp_path:
 
 @pytest.mark.parametrize("dataset", ["mnist", "fashion_mnist", "cifar10", "cifar100", "tiny_imagenet"])
 def test_without_download_missing_files_are_reported_at_once(dataset: str, tmp_path: Path) -> None:
-    why = r"^root=.*: not there, and data\.download=false; must be a folder with"
+    why = r"^root=.*: it does not exist, and data\.download=false; must be a folder with"
     with pytest.raises(BadRequest, match=why) as wrong:
         ImageData(dataset, root=tmp_path / "none", download=False).check()
     assert wrong.value.key == "root"

@@ -59,7 +59,7 @@ def test_hidden_files_are_left_out_and_said(
     root = make_tree(train=2, test=1)
     (root / "test/b" / name).write_bytes(b"\0")
     assert files(ready(root)) == 9
-    assert f"1 hidden, or of the operating system (test/b/{name})" in capsys.readouterr().err
+    assert f"1 hidden, or files of the operating system (test/b/{name})" in capsys.readouterr().err
 
 
 def test_files_of_other_kinds_are_counted_for_each_class(
@@ -71,7 +71,7 @@ def test_files_of_other_kinds_are_counted_for_each_class(
     shutil.copy(root / "train/b/000.png", root / "train/loose.png")
     assert files(ready(root)) == 12
     (line,) = capsys.readouterr().err.splitlines()
-    assert "3 of another suffix, 1 in no class folder" in line
+    assert "3 with another suffix, 1 in no class folder" in line
     assert "train/b has 3 images and 3 others" in line
 
 
@@ -175,7 +175,7 @@ def test_links_between_folders_end(
     labels = ready(root)._split("train").labels
     extra = {"..": 0, ".": 0, "../../train": 0, "../b": 2}[target]
     assert np.bincount(labels).tolist() == [2 + extra, 2, 2]
-    assert ("1 links to a folder around it" in capsys.readouterr().err) == (not extra)
+    assert ("1 links to a parent folder" in capsys.readouterr().err) == (not extra)
 
 
 def test_many_links_to_one_folder_read_it_once(make_tree: MakeTree) -> None:

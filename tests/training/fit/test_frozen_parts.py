@@ -65,7 +65,7 @@ def test_a_teacher_keeps_its_weights_and_is_named_once() -> None:
     assert pruning.num_done == 2
     assert list(pruning.masks) == ["backbone.0.weight", "head.weight"]
     assert torch.equal(module.teacher[0].weight, before)
-    assert sum("teacher.0.weight (no gradient is needed" in line for line in lines) == 1
+    assert sum("teacher.0.weight (they do not require a gradient" in line for line in lines) == 1
     trained = torch.cat([module.backbone[0].weight.flatten(), module.head.weight.flatten()])
     assert int((trained != 0).sum()) == 48
 

@@ -156,7 +156,7 @@ class StopAt(pl.Callback):
 def test_a_training_that_ends_before_its_target_says_so_once(callbacks, options: dict) -> None:
     pruning = Pruning(Mag(), sparsity=0.91, when="epoch", rounds=2, every=1)
     assert fit_and_warnings(pruning, *callbacks, **options) == [
-        "the training ended after 1 of 2 prunings, so the network stays denser than asked "
+        "the training ended after 1 of 2 prunings, so the network stays denser than requested "
         "(density 0.2999 instead of 0.09)"
     ]
 
@@ -164,8 +164,8 @@ def test_a_training_that_ends_before_its_target_says_so_once(callbacks, options:
 def test_too_few_epochs_are_said_before_training_and_not_again() -> None:
     pruning = Pruning(Mag(), sparsity=0.9, pre_epochs=12)
     assert fit_and_warnings(pruning, max_epochs=2) == [
-        "max_epochs=2 ends before the last of 1 prunings, so the network stays denser than asked "
-        "(density 1 instead of 0.1): max_epochs=13 or more reaches it"
+        "max_epochs=2 ends before the last of 1 prunings, so the network stays denser than requested "
+        "(density 1 instead of 0.1): max_epochs=13 or more is needed"
     ]
 
 

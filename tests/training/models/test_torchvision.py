@@ -75,7 +75,7 @@ def test_a_size_it_cannot_take_names_data_size(architecture: str, shape: tuple[i
         ({"architecture": "resnet51"}, r"^model\.name=resnet51: .*did you mean resnet50\?"),
         ({"architecture": "fcn_resnet50"}, r"^model\.name=fcn_resnet50: "),
         ({"weights": "IMAGENET1K_V3"}, r"^weights=IMAGENET1K_V3: .*did you mean IMAGENET1K_V"),
-        ({"weights": True}, r"^weights=true: .*null, or trained weights"),
+        ({"weights": True}, r"^weights=true: .*the name of pretrained weights"),
         ({"weights": "DEFAULT", "init": "xavier_normal"}, r"^init=xavier_normal: .*default$"),
         ({"init": "he"}, r"^init=he: "),
     ],

@@ -182,7 +182,7 @@ def test_a_module_that_optimises_by_hand_needs_no_loss_where_none_is_taken() -> 
         pruning_loss = property(lambda self: (_ for _ in ()).throw(AttributeError("none")))
 
     masks_of(made(NoLoss), criterion=SynFlow())
-    with pytest.raises(ValueError, match=r"NoLoss optimises by hand.*pruning_loss\(batch\)"):
+    with pytest.raises(ValueError, match=r"NoLoss uses manual optimization.*pruning_loss\(batch\)"):
         masks_of(made(NoLoss))
 
 

@@ -66,11 +66,11 @@ class Criterion(ABC):
 
     def begin(self, parameters: Parameters) -> None:
         """Note the weights that training starts from."""
-        raise NotImplementedError(f"{type(self).__name__} observes nothing")
+        raise NotImplementedError(f"{type(self).__name__} does not observe training")
 
     def observe(self, parameters: Parameters, learning_rates: Mapping[str, float]) -> None:
         """Look at the weights after a step or an epoch, and at the learning rate of each, by name."""
-        raise NotImplementedError(f"{type(self).__name__} observes nothing")
+        raise NotImplementedError(f"{type(self).__name__} does not observe training")
 
     def state_dict(self) -> dict[str, Any]:
         """Return what was observed since :meth:`begin`, empty before it. It rides along in checkpoints."""
@@ -78,4 +78,4 @@ class Criterion(ABC):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from what was observed."""
-        assert not state_dict, f"{type(self).__name__} observes nothing"
+        assert not state_dict, f"{type(self).__name__} does not observe training"

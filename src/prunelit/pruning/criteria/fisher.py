@@ -52,6 +52,6 @@ class Fisher(Criterion):
 def _not_alone(error: Exception) -> str:
     said = " ".join(f"{type(error).__name__}: {error}".split())
     return (
-        f"Fisher takes the loss of each sample alone, and that of a batch of one sample fails ({said}); "
-        "Taylor takes the loss of whole batches"
+        f"Fisher needs the loss of each sample, but the loss of a batch of one sample fails ({said}); "
+        "Taylor uses the loss of whole batches"
     )

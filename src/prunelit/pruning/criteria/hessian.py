@@ -50,7 +50,8 @@ DEFAULT_PROBES = 100
 FALLBACK = (
     f"Hessian estimates the diagonal from {DEFAULT_PROBES} random vectors: the loss is not one "
     "cross-entropy, softmax, squared error or binary cross-entropy of the network's outputs, sample by "
-    "sample, as method=gauss_newton needs; probes=N takes more vectors, probes=null the exact diagonal"
+    "sample, as method=gauss_newton requires; probes=N uses N vectors, and probes=null computes the "
+    "exact diagonal"
 )
 
 
@@ -84,7 +85,7 @@ class Hessian(Criterion):
         if probes is None and self.method != "exact":
             raise BadRequest("probes", None, f"an integer >= 1, or auto, with method={method}")
         if isinstance(probes, int) and self.method != "hutchinson":
-            raise BadRequest("probes", probes, f"auto with method={method}, which takes no random vectors")
+            raise BadRequest("probes", probes, f"auto with method={method}, which uses no random vectors")
         self.probes = probes if isinstance(probes, int) else DEFAULT_PROBES
 
     def scores(self, network: nn.Module, parameters: Parameters, objective: Objective | None) -> Scores:
@@ -92,7 +93,7 @@ class Hessian(Criterion):
         assert objective is not None
         count = sum(p.numel() for p in parameters.values())
         if self.method == "exact" and count > LARGEST_EXACT:
-            allowed = f"another with more than {LARGEST_EXACT} prunable parameters"
+            allowed = f"auto, gauss_newton or hutchinson with more than {LARGEST_EXACT} prunable parameters"
             key, value = ("probes", None) if self._by_probes else ("method", "exact")
             raise BadRequest(key, value, allowed, f"there are {count}")
         seed = int(torch.randint(2**62, ()))  # one for all batches and ranks: each sees the same vectors

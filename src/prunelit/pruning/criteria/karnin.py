@@ -86,7 +86,7 @@ class Karnin(Criterion):
         return {"first": self.first, "last": self.last, "total": self.total} if self.first else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Restore the state of a checkpoint."""
         for key, value in state_dict.items():
             setattr(self, key, dict(value))
 

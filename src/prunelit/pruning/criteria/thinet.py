@@ -69,7 +69,7 @@ class ThiNet(Criterion):
         pruned = {units.layer for units in groups.units}
         for units in _units(network, objective):
             if units.layer not in pruned and units.weight in parameters:
-                reason = units.end or units.fault or "a part of its units is not prunable"
+                reason = units.end or units.fault or "some of its units are not prunable"
                 log.info("%s keeps all its units: %s", units.layer, reason)
         return groups
 

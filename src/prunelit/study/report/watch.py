@@ -84,7 +84,7 @@ def watch(folders: Sequence[Path], once: bool = False) -> None:
             missing = next((folder for folder in folders if not folder.is_dir()), None)
             why = "there are none" if missing is None else "there is no such folder"
             raise BadRequest("DIR", missing or ", ".join(map(str, folders)), "a folder with runs", why)
-        print(f"waiting for a first run in {', '.join(map(str, folders))} (Ctrl-C ends it)", flush=True)
+        print(f"waiting for the first run in {', '.join(map(str, folders))} (Ctrl-C ends it)", flush=True)
         while not _has_runs(watched, folders):
             time.sleep(REFRESH)
     if once:

@@ -1,8 +1,8 @@
-"""From the overrides of a run to its folder, composed once and remembered.
+"""Map the overrides of a run to its folder; the result is composed once and cached.
 
-Hydra composes a config in some 50 ms: too long to find out that each of 10,000 runs is complete. What a
-request was found to be is kept in ``<study>/.sweep/folders.json``, together with a fingerprint of all that
-composition reads. Where something is not known to be a function of that fingerprint, it is composed anew.
+Hydra composes a config in some 50 ms: too long to find out that each of 10,000 runs is complete. Results are
+cached in ``<study>/.sweep/folders.json``, together with a fingerprint of everything that the composition
+reads. If a result may depend on anything else, it is composed again.
 """
 
 from __future__ import annotations
@@ -33,14 +33,15 @@ Request = tuple[str, ...]
 """The overrides of one run, as Hydra takes them."""
 
 MOST_FILES = 2000
-"""Config files that are read to know whether any has changed; where there are more, nothing is remembered."""
+"""The maximum number of config files in the fingerprint; with more files, nothing is cached."""
 RESOLVERS = {"run_slug", "run_folder", "class_name"}
-"""Resolvers whose value follows from the config alone. ``oc.env`` is known too, by the variable's value."""
+"""Resolvers whose value only depends on the config. ``oc.env`` is supported too, through the value of the
+variable."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a sweep: its overrides, its folder, and whether it is to be repeated if complete."""
+    """One run of a sweep: its overrides, its folder, and whether to repeat it if it is complete."""
 
     overrides: Request
     folder: Path
@@ -55,12 +56,13 @@ class Run:
                 written.check()
                 return True
         except DamagedRun:
-            pass  # the run is given to the launcher, and says what is wrong
+            pass  # the run is passed to the launcher, and reports what is wrong
         return False
 
 
 class Composer:
-    """Composes and checks the runs of a sweep: ``loader`` and ``config`` are Hydra's of this command line."""
+    """Composes and checks the runs of a sweep; ``loader`` and ``config`` are those of Hydra for this
+    command."""
 
     def __init__(self, loader: Any, config: DictConfig, memory: Path) -> None:
         self.loader, self.config, self.memory = loader, config, memory
@@ -72,7 +74,7 @@ class Composer:
 
         Raises:
             BadRequest: a value that is wrong.
-            HydraException: a name or key that Hydra does not know.
+            HydraException: a name or key is unknown to Hydra.
         """
         mark = fingerprint(self.config)
         known = self._remembered(mark)
@@ -81,7 +83,7 @@ class Composer:
         if mark is not None and found:
             lasting = {_key(r): [str(run.folder), run.rerun] for r, run in found.items() if _is_pure(r)}
             content = {"fingerprint": mark, "runs": known | lasting}
-            with suppress(OSError):  # what is remembered only saves time
+            with suppress(OSError):  # the cache only saves time
                 self.memory.parent.mkdir(parents=True, exist_ok=True)
                 write_atomically(self.memory, json.dumps(content))
         return [found.get(request) or _recalled(request, known[_key(request)]) for request in requests]
@@ -102,7 +104,8 @@ class Composer:
     def _compose(self, group: list[Request]) -> Iterator[tuple[Request, Run]]:
         """Compose the first of requests that differ in plain values only; set the values of the others.
 
-        The last is composed as well: if it is another run than the values make it, all are.
+        The last one is also composed. If the result differs from setting the values, all of them are
+        composed.
         """
         config = self.compose(group[0])
         yield group[0], _checked(group[0], config)
@@ -112,14 +115,15 @@ class Composer:
         yield from others
 
     def _with_values(self, config: DictConfig, request: Request) -> DictConfig:
-        """Set the plain values of ``request`` in a config of its group, in place, as Hydra does."""
+        """Set the plain values of ``request`` in a config of its group, in place, like Hydra."""
         ConfigLoaderImpl._apply_overrides_to_config(
             [_parsed(t) for t in request if self._is_plain(t)], config
         )
         return config
 
     def _alike(self, requests: Sequence[Request]) -> Iterator[list[Request]]:
-        """Yield the requests in groups: those of one group differ in plain values of the same keys only."""
+        """Yield the requests in groups: the requests of a group only differ in plain values of the same
+        keys."""
         groups: dict[Request, list[Request]] = {}
         for request in requests:
             skeleton = tuple(t.partition("=")[0] if self._is_plain(t) else t for t in request)
@@ -127,7 +131,7 @@ class Composer:
         yield from groups.values()
 
     def _is_plain(self, text: str) -> bool:
-        """Whether an override sets a key of the config to a value that is neither mapping nor list."""
+        """Whether an override sets a key of the config to a value that is not a mapping or list."""
         if text not in self._plain:
             override = _parsed(text)
             adds = override.is_add() or override.is_force_add() or override.is_delete()
@@ -161,14 +165,14 @@ def _parsed(text: str) -> Override:
 
 
 def fingerprint(config: DictConfig) -> str | None:
-    """Return a digest of all that a run's config is composed of but its own overrides; None: not known."""
+    """Return a digest of everything that determines a run's config except its overrides; None if unknown."""
     digest = hashlib.sha256()
     packages = [f"{name} {version(name)}" for name in ("prunelit", "hydra-core", "omegaconf")]
     code = [Path(module.__file__ or "").read_text() for module in (identity, checks, options)]
     for text in (*packages, *code, str(config.hydra.job.config_name), *config.hydra.overrides.hydra):
         digest.update(f"{text}\0".encode())
     if set(ConfigStore.instance().repo) - {"hydra", "_dummy_empty_config_.yaml"}:
-        return None  # a plug-in has stored configs in memory
+        return None  # a plugin has stored configs in memory
     for source in config.hydra.runtime.config_sources:
         digest.update(f"{source.schema} {source.path}\0".encode())
         if source.schema == "file":
@@ -186,7 +190,7 @@ def fingerprint(config: DictConfig) -> str | None:
 
 
 def _texts(folder: Path) -> dict[str, str] | None:
-    """Return the yaml files below a folder; None if they are too many to look at each time."""
+    """Return the yaml files below a folder; None if there are too many to read each time."""
     found: dict[str, str] = {}
     for visited, (parent, folders, files) in enumerate(os.walk(folder, followlinks=True)):
         folders.sort()
@@ -200,7 +204,8 @@ def _texts(folder: Path) -> dict[str, str] | None:
 
 
 def _outside(text: str) -> list[str | None] | None:
-    """Return the values of environment variables in ``text``; None if a resolver there may read anything."""
+    """Return the values of environment variables in ``text``; None if a resolver in it may read something
+    else."""
     values = []
     for name, argument in re.findall(r"\$\{\s*([A-Za-z_][\w.]*)\s*:\s*([A-Za-z_]\w*)?", text):
         if name == "oc.env" and argument:
@@ -211,5 +216,5 @@ def _outside(text: str) -> list[str | None] | None:
 
 
 def _is_pure(request: Request) -> bool:
-    """Whether what a request means follows from its text and the config files."""
+    """Whether the meaning of a request only depends on its text and the config files."""
     return _outside(" ".join(request)) == []

@@ -1,4 +1,4 @@
-"""Whether a run shows a progress bar, and what it prints when it is complete: in a sweep it prints less."""
+"""The progress bar of a run, and its output when it is complete; in a sweep it prints less."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Bar = Literal["none", "goes", "stays"]
 
 
 def bar_shown() -> Bar:
-    """Return whether a run shows a progress bar: at a terminal, but for runs side by side, which would mix.
+    """Return whether a run shows a progress bar: in a terminal, unless runs are in progress in parallel.
 
-    In a sweep the bar makes place for the run's one line.
+    In a sweep, the line of the run replaces the bar.
     """
     sweep = Sweep.current()
     if not sys.stdout.isatty() or (sweep is not None and sweep.jobs > 1):
@@ -27,9 +27,9 @@ def bar_shown() -> Bar:
 
 
 def say_complete(folder: Path, result: Mapping[str, Any], layers: Sequence[Row]) -> None:
-    """Say that a run is complete: in a table at a terminal, else in one line.
+    """Report that a run is complete: with a table in a terminal, otherwise in one line.
 
-    In a sweep there is one line, which its leader prints if it has started the process of this run.
+    In a sweep there is one line, which the leader prints if it started the process of this run.
     """
     sweep = Sweep.current()
     if sweep is not None and sweep.pooled:

@@ -1,4 +1,4 @@
-"""A run of a sweep as Hydra does it, in the process that is meant for this run alone."""
+"""A run of a sweep as a Hydra job, in the process of this run."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ from prunelit.study.unwritable import unwritable
 def do_in_this_process(
     context: HydraContext, task: TaskFunction, config: DictConfig, run: Run, number: int
 ) -> float | Exception:
-    """Compose the config of ``run`` and do it; return its accuracy, or in one line why there is none.
+    """Compose the config of ``run`` and execute it; return its accuracy, or in one line why there is none.
 
-    With ``hydra/launcher=submitit_local`` what it prints goes to files in ``hydra.launcher.submitit_folder``.
+    With ``hydra/launcher=submitit_local`` its output is written to files in
+    ``hydra.launcher.submitit_folder``.
     """
     if "submitit_folder" in config.hydra.launcher:
         _print_to_files(Path(str(config.hydra.launcher.submitit_folder).replace("%j", str(number))), number)

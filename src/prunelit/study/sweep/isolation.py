@@ -1,4 +1,4 @@
-"""A run in a process of its own, forked from one that has imported everything and touched no device."""
+"""A run in its own process, forked from a process that has imported everything and used no device."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from prunelit.place import die_with, end_forks_with_parent
 
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 20.0
-"""How long an interrupted run may take to end by itself."""
+"""Seconds that an interrupted run may take to end before it is killed."""
 
 SAFE = sys.platform == "linux"
-"""Whether a process may be forked once it has loaded numerical libraries: macOS' do not allow it."""
+"""Whether a process may be forked after loading numerical libraries; on macOS it may not."""
 
 
 class Killed(RuntimeError):
-    """A run's process ended without a result: a crash in native code, or the system was out of memory."""
+    """The process of a run ended without a result: a crash in native code, or no memory was left."""
 
     def __init__(self, exitcode: int) -> None:
         name = f" ({signal.Signals(-exitcode).name})" if exitcode < 0 else ""
@@ -36,9 +36,9 @@ class Killed(RuntimeError):
 
 
 class ForkedProcess:
-    """Calls ``task`` in a forked process, which is killed when this process ends, in whatever way.
+    """Calls ``task`` in a forked process, which is killed when this process ends for any reason.
 
-    It ignores Ctrl-C at a terminal, which reaches every process there: this process decides.
+    It ignores Ctrl-C in a terminal, which reaches every process; this process decides.
 
     Attributes:
         receiver: becomes readable when the process has a result, for ``multiprocessing.connection.wait``.
@@ -52,11 +52,11 @@ class ForkedProcess:
         self._sent: tuple[bool, Any] | None = None
         sys.stdout.flush()
         sys.stderr.flush()
-        # A signal that comes just after the fork waits until the handlers of this process are gone there.
+        # A signal just after the fork is blocked until the handlers of this process are removed there.
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
             with warnings.catch_warnings():
-                # Python warns of threads when it forks: those of numerical libraries allow a fork.
+                # Python warns about threads at a fork; those of numerical libraries allow it.
                 warnings.simplefilter("ignore", DeprecationWarning)
                 self._process.start()
         finally:
@@ -73,12 +73,14 @@ class ForkedProcess:
         """Whether there is a result, or the process has ended without one."""
         if self._sent is not None:
             return True
-        alive = self._process.is_alive()  # first: what it sent before it ended is then in the pipe
+        alive = (
+            self._process.is_alive()
+        )  # read first: a result that was sent before the end is then in the pipe
         try:
             if self.receiver.poll():
                 self._sent = self.receiver.recv()
                 return True
-        except (EOFError, OSError):  # it was killed before, or while it sent its result
+        except (EOFError, OSError):  # it was killed before or while it sent its result
             alive = False
         if alive and time.monotonic() > self._deadline:
             self._process.kill()
@@ -102,7 +104,7 @@ class ForkedProcess:
         raise value
 
     def kill(self) -> None:
-        """End the process if it has not ended, and wait for that."""
+        """End the process if it has not ended, and wait for it."""
         self._process.kill()
         self._process.join()
         self.receiver.close()
@@ -135,7 +137,7 @@ def in_own_process(task: Callable[[], Any], cancelled: Callable[[], bool]) -> An
 
 @cache
 def _first_parent() -> int:
-    """Return the parent of this process at its first run; a later one means that the first has ended."""
+    """Return the parent of this process at its first run; another parent later means that it has ended."""
     return os.getppid()
 
 
@@ -143,7 +145,7 @@ def _child(task: Callable[[], Any], sender: Connection, parent: int) -> None:
     """Do the task and send its outcome."""
     die_with(parent)
     end_forks_with_parent()
-    for number in SIGNALS:  # the handlers of the process that leads do not act for it here
+    for number in SIGNALS:  # the handlers of the leading process must not act here
         signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     try:

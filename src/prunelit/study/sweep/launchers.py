@@ -70,14 +70,14 @@ class LauncherKind:
 
 
 def sweep_of(config: DictConfig, first: DictConfig, num_runs: int) -> Sweep:
-    """Return how a sweep is done: ``first`` is the config of its first run.
+    """Return how to execute a sweep; ``first`` is the config of its first run.
 
     Raises:
         BadRequest: an option that the launcher would ignore.
     """
     kind = LauncherKind.of(config)
     if not kind.cluster and not first.sweep.wait:
-        raise BadRequest("sweep.wait", False, "true, but for hydra/launcher=submitit_slurm")
+        raise BadRequest("sweep.wait", False, "true, except with hydra/launcher=submitit_slurm")
     shared = kind.shares_machine and not kind.cluster
     isolate = bool(first.sweep.isolate) and not kind.cluster and SAFE
     pooled = kind.forks and SAFE and (shared or isolate)
@@ -98,15 +98,15 @@ def sweep_of(config: DictConfig, first: DictConfig, num_runs: int) -> Sweep:
 
 
 def _jobs_at_once(config: DictConfig, first: DictConfig, num_gpus: int) -> int:
-    """Return how many runs this machine does side by side: as asked, but no more than its GPUs take.
+    """Return the number of runs at a time on this machine: as requested, but at most what the GPUs allow.
 
-    If nothing is asked: as many as the GPUs take, or one a core.
+    By default as many as the GPUs allow, or one per core without GPUs.
     """
     wanted = gpus_wanted(first.trainer, num_gpus)
     most = max(1, num_gpus // wanted) * first.sweep.runs_per_gpu if wanted else None
     for asked in (first.sweep.jobs, config.hydra.launcher.get("n_jobs")):
         if asked is not None and asked > 0:
-            if most is not None and asked > most:  # the others would hold cores and wait
+            if most is not None and asked > most:  # the others would occupy cores and wait
                 limit = f"it is {most}, as the GPUs here and sweep.runs_per_gpu allow"
                 print(f"{asked} runs side by side were asked for: {limit}")
                 return most

@@ -25,7 +25,7 @@ from prunelit.study.sweep.state import Sweep
 from prunelit.study.sweep.worklist import Worklist
 
 Launch = Callable[[DictConfig, Sweep, Sequence[Run], int], Sequence[Any]]
-"""Launches runs of a sweep: Hydra's config, the runs, the number of the first; returns Hydra's jobs."""
+"""Launches runs: takes Hydra's config, the runs and the number of the first; returns Hydra's jobs."""
 
 
 def lead(
@@ -36,10 +36,10 @@ def lead(
     launch: Launch,
     batch_size: int | None,
 ) -> list[Sequence[Any]]:
-    """Do what of a sweep is not done yet, and print a table of all.
+    """Execute the runs of a sweep that are not complete, and print a table of all.
 
-    On this machine each run has a process that is forked here and calls ``job``; elsewhere Hydra's launcher
-    does the runs, by ``launch``.
+    On this machine, each run has a process that is forked here and calls ``job``. Elsewhere, Hydra's launcher
+    executes the runs through ``launch``.
 
     Raises:
         BadRequest: one of the runs is wrong; nothing was done.
@@ -54,7 +54,7 @@ def lead(
             return []
         first = composer.compose(work.todo[0].overrides)
         sweep = sweep_of(config, first, len(work.todo))
-        if sweep.pooled:  # elsewhere this process would import for the look alone
+        if sweep.pooled:  # elsewhere this process would import only for the check
             preflight.try_out(work.todo, composer.compose)
     study.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(config, study / "multirun.yaml")
@@ -91,15 +91,15 @@ def _launch_in(pool: Pool) -> Launch:
 def _launched(
     config: DictConfig, handler: Leader, runs: Sequence[Run], launch: Launch, batch_size: int
 ) -> tuple[list[Sequence[Any]], Exception | SweepStopped | None]:
-    """Launch batch by batch; return the jobs of the batches that came to an end, and why it ended early."""
+    """Launch batch by batch; return the jobs of the completed batches, and why the sweep ended early."""
     jobs: list[Sequence[Any]] = []
     try:
         for first in range(0, len(runs), batch_size):
             if not handler.sweep.stopped:
                 jobs.append(launch(config, handler.sweep, runs[first : first + batch_size], first))
     except (Interrupted, KeyboardInterrupt):
-        pass  # the records on disk tell how far each run came
-    except BadRequest:  # of the launcher, which says what it has begun
+        pass  # the records on disk contain the state of each run
+    except BadRequest:  # of the launcher, which reports what it has started
         handler.sweep.end()
         raise
     except (SweepStopped, Exception) as error:
@@ -108,9 +108,9 @@ def _launched(
 
 
 def _account(study: Path, work: Worklist, began: float, values: Mapping[Path, Any]) -> int:
-    """Print what became of each run, by what some of them returned; return the exit status.
+    """Print the result of each run and return the exit status.
 
-    It is 0 if all is on disk, or in a cluster's queue; 2 if all that was begun was refused.
+    It is 0 if all results are on disk or in the queue of a cluster, and 2 if all started runs were refused.
     """
     rows = [summary.row_of(run, began, values.get(run.folder)) for run in work.todo]
     summary.show([summary.Row(run.folder, "skipped") for run in work.complete] + rows)

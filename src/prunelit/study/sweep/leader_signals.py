@@ -1,4 +1,4 @@
-"""Signals that ask a whole sweep to end: the runs in progress save and end, and none begins."""
+"""Signals that end a whole sweep: the runs in progress save and end, and no other run starts."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from prunelit.study.sweep.state import Sweep
 
 
 class Leader:
-    """Ctrl-C, and the signals of schedulers, in the process that leads a sweep.
+    """Handles Ctrl-C and the signals of schedulers in the leading process of a sweep.
 
-    Every job hears of it by the sweep's folder. Where runs have processes of their own nothing is raised
-    here but for the second signal: the launcher ends by itself once the jobs have. The jobs of a cluster go
-    on: only the waiting for them ends.
+    Every job is notified through the sweep's folder. If runs have their own processes, only the second signal
+    raises an exception here, because the launcher ends when the jobs have ended. Jobs of a cluster continue;
+    only the waiting ends.
     """
 
     def __init__(self, sweep: Sweep) -> None:
@@ -34,7 +34,8 @@ class Leader:
 
 @contextmanager
 def handled_by(handler: Leader) -> Iterator[None]:
-    """Let ``handler`` have SIGINT and SIGTERM inside the block; SIGUSR1 and SIGUSR2 where nobody has them."""
+    """Install ``handler`` for SIGINT and SIGTERM in the block, and for SIGUSR1 and SIGUSR2 if they have no
+    handler."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -23,7 +23,7 @@ WAIT_SECONDS = 0.2
 def gpus_wanted(trainer: Any, available: int) -> int:
     """Return how many of the ``available`` GPUs a run leases; 0 for a run on the CPU.
 
-    ``trainer`` is the config's node. A list of devices is the user's own choice: none is leased.
+    ``trainer`` is the node of the config. If the user gives a list of devices, none is leased.
     """
     if trainer.accelerator not in ("auto", "gpu", "cuda") or not available:
         return 0
@@ -45,12 +45,12 @@ def lease_folder() -> Path:
 
 @contextmanager
 def leased(names: Sequence[str], count: int, folder: Path, sharers: int = 1) -> Iterator[list[str]]:
-    """Hold ``count`` of the devices ``names`` that no other process holds; wait until so many are free.
+    """Lease ``count`` of the devices ``names`` that no other process has leased; wait until they are free.
 
-    With ``sharers``, from 2 to ``MOST_SHARERS``, so many processes that all ask for this may hold a device
-    at a time; none of them shares it with one that wants it alone. Those who wait for the same device are
-    served one after the other, so that a run on two devices is not starved by runs on one. A crash
-    releases what was held.
+    With ``sharers``, from 2 to ``MOST_SHARERS``, up to this number of processes that all pass ``sharers``
+    share a device; none of them shares it with a process that does not. Processes that wait for the same
+    device are served in order, so that runs on one device do not starve a run on two. A crash releases the
+    lease.
     """
     if not 0 <= count <= len(names):
         raise ValueError(f"{count} of {len(names)} devices")
@@ -59,7 +59,7 @@ def leased(names: Sequence[str], count: int, folder: Path, sharers: int = 1) -> 
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as held:
         with ExitStack() as queues:
-            for name in sorted(names):  # in one order for all, or two could wait for each other
+            for name in sorted(names):  # in the same order for all processes, to avoid a deadlock
                 queues.enter_context(FileLock(_file(folder, name, "queue")))
             mine: list[str] = []
             while len(mine) < count:
@@ -73,7 +73,7 @@ def leased(names: Sequence[str], count: int, folder: Path, sharers: int = 1) -> 
 
 
 def _taken(folder: Path, name: str, sharers: int) -> ExitStack | None:
-    """Return held locks of the device: one of the first ``sharers``, or all; None if others have them."""
+    """Return locks of the device: one of the first ``sharers``, or all; None if they are taken."""
     from filelock import FileLock
 
     locks = (FileLock(_file(folder, name, kind), timeout=0) for kind in _LOCKS)
@@ -86,7 +86,7 @@ _LOCKS = ("lock", *(f"lock{number}" for number in range(1, MOST_SHARERS)))
 
 
 def _held(locks: Iterable[FileLock]) -> ExitStack | None:
-    """Return all of the locks, held; None if another process has one of them."""
+    """Take and return all locks; None if another process has one of them."""
     from filelock import Timeout
 
     with ExitStack() as held:

@@ -1,4 +1,4 @@
-"""A run's share of the machine: devices that no other run has, and some of the cores."""
+"""A run's share of the machine: devices that no other run uses, and some of the cores."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from prunelit.study.sweep.state import Sweep
 
 @contextmanager
 def machine_share(cfg: DictConfig, sweep: Sweep | None) -> Iterator[int | None]:
-    """Hold what the run of ``cfg`` needs while others run beside it; wait until it is free.
+    """Reserve the devices of the run of ``cfg`` while other runs are in progress; wait until they are free.
 
-    ``CUDA_VISIBLE_DEVICES`` names the leased GPUs inside the block, before CUDA is touched. Yields how many
-    threads the run is to use, all its ranks together; None where that is not for a sweep to say: there is
-    one job at a time, or the user has set ``OMP_NUM_THREADS``.
+    ``CUDA_VISIBLE_DEVICES`` names the leased GPUs inside the block, before CUDA is touched. Yields the number
+    of threads for all ranks of the run together, or None if the sweep does not decide it: there is one job at
+    a time, or the user has set ``OMP_NUM_THREADS``.
     """
     if sweep is None or not sweep.shared:
         yield None

@@ -1,4 +1,4 @@
-"""Runs of a sweep in processes that its leader forks, several at a time: none depends on another one."""
+"""Execute the runs of a sweep in processes that the leader forks, several at a time and independently."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from prunelit.study.sweep.progress import Progress
 from prunelit.study.sweep.state import Sweep
 
 Job = Callable[[Run, int], Any]
-"""Does a run, which has this number in the sweep; returns its accuracy, or why there is none."""
+"""Executes a run, given with its number in the sweep; returns its accuracy, or why there is none."""
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """A run in progress; ``tries``: how often it may be tried again if it fails."""
+    """A run in progress; ``tries`` is the number of further attempts if it fails."""
 
     run: Run
     number: int
@@ -39,10 +39,10 @@ class Attempt:
 
 
 class Pool:
-    """Does the runs of ``sweep``, at most ``sweep.jobs`` at a time, each in a process of its own.
+    """Executes the runs of ``sweep``, at most ``sweep.jobs`` at a time, each in its own process.
 
-    The processes are forked from this one, which has imported what they need, and end when it ends. A
-    process that is killed is one failed run; the others go on.
+    The processes are forked from this one, which has imported what they need, and end when it ends. If a
+    process is killed, only its run fails; the others continue.
 
     Args:
         job: called in the process of each run.
@@ -56,9 +56,9 @@ class Pool:
         self.stops = options.on_failure == "stop"
 
     def do(self, runs: Sequence[Run]) -> list[Any]:
-        """Do the runs; return of each its accuracy, or why there is none.
+        """Execute the runs; return for each its accuracy, or why there is none.
 
-        Must be called from the main thread: its end would end the processes.
+        Must be called from the main thread, because the processes end with the thread that started them.
         """
         outcomes: list[Any] = [NotStarted(run.folder, "not started") for run in runs]
         waiting = deque((number, self.tries) for number in range(len(runs)))
@@ -86,7 +86,7 @@ class Pool:
         return Attempt(run, number, tries, ForkedProcess(lambda: self.job(run, number)), began)
 
     def _ended(self, active: list[Attempt]) -> list[Attempt]:
-        """Wait a moment, and take the attempts that have ended out of ``active``."""
+        """Wait a moment, and remove the attempts that have ended from ``active``."""
         wait([attempt.process.receiver for attempt in active], POLL_SECONDS)
         if self.sweep.stopped == "interrupted":
             for attempt in active:
@@ -102,7 +102,7 @@ class Pool:
         except Interrupted:
             outcome = interrupted(folder)
         except Killed as error:
-            # In native code no signal is heard: such a run ends with status 1, some time after its limit.
+            # In native code no signal is handled; such a run ends with status 1 some time after its limit.
             late = self.limit and time.time() > attempt.began + 60 * self.limit
             why = RunTimedOut(self.limit) if late and error.exitcode == 1 else error
             outcome = killed(folder, why, attempt.began if attempt.run.rerun else 0.0)
@@ -112,16 +112,16 @@ class Pool:
 
 
 def interrupted(folder: Path) -> NotStarted:
-    """Say in the record of a run that it was interrupted, if its process had to be killed."""
+    """Record that a run was interrupted, if its process had to be killed."""
     if folder.is_dir() and not Record(folder).complete:
         Record(folder).interrupt()
     return NotStarted(folder, "interrupted")
 
 
 def killed(folder: Path, error: Killed | RunTimedOut, began: float = 0.0) -> float | RunFailed:
-    """Return the outcome of a run whose process was killed: often a failure, which the record says too.
+    """Return the outcome of a run whose process was killed, and record it if the run failed.
 
-    A run that had written its result is complete; one that was to be repeated, if it had since ``began``.
+    A run that has written its result is complete; a run to be repeated only if it did so after ``began``.
     """
     record, result = Record(folder), folder / "result.json"
     if record.complete and (not began or (result.exists() and os.path.getmtime(result) >= began - 1)):

@@ -1,4 +1,5 @@
-"""A look at the runs of a sweep before the first one starts: networks, data, pruners, but no training."""
+"""Check the runs of a sweep before the first one starts: build networks, data and pruners without
+training."""
 
 from __future__ import annotations
 
@@ -14,20 +15,20 @@ from prunelit.study.sweep.isolation import Killed, in_own_process
 from prunelit.study.sweep.run_in_sweep import warm_up
 
 MOST_SECONDS = 10.0
-"""How long is looked at most; what is not seen then is refused when its turn comes."""
+"""Time limit of the check; runs that it does not reach are checked when they start."""
 CHECKED = ("seed=", "epochs=")
 """Overrides whose values were checked when the run was composed."""
 LATER = ("checkpoint", "pruner.densities_from")
-"""Keys that may name what an earlier run of the sweep is to leave."""
+"""Keys that may name files that an earlier run of the sweep will write."""
 
 Refuse = Callable[[DictConfig], None]
-"""Raises BadRequest for a run that would be refused when it starts."""
+"""Raises BadRequest for a run that would be refused at its start."""
 
 _registered: list[tuple[Refuse, Callable[[], None]]] = []
 
 
 def register(refuse: Refuse, prepare: Callable[[], None]) -> None:
-    """Say what refuses a run, and what imports all that it needs."""
+    """Set the function that refuses a run, and the function that imports what it needs."""
     _registered[:] = [(refuse, prepare)]
 
 
@@ -38,7 +39,7 @@ def prepare_for_runs() -> None:
 
 
 def sample(runs: Sequence[Run]) -> list[Run]:
-    """Return runs in which each override of all runs is found once at least: few, even of very many."""
+    """Return a small set of runs that together contain every override of all runs."""
     seen: set[str] = set()
     chosen: list[Run] = []
     for run in runs:
@@ -50,10 +51,11 @@ def sample(runs: Sequence[Run]) -> list[Run]:
 
 
 def try_out(runs: Sequence[Run], compose: Callable[[Request], DictConfig]) -> None:
-    """Let a process of its own look at a sample of ``runs``; this one makes no network and touches no device.
+    """Check a sample of ``runs`` in a separate process, so that this process builds no network and uses no
+    device.
 
     Raises:
-        BadRequest: one of them would be refused. Any other fault is left to the run itself.
+        BadRequest: one of them would be refused. Any other error is left to the run itself.
     """
     if not _registered:
         return

@@ -1,4 +1,4 @@
-"""One line for each run of a sweep: what became of it, how many are done, and the time left."""
+"""Print one line per run of a sweep: its result, the number of completed runs, and the remaining time."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Progress:
     """Counts the runs of a sweep and prints a line for each, as it ends.
 
     Args:
-        complete: how many were complete before the sweep began.
-        todo: how many it is to do.
-        jobs: how many at a time.
+        complete: the number of runs that were complete before the sweep.
+        todo: the number of runs to execute.
+        jobs: the number of runs at a time.
     """
 
     def __init__(self, complete: int, todo: int, jobs: int) -> None:
@@ -25,9 +25,9 @@ class Progress:
         self._begun, self._complete = time.monotonic(), complete
 
     def ended(self, folder: Path, outcome: float | Exception, again: bool = False) -> None:
-        """Print the line of a run that has ended; ``again``: it failed and will be tried again.
+        """Print the line of a run that has ended; ``again`` means that it failed and will be tried again.
 
-        Runs that the user interrupted have no line: the table at the end names them.
+        Runs that the user interrupted are only listed in the final table.
         """
         self.done += not again
         if isinstance(outcome, RunFailed):
@@ -39,7 +39,7 @@ class Progress:
             print(f"{complete_line(folder)} ({self.count()})", flush=True)
 
     def count(self) -> str:
-        """Return how many runs are done, and about how long the others take."""
+        """Return the number of completed runs, and the estimated time for the others."""
         left, ended = self.total - self.done, self.done - self._complete
         text = f"{self.done} of {self.total}"
         if left and ended:

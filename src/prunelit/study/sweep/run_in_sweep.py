@@ -1,4 +1,4 @@
-"""One run, in whatever process a launcher gave it: isolated, tried again, or not begun at all."""
+"""Execute one run of a sweep in the process of a launcher: isolated, with retries, or not at all."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from prunelit.study.sweep.pool import interrupted, killed
 from prunelit.study.sweep.state import Sweep
 
 Work = Callable[[DictConfig], float]
-"""Does a run and returns its test accuracy in percent."""
+"""Executes a run and returns its test accuracy in percent."""
 
 
 def run_in_sweep(cfg: DictConfig, sweep: Sweep, work: Work, prepare: Callable[[], None]) -> float | Exception:
-    """Do one run of a sweep; return its accuracy, or in one line why there is none.
+    """Execute one run of a sweep; return its accuracy, or in one line why there is none.
 
     ``prepare`` imports what ``work`` needs, before the process for the run is forked.
     """
     folder = identity.folder(cfg)
-    if sweep.pooled:  # this is the process of the run alone
+    if sweep.pooled:  # this process executes only this run
         return _outcome(cfg, folder, work)
     leads = os.getpid() == sweep.leader
     if not leads and sweep.isolate:
-        # Ctrl-C at a terminal, and SIGTERM of `timeout`, reach every process; the leader's word is enough.
+        # Ctrl-C in a terminal, and SIGTERM of `timeout`, reach every process; the leader decides.
         for number in SIGNALS:
             if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
                 signal.signal(number, signal.SIG_IGN)
@@ -57,7 +57,7 @@ def run_in_sweep(cfg: DictConfig, sweep: Sweep, work: Work, prepare: Callable[[]
     if isinstance(outcome, (RunFailed, BadRequest)) and cfg.sweep.on_failure == "stop":
         sweep.stop("failed")
     if leads and sweep.stopped:
-        # The next runs need not be composed to hear that they are not wanted.
+        # The next runs need not be composed, because they will not be executed.
         raise SweepStopped(folder, outcome)
     return outcome
 
@@ -76,7 +76,7 @@ def _attempt(
         return outcome
     except Interrupted:
         if sweep.cluster:
-            raise  # the scheduler asked, and hears of it by the job's exit status
+            raise  # the scheduler sent the signal and receives the exit status of the job
         return interrupted(folder)
     except Killed as error:
         return killed(folder, error)
@@ -84,17 +84,17 @@ def _attempt(
 
 @cache
 def warm_up(prepare: Callable[[], None]) -> None:
-    """Import once, and spare the garbage collector, here and in forked processes, what was imported."""
+    """Import once, and exclude the imported objects from garbage collection, also in forked processes."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # libraries have their own to say when they are imported
+        warnings.simplefilter("ignore")  # libraries may warn when they are imported
         prepare()
     gc.collect()
     gc.freeze()
-    atexit.register(gc.unfreeze)  # some libraries complain of what is left at the end
+    atexit.register(gc.unfreeze)  # some libraries warn about remaining objects at exit
 
 
 def _outcome(cfg: DictConfig, folder: Path, work: Work) -> float | Exception:
-    """Return what a run came to, as something that can be sent from one process to another."""
+    """Return the outcome of a run in a form that can be sent between processes."""
     try:
         return work(cfg)
     except (BadRequest, Busy, DamagedRun) as error:

@@ -1,4 +1,4 @@
-"""What the processes of one sweep share: a folder below ``<study>/.sweep/``."""
+"""The state that the processes of one sweep share: a folder in ``<study>/.sweep/``."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ VARIABLE = "PRUNELIT_SWEEP"
 """The environment variable that names a sweep's folder in each of its jobs."""
 
 QUEUED = "slurm-"
-"""How the files begin that name the jobs of a sweep in a cluster's queue; jobs need the sweep's folder."""
+"""Prefix of the files that name the jobs of a sweep on a cluster; jobs need the sweep's folder."""
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep under way, as its jobs see it, whichever launcher started them.
+    """A running sweep, as seen by its jobs with any launcher.
 
     Attributes:
-        jobs: how many runs are done side by side on this machine.
-        isolate: each run has a process of its own.
+        jobs: the number of runs at a time on this machine.
+        isolate: each run has its own process.
         pooled: the leader starts these processes, and prints a line for each run.
-        shared: runs lease this machine's ``gpus`` (what CUDA calls each, to its UUID) or cores.
+        shared: runs lease this machine's ``gpus`` (CUDA name to UUID) or cores.
         cluster: jobs outlive the leader.
         leader: the process that launched the jobs, on the machine ``host``.
     """
@@ -49,7 +49,7 @@ class Sweep:
 
     @classmethod
     def current(cls) -> Sweep | None:
-        """Return the sweep that this process works for, None for a run by itself."""
+        """Return the sweep of this process, None for a single run."""
         folder = os.environ.get(VARIABLE)
         if not folder or not (path := Path(folder, "sweep.json")).is_file():
             return None
@@ -61,10 +61,10 @@ class Sweep:
         return (study / ".sweep" / f"{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}").absolute()
 
     def begin(self, runs: Sequence[Run]) -> float:
-        """Write ``sweep.json`` and ``runs.json``: each run's folder and the overrides that ask for it.
+        """Write ``sweep.json`` and ``runs.json``: the folder and the overrides of each run.
 
-        Return when the sweep begins, in seconds since the epoch by the file system's clock. Folders of
-        sweeps whose leader was killed are removed.
+        Return the start time of the sweep in seconds since the epoch, by the clock of the file system.
+        Folders of sweeps whose leader was killed are removed.
         """
         for other in self.folder.parent.glob("*/sweep.json"):
             if is_abandoned(other.parent):
@@ -78,23 +78,23 @@ class Sweep:
         return (self.folder / "sweep.json").stat().st_mtime
 
     def end(self) -> None:
-        """Remove the folder: all runs have been accounted for, but for those in a cluster's queue."""
+        """Remove the folder, unless jobs are still in the queue of a cluster."""
         if not any(self.folder.glob(f"{QUEUED}*")):
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def stop(self, why: str) -> None:
-        """Let no job of this sweep begin another run; ``interrupted`` also ends those under way."""
+        """Let no job of this sweep start another run; ``interrupted`` also ends those in progress."""
         write_atomically(self.folder / "stop", why)
 
     @property
     def stopped(self) -> str | None:
-        """Why no further run is to begin: ``failed`` or ``interrupted``; None: go on."""
+        """Why no further run may start: ``failed`` or ``interrupted``; None if runs may start."""
         try:
             return (self.folder / "stop").read_text()
         except OSError:
             return None
 
     def override(self) -> str:
-        """Return the override that tells each job of its sweep, for Hydra's own config."""
+        """Return the override of Hydra's config that identifies the sweep in each job."""
         quoted = str(self.folder).replace("'", "\\'")
         return f"++hydra.job.env_set.{VARIABLE}='{quoted}'"

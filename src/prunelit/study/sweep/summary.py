@@ -1,4 +1,4 @@
-"""What a sweep says at its end: what is done, skipped, failed, and where the tracebacks are."""
+"""The summary of a sweep: which runs are done, skipped or failed, and where the tracebacks are."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STATES = ("done", "skipped", "submitted", "failed", "elsewhere", "interrupted", 
 
 @dataclass(frozen=True)
 class Row:
-    """One run of the sweep: its state, and one line on why it is not done."""
+    """One run of the sweep: its state, and in one line why it is not complete."""
 
     folder: Path
     state: str
@@ -32,9 +32,9 @@ class Row:
 
 
 def row_of(run: Run, began: float, returned: Any = None) -> Row:
-    """Return what became of a run, from its record and from what its job returned, if it returned.
+    """Return the state of a run, from its record and from the return value of its job, if any.
 
-    ``began`` is when the sweep did: by the end a second command may have removed the sweep's folder.
+    ``began`` is the start time of the sweep; at the end a second command may have removed its folder.
     """
     if isinstance(returned, float) or (returned is None and _done_since(run, began)):
         return Row(run.folder, "done")
@@ -60,7 +60,7 @@ def row_of(run: Run, began: float, returned: Any = None) -> Row:
 
 
 def show(rows: Sequence[Row]) -> None:
-    """Print the table: with colours and rules at a terminal, else in plain lines."""
+    """Print the table: with colors and rules in a terminal, otherwise as plain lines."""
     counts = Counter(row.state for row in rows)
     headline = "sweep: " + ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
     told = [row for row in rows if row.state not in ("done", "skipped", "submitted")]
@@ -84,13 +84,13 @@ def show(rows: Sequence[Row]) -> None:
     if len(done) > MOST_ROWS:
         table.add_row("done", f"... {len(done) - MOST_ROWS} more", "")
     if any(row.state == "interrupted" for row in rows):
-        print()  # the bar of the run that was cut short has left the cursor behind it
+        print()  # the progress bar of an interrupted run leaves the cursor at its end
     Console().print(table)
 
 
 def _done_since(run: Run, began: float) -> bool:
-    """Whether a run is complete; one that was to be repeated, since the sweep began."""
-    result = run.folder / "result.json"  # whether it is whole, the run itself has said
+    """Whether a run is complete; for a run to be repeated, since the start of the sweep."""
+    result = run.folder / "result.json"  # the run has already checked its files
     return result.is_file() and (not run.rerun or result.stat().st_mtime >= began)
 
 

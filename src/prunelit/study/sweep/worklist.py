@@ -1,4 +1,4 @@
-"""What of a sweep is to be done: each run once, complete ones not at all."""
+"""The runs of a sweep to execute: each run once, and no complete runs."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ MOST_LINES = 100
 
 @dataclass(frozen=True)
 class Worklist:
-    """``todo`` goes to the launcher; ``complete`` is on disk already."""
+    """``todo`` goes to the launcher; ``complete`` is already on disk."""
 
     todo: list[Run]
     complete: list[Run]
 
     @classmethod
     def of(cls, runs: Sequence[Run]) -> Worklist:
-        """Fold requests for one run into one, and set apart what is complete."""
+        """Merge requests for the same run, and separate complete runs."""
         once: dict[Path, Run] = {}
         for run in runs:
             once.setdefault(run.folder, run)
@@ -44,7 +44,8 @@ class Worklist:
 
 
 def _is_current(run: Run, inputs: Inputs) -> bool:
-    """Whether what a complete run read still lies there; if not, it goes to the launcher, and says so."""
+    """Whether the inputs of a complete run are unchanged; otherwise the launcher executes it and it reports
+    the change."""
     try:
         inputs.check(run.folder)
     except DamagedRun:

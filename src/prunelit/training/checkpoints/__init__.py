@@ -1,4 +1,4 @@
-"""Weights and masks in files: what any checkpoint holds, and the checkpoint that a run is resumed from."""
+"""Weights and masks in files: reading any checkpoint, and the checkpoint from which a run resumes."""
 
 from prunelit.training.checkpoints.contents import read_checkpoint, save_tensors, start_from
 

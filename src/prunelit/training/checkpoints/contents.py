@@ -21,15 +21,15 @@ from prunelit.training.checkpoints.weight_names import fitted
 from prunelit.training.network_pruner import STATE_KEY
 
 SUSPICIOUS = 0.01
-"""Share of weights that are exactly 0 from which on a network has been pruned, or rounded coarsely."""
+"""The share of weights equal to 0 above which a network is assumed to be pruned."""
 
 
 def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], Masks, str]:
-    """Return the weights in a file, the masks that ride along (empty if none do), and where the weights lie.
+    """Return the weights in a file, its masks (empty if there are none), and the key of the weights.
 
-    Reads a Lightning checkpoint, a state dict saved by ``torch.save``, also below one of the usual keys such
-    as ``model``, or a ``.safetensors`` file with ``masks.safetensors`` beside it. Nothing in the file is
-    executed.
+    Reads a Lightning checkpoint, a state dict saved by ``torch.save``, also under a usual key such as
+    ``model``, or a ``.safetensors`` file with ``masks.safetensors`` in the same folder. Nothing in the file
+    is executed.
 
     Raises:
         BadRequest: no such file, or not a checkpoint.
@@ -45,7 +45,7 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], Masks, str]:
 
 
 def _masks_of(states: Any) -> Masks:
-    """Return the masks in the states of callbacks; those of a named part have names within that part."""
+    """Return the masks in the states of callbacks; those of a named submodule have the names within it."""
     masks: Masks = {}
     for key, state in states.items() if isinstance(states, Mapping) else ():
         if key == STATE_KEY:
@@ -72,14 +72,14 @@ def densities_of(run: str | None) -> dict[str, float] | None:
 
 
 def start_from(network: nn.Module, path: str | Path, strict: bool = True) -> None:
-    """Give ``network`` the weights of a checkpoint, and the masks if it is one of a pruned network.
+    """Load the weights of a checkpoint into ``network``, and its masks if it has any.
 
-    What was not as it stands in the network is said in one line: where the weights lay, and their prefix.
+    One line reports the key of the weights and the prefix of their names, if there is one.
 
     Args:
-        network: takes the weights.
+        network: receives the weights.
         path: the file.
-        strict: refuse a last layer of another size, instead of leaving it as it is.
+        strict: refuse a last layer of another size, instead of keeping its initial weights.
 
     Raises:
         BadRequest: not a checkpoint, or one of another network; names the first parameter that differs.
@@ -90,7 +90,7 @@ def start_from(network: nn.Module, path: str | Path, strict: bool = True) -> Non
     parameters = dict(network.named_parameters(remove_duplicate=False))
     masks = {name.removeprefix(fit.prefix): mask for name, mask in masks.items()}
     if masks:
-        # In the network's order; a layer that stays new has none.
+        # In the network's order; a layer with initial weights has none.
         masks = {n: masks[n] for n, p in parameters.items() if n in masks and masks[n].shape == p.shape}
         attach(network, masks)
         apply_masks(parameters, masks)
@@ -107,34 +107,35 @@ def start_from(network: nn.Module, path: str | Path, strict: bool = True) -> Non
         if fit.ignored
         else []
     )
-    said += [f"{', '.join(fit.fresh)} stay new"] if fit.fresh else []
+    said += [f"{', '.join(fit.fresh)} keep their initial values"] if fit.fresh else []
     if said:
         warn(f"checkpoint={path}: taken are {'; '.join(said)}")
 
 
 def _warn_of_zeros(network: nn.Module, path: str | Path) -> None:
-    """Warn where weights look pruned but no masks say so: such zeros are trained like any other weight."""
+    """Warn if weights seem to be pruned but there are no masks; such zeros are trained like other weights."""
     weights = [p for n, p in network.named_parameters() if n.endswith("weight") and p.ndim > 1]
     zeros = sum(int((weight == 0).sum()) for weight in weights)
     total = sum(weight.numel() for weight in weights)
     if zeros > SUSPICIOUS * total:
         warn(
             f"checkpoint={path}: {zeros} of {total} weights are 0 but the file has no masks, so they are "
-            "trained and count as kept (masks ride along in a .ckpt of prunelit, or lie in masks.safetensors)"
+            "trained and count as kept (masks are stored in the .ckpt files of prunelit and in "
+            "masks.safetensors)"
         )
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write a ``.safetensors`` file atomically; shared tensors are written once a name.
+    """Write a ``.safetensors`` file atomically; shared tensors are written once per name.
 
-    The format takes plain tensors alone: anything else in a state dict, such as quantised or sparse tensors
-    and objects, is left out with one warning. Checkpoints hold all of it.
+    The format only supports plain tensors. Anything else in a state dict, such as quantized or sparse tensors
+    and objects, is omitted with one warning. Checkpoints contain everything.
     """
     from safetensors.torch import save
 
     plain = {name: tensor for name, tensor in tensors.items() if _is_plain(tensor)}
     if left_out := [name for name in tensors if name not in plain]:
-        warn(f"{path.name} leaves out {', '.join(left_out)}, which are no plain tensors")
+        warn(f"{path.name} omits {', '.join(left_out)}, which are not plain tensors")
     write_atomically(path, save({name: t.detach().cpu().clone().contiguous() for name, t in plain.items()}))
 
 
@@ -143,12 +144,12 @@ def _is_plain(value: Any) -> bool:
 
 
 class WholeFiles(TorchCheckpointIO):
-    """Writes checkpoints aside and renames them; Lightning moves its own over from ``/tmp``, by parts."""
+    """Writes checkpoints atomically, unlike Lightning, which copies them from ``/tmp``."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
     ) -> None:
-        """Write ``path`` atomically and bring it to the disk."""
+        """Write ``path`` atomically and flush it to the disk."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as file:
@@ -156,10 +157,10 @@ class WholeFiles(TorchCheckpointIO):
 
 
 def save_again(trainer: pl.Trainer, folder: Path, pruned_last: bool) -> None:
-    """Save the final network where a checkpoint is missing or holds another network than its name says.
+    """Save the final network if a checkpoint is missing or does not contain the network of its name.
 
-    That is both after a pruning that came after training, and the best where no epoch was evaluated at the
-    final density: a best of a denser network is none of this one.
+    This applies to both checkpoints after a pruning that follows the training, and to the best one if no
+    epoch was evaluated at the final density, because the best checkpoint then has another density.
     """
     best = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
     if pruned_last:

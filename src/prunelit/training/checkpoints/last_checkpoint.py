@@ -1,4 +1,4 @@
-"""Going on where a run ended: ``checkpoints/last.ckpt``, from which training has the very same bits."""
+"""The checkpoint ``last.ckpt``, from which a run resumes with the same result bit for bit."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from prunelit.training.checkpoints.weight_files import is_whole
 from prunelit.training.parallel import threads
 
 STEPS_OF_GPUS = 10
-"""How often ranks on GPUs ask each other whether to save: the host waits for the GPU to hear the answer."""
+"""Steps between two queries of ranks on GPUs whether to save, as each query synchronizes with the GPU."""
 
 
 class LastCheckpoint(Checkpoint):
     """Saves ``last.ckpt`` after every epoch, every few minutes within one, and before a signal ends the run.
 
-    Within an epoch it saves just after an optimizer step, so that no gathered gradient is lost, and never
-    after the last one: the evaluation and the checkpoint at the end of the epoch are near. The states of the
-    random number generators ride along; batches must depend on the epoch alone, as those of prunelit's
-    loaders do.
+    Within an epoch it saves just after an optimizer step, so that no accumulated gradient is lost, but not
+    after the last one, because the checkpoint at the end of the epoch follows. The states of the random
+    number generators are saved too. Batches must only depend on the epoch, as those of prunelit's loaders do.
 
     Args:
-        folder: of ``last.ckpt``.
-        interruption: tells of signals; None: they end the run without a checkpoint.
-        minutes: saves within an epoch when the last checkpoint, or the start, is so long ago; None: never.
+        folder: the folder of ``last.ckpt``.
+        interruption: handles signals; None if they end the run without a checkpoint.
+        minutes: the age of the last checkpoint, or of the start, at which to save within an epoch; None:
+            never.
     """
 
     state_key = "prunelit.LastCheckpoint"
-    # Lightning calls these in each step; what is not callable is passed over.
+    # Lightning calls these in each step; attributes that are not callable are skipped.
     on_before_zero_grad = on_before_backward = None  # type: ignore[assignment]
     on_after_backward = on_before_optimizer_step = None  # type: ignore[assignment]
 
@@ -54,13 +54,14 @@ class LastCheckpoint(Checkpoint):
         return {"random": random_states(), "threads": torch.get_num_threads()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Use as many threads as before, and keep the random states until training goes on."""
+        """Use as many threads as before, and keep the random states until training continues."""
         if "threads" in state_dict and not threads.set_by_user():
             torch.set_num_threads(state_dict["threads"])
         self._random = dict(state_dict["random"])
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take back the signals that Lightning has taken, and go on with the same random numbers."""
+        """Reinstall the signal handlers that Lightning has replaced, and continue with the same random
+        numbers."""
         self.interruption.take()
         if self._random:
             set_random_states(self._random)
@@ -70,7 +71,7 @@ class LastCheckpoint(Checkpoint):
                 print(f"resumed: {folder} in epoch {trainer.current_epoch + 1} of {trainer.max_epochs}")
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take back the signals that Lightning has taken."""
+        """Reinstall the signal handlers that Lightning has replaced."""
         self.interruption.take()
 
     def on_train_batch_start(
@@ -83,7 +84,7 @@ class LastCheckpoint(Checkpoint):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save, if it is time to."""
+        """Save if due."""
         self.interruption.progressed()
         done = batch_idx + 1
         if done % trainer.accumulate_grad_batches or done == trainer.num_training_batches:
@@ -95,7 +96,7 @@ class LastCheckpoint(Checkpoint):
             raise Interrupted(asked)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """From here on only schedulers wait, not persons."""
+        """From here on, signals of schedulers wait, but Ctrl-C does not."""
         self.interruption.waiting = EVALUATION
         asked = self.interruption.asked
         if asked is not None and asked not in EVALUATION:
@@ -106,7 +107,7 @@ class LastCheckpoint(Checkpoint):
         self.interruption.progressed()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save; no signal needs to wait any longer."""
+        """Save; signals need not wait any longer."""
         self._save(trainer)
         self.interruption.waiting = ELSEWHERE
         asked, _ = self._agreed(trainer, at_end=True)
@@ -119,9 +120,10 @@ class LastCheckpoint(Checkpoint):
         self._saved = time.monotonic()
 
     def _agreed(self, trainer: pl.Trainer, at_end: bool = False) -> tuple[int, bool]:
-        """Return the signal that any rank was sent, or 0, and whether the last checkpoint is old for any.
+        """Return the signal that any rank received, or 0, and whether the last checkpoint is too old on any
+        rank.
 
-        All ranks save together, and end together. On GPUs they ask each other in some steps only.
+        All ranks save and end together. On GPUs they synchronize only every few steps.
         """
         asked = int(self.interruption.asked or 0)
         late = self.minutes is not None and time.monotonic() - self._saved >= 60 * self.minutes
@@ -143,14 +145,14 @@ def random_states() -> dict[str, Any]:
         "numpy": [name, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest],
         "python": [version, list(numbers), gauss],
     }
-    # Only where CUDA is in use: asking would make a context on a GPU that the run does not need.
+    # Only if CUDA is in use, because otherwise the query would create a context on a GPU.
     if torch.cuda.is_initialized():
         states["cuda"] = torch.cuda.get_rng_state()
     return states
 
 
 def set_random_states(states: dict[str, Any]) -> None:
-    """Put the generators back into ``states``."""
+    """Set the generators to ``states``."""
     torch.set_rng_state(states["torch"])
     name, keys, *rest = states["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
@@ -161,9 +163,9 @@ def set_random_states(states: dict[str, Any]) -> None:
 
 
 def checkpoint_to_resume(folder: Path) -> Path | None:
-    """Return the checkpoint in ``folder`` to go on from: the last, or the best if that is damaged.
+    """Return the checkpoint in ``folder`` from which to resume: the last, or the best if that is damaged.
 
-    None if neither is there and whole. Says in a line which ones are damaged.
+    None if neither is usable. One line names the damaged ones.
     """
     for name in ("last", "best"):
         path = folder / f"{name}.ckpt"

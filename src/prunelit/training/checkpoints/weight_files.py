@@ -1,4 +1,4 @@
-"""Read a file of weights: what it is, whether it is whole, and where its state dict lies."""
+"""Read a file of weights: detect its format, check that it is complete, and find its state dict."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ SIGNS = (
     (b"\xfd7zXZ", "it is compressed by xz", "unpacked (unxz)"),
     (b"<", "it is a web page, not the file", "downloaded again"),
 )
-"""How a file begins that is something else, what it is, and what it must be."""
+"""The first bytes of other files, what the file is, and what it must be."""
 
 Content = dict[str, Any]
 
 
 def read_file(path: Path, key: str = "checkpoint") -> Content:
-    """Return what a ``.safetensors`` file or a file of ``torch.save`` holds; no code in it is run.
+    """Return the contents of a ``.safetensors`` file or a file of ``torch.save``; no code in it is executed.
 
     Raises:
-        BadRequest: on ``key``, if there is no such file, or it is damaged or something else.
+        BadRequest: on ``key``, if the file does not exist, is damaged or is something else.
     """
     _check_kind(path, key)
     if path.suffix == ".safetensors":
@@ -59,7 +59,7 @@ def read_file(path: Path, key: str = "checkpoint") -> Content:
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError, AttributeError) as error:
         raise _unreadable(path, key, error) from error
     if not isinstance(content, dict):
-        raise BadRequest(key, path, KINDS, f"it holds a {type(content).__name__}")
+        raise BadRequest(key, path, KINDS, f"it contains a {type(content).__name__}")
     return content
 
 
@@ -90,14 +90,14 @@ def _unreadable(path: Path, key: str, error: Exception) -> BadRequest:
     """Return the line for a file that torch does not load as plain weights."""
     object_of = re.search(r"(?:GLOBAL|global) `?([\w.]+)", str(error))
     if object_of and object_of[1] not in ("was", "is"):
-        why = f"it holds an object of {object_of[1]}, and no code in a file is run"
+        why = f"it contains an object of {object_of[1]}, and code in a file is never executed"
         return BadRequest(key, path, "saved as a state dict, by torch.save(network.state_dict(), file)", why)
     reason = str(error).strip().split("\n")[0].split(". ")[0]
     return BadRequest(key, path, KINDS, f"it cannot be read ({reason})")
 
 
 def state_dict_of(content: Content, path: Path) -> tuple[dict[str, Tensor], str]:
-    """Return the state dict in what a file holds, and the key under which it lies; empty: the file itself.
+    """Return the state dict in the contents of a file, and its key; empty if it is the whole file.
 
     Raises:
         BadRequest: on ``checkpoint``, if there is none.
@@ -113,7 +113,7 @@ def state_dict_of(content: Content, path: Path) -> tuple[dict[str, Tensor], str]
                 if _is_state_dict(inner.get(second)):
                     return dict(inner[second]), f"{name}.{second}"
     held = ", ".join(map(str, list(content)[:8])) or "nothing"
-    raise BadRequest("checkpoint", path, KINDS, f"it holds no state dict but {held}")
+    raise BadRequest("checkpoint", path, KINDS, f"it contains no state dict but {held}")
 
 
 def _is_state_dict(value: Any) -> bool:

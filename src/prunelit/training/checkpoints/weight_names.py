@@ -18,13 +18,13 @@ COUNTER = "num_batches_tracked"
 
 @dataclass(frozen=True)
 class Fitted:
-    """The weights that a network takes, the prefix that their names had, and what is left out.
+    """The weights that a network takes, the prefix that their names had, and what is omitted.
 
     Attributes:
         weights: a value for every entry of the network's state dict.
-        prefix: what stood before each name in the file.
+        prefix: the prefix of the names in the file.
         ignored: names in the file that the network does not have.
-        fresh: names in the network whose values in the file have another shape, so that they stay new.
+        fresh: names in the network that keep their initial values, as the file has another shape.
     """
 
     weights: dict[str, Tensor]
@@ -36,9 +36,9 @@ class Fitted:
 def fitted(found: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Path, strict: bool = True) -> Fitted:
     """Return ``found`` with the names of ``own``.
 
-    Names may have a prefix, such as ``module.`` or ``model.``: that prefix is taken with which all names
-    of the network are there. ``num_batches_tracked`` may be missing. Unless ``strict``, the last layer may
-    have another size in the file, and then stays as it is.
+    Names may have a prefix, such as ``module.`` or ``model.``: the prefix is used for which all names of the
+    network exist. ``num_batches_tracked`` may be missing. Unless ``strict``, the last layer may have another
+    size in the file, and then keeps its initial weights.
 
     Raises:
         BadRequest: on ``checkpoint``; names the first entry that differs.
@@ -47,7 +47,7 @@ def fitted(found: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Path, s
     fits = [p for p in _prefixes(found) if all(p + name in found for name in needed)]
     if len(fits) > 1 and fits[0]:
         raise BadRequest(
-            "checkpoint", path, SAME, f"every name is there twice, after {fits[0]} and {fits[1]}"
+            "checkpoint", path, SAME, f"every name occurs twice, after the prefixes {fits[0]} and {fits[1]}"
         )
     prefix = fits[0] if fits else ""
     ignored = [name for name in found if name.removeprefix(prefix) not in own or not name.startswith(prefix)]
@@ -64,7 +64,7 @@ def fitted(found: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Path, s
     if other and strict:
         shape, expected = tuple(values[other[0]].shape), tuple(own[other[0]].shape)
         why = f"{other[0]} has shape {shape}, the network's {expected}"
-        hint = f"{SAME} (checkpoint_strict=false takes it without this last layer)"
+        hint = f"{SAME} (checkpoint_strict=false loads it without this last layer)"
         raise BadRequest("checkpoint", path, hint, why)
     for name, value in values.items():
         if fault := _fault(value, own[name]):
@@ -73,7 +73,7 @@ def fitted(found: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Path, s
 
 
 def _prefixes(found: Mapping[str, Tensor]) -> list[str]:
-    """Return what may stand before all names: nothing, ``module.``, ``module.model.`` and so on."""
+    """Return the possible prefixes of all names: empty, ``module.``, ``module.model.`` and so on."""
     prefixes = {""}
     for name in found:
         parts = name.split(".")
@@ -82,7 +82,7 @@ def _prefixes(found: Mapping[str, Tensor]) -> list[str]:
 
 
 def _difference(found: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
-    """Return the first name that only one side has."""
+    """Return the first name that is missing on one side."""
     for name in own:
         if name not in found and not name.endswith(COUNTER):
             return f"the checkpoint lacks {name}"

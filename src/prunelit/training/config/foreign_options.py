@@ -1,4 +1,4 @@
-"""What prunelit's configs set of torch's optimizers and schedules and of Lightning's Trainer.
+"""Declarations of the keys of torch's optimizers and schedules and of Lightning's Trainer.
 
 Each dataclass declares type, range and meaning of the keys of one class; keys that are not declared here
 but are arguments of the class are checked by the class itself.

@@ -1,4 +1,4 @@
-"""A logger that may fail: a run is never lost because one of its loggers is."""
+"""A wrapper for loggers, so that a failing logger does not end a run."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from prunelit.notice import warn
 
 
 class GuardedLogger:
-    """Stands in for a logger, passes every call on to it, and warns once of each kind that fails.
+    """Wraps a logger, forwards every call to it, and warns once for each kind of call that fails.
 
-    A logger that cannot begin, such as one whose server cannot be reached, gets no further calls. A full
-    disk still ends the run: its record could not be written either.
+    A logger that cannot start, for example because its server cannot be reached, receives no further calls. A
+    full disk still ends the run, because its record could not be written either.
 
     Args:
-        logger: of Lightning or of another package.
-        label: what warnings call it.
+        logger: a logger of Lightning or of another package.
+        label: its name in warnings.
     """
 
     def __init__(self, logger: Any, label: str) -> None:
@@ -26,12 +26,12 @@ class GuardedLogger:
         self._begun = self._off = False
         self._warned: set[str] = set()
 
-    # Code asks what kind of logger it has.
+    # Other code checks the class of the logger.
     __class__ = property(lambda self: self._logger.__class__)
 
     @property
     def experiment(self) -> Any:
-        """What the logger writes to; None where that could not be made."""
+        """The logger's experiment; None if it could not be created."""
         if self._off:
             return None
         found = self._attempt("experiment", lambda: self._logger.experiment)
@@ -63,5 +63,5 @@ class GuardedLogger:
                 reason = next(iter(str(error).strip().splitlines()), "")
                 lost = "is left out" if what == "experiment" else f"lacks what {what} was to write"
                 kind = type(error).__name__
-                warn(f"logger={self._label} {lost}, and the run goes on: {kind}: {reason[:200]}")
+                warn(f"logger={self._label} {lost}; the run continues: {kind}: {reason[:200]}")
             return None

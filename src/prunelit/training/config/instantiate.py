@@ -1,4 +1,4 @@
-"""One config node to one object, and the key to blame where that fails."""
+"""Instantiate the object of a config node, and find the key that is wrong if this fails."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from omegaconf import DictConfig, OmegaConf
 from prunelit.request import BadRequest, within
 
 WRONG_VALUE = (TypeError, ValueError, LookupError, ArithmeticError, MisconfigurationException)
-"""How the classes of other libraries refuse an argument."""
+"""Messages of other libraries about an unknown argument."""
 
 
 def build(node: DictConfig, *without: str, **given: Any) -> Any:
-    """Return what ``node._target_`` makes of the node, less ``name`` and ``without``, and ``given``.
+    """Return the object that ``node._target_`` creates from the node without ``name`` and ``without``, and
+    from ``given``.
 
     None for a node without ``_target_``.
 
     Raises:
-        BadRequest: there is no such ``_target_``, or it takes no argument of a key's name.
+        BadRequest: ``_target_`` does not exist, or does not accept the argument of a key.
     """
     values: Any = OmegaConf.to_container(node, resolve=True)
     if "_target_" not in values:
@@ -45,7 +46,7 @@ def build_foreign(node: DictConfig, use: Callable[[Any], None] = lambda built: N
     """Return ``build(node, **given)``, whose class checks its arguments in its own way, after ``use`` of it.
 
     Raises:
-        BadRequest: that fails; it names the first key without which it would not fail so.
+        BadRequest: this fails; the error names the first key without which it does not fail in this way.
     """
 
     def attempt(*without: str) -> Any:
@@ -66,7 +67,7 @@ def build_foreign(node: DictConfig, use: Callable[[Any], None] = lambda built: N
 
 
 def _message(attempt: Callable[[str], Any], key: str) -> str | None:
-    """Return what an attempt without ``key`` fails with."""
+    """Return the error of an attempt without ``key``."""
     try:
         attempt(key)
     except WRONG_VALUE as error:
@@ -86,4 +87,4 @@ def check_target(node: DictConfig) -> None:
     except (ImportError, ValueError) as error:
         reason = str(error.__cause__ or error).strip().partition("\n")[0]
         key = f"{node._get_full_key(None)}._target_"
-        raise BadRequest(key, node._target_, "the dotted path of what can be imported", reason) from error
+        raise BadRequest(key, node._target_, "a dotted path that can be imported", reason) from error

@@ -68,7 +68,7 @@ OF_PRUNER = (
     ),
 )
 GIVEN = {"num_classes", "input_shape", "params", "optimizer"}
-"""Arguments that prunelit gives to networks, optimizers and schedules."""
+"""Arguments that prunelit passes to networks, optimizers and schedules."""
 NOT_PRUNER = {
     "layer_densities": "pruner.densities_from",
     "pre_epochs": "pre_epochs",
@@ -79,7 +79,7 @@ NOT_PRUNER = {
 
 @dataclass(frozen=True)
 class Node:
-    """A node of the config: its path, what its keys declare, and names that its class takes besides."""
+    """A node of the config: its path, the declarations of its keys, and further arguments of its class."""
 
     path: str
     options: Mapping[str, Option]

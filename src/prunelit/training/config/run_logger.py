@@ -1,4 +1,4 @@
-"""The logger of a run: the arguments that its class takes, and one identity for each run."""
+"""The logger of a run: the arguments that its class accepts, and one identity for each run."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ from prunelit.training.config.instantiate import build_foreign, check_target
 from prunelit.training.lightning_classes import is_lightning, is_lightning_class
 
 IDENTITY = "logger.json"
-"""Name of the file in a run's folder that holds the identity of its logger, for a run that is resumed."""
+"""The file in a run's folder with the identity of its logger, for resumed runs."""
 PACKAGE_OF = {
     "WandbLogger": "wandb",
     "MLFlowLogger": "mlflow",
     "CometLogger": "comet_ml",
     "NeptuneLogger": "neptune",
 }
-"""Package that a class of Lightning needs."""
+"""The package that a logger class of Lightning needs."""
 FURTHER = {
     "WandbLogger": "wandb.init",
     "TensorBoardLogger": "torch.utils.tensorboard.SummaryWriter",
     "CometLogger": "comet_ml.ExperimentConfig",
 }
-"""What takes the arguments that a class of Lightning passes on."""
+"""The functions to which logger classes of Lightning pass arguments."""
 
 
 def check_logger(node: DictConfig) -> None:
-    """Check that ``logger`` names a logger, that its package is there, and that it takes its arguments.
+    """Check that ``logger`` names a logger, that its package is installed, and that it accepts its arguments.
 
     Raises:
-        BadRequest: one of that is not so.
+        BadRequest: one of these checks fails.
     """
     target = node.get("_target_")
     if target is None:
@@ -60,7 +60,7 @@ def check_logger(node: DictConfig) -> None:
         if is_lightning_class(kind, name) and find_spec(package) is None:
             why = f"the package {package} is not installed"
             raise BadRequest(
-                "logger._target_", target, f"a logger that can be made (pip install {package})", why
+                "logger._target_", target, f"a logger that can be created (pip install {package})", why
             )
     given = {str(key) for key in node} - {"name", "_target_", "_partial_"}
     own, takes_any = _parameters(kind)
@@ -81,11 +81,11 @@ def check_logger(node: DictConfig) -> None:
 def build_logger(cfg: DictConfig, folder: Path) -> Any:
     """Return the logger of the run in ``folder``, None without one.
 
-    It has the name of the run's folder and an identity of its own, under which a resumed run goes on. What
-    the user gives comes first.
+    It has the name of the run's folder and its own identity, under which a resumed run continues. Values of
+    the user take precedence.
 
     Raises:
-        BadRequest: it cannot be made.
+        BadRequest: it cannot be created.
     """
     node = cfg.logger
     if node.get("_target_") is None:
@@ -103,11 +103,13 @@ def build_logger(cfg: DictConfig, folder: Path) -> Any:
             raise
         except Exception as error:
             reason = next(iter(str(error).strip().splitlines()), "")
-            allowed = "a logger that can be made"
+            allowed = "a logger that can be created"
             why = f"{type(error).__name__}: {reason[:200]}"
             raise BadRequest("logger._target_", node._target_, allowed, why) from error
         if not is_lightning(made, "Logger"):
-            raise BadRequest("logger._target_", node._target_, "what gives a Lightning logger")
+            raise BadRequest(
+                "logger._target_", node._target_, "a class or function that returns a Lightning logger"
+            )
         logger = GuardedLogger(made, str(node.get("name", node._target_)))
         if is_mlflow and is_first() and "mlflow_run_id" not in identity and logger.experiment is not None:
             _write_identity(folder, {**identity, "mlflow_run_id": made.run_id})
@@ -116,7 +118,8 @@ def build_logger(cfg: DictConfig, folder: Path) -> Any:
 
 @contextmanager
 def closing_loggers(trainer: pl.Trainer) -> Iterator[None]:
-    """End what loggers keep open when the block ends, so that the next run of this process begins its own."""
+    """Close what loggers keep open when the block ends, so that the next run of this process starts its
+    own."""
     failed = True
     try:
         yield
@@ -125,14 +128,14 @@ def closing_loggers(trainer: pl.Trainer) -> Iterator[None]:
         for logger in trainer.loggers:
             run: Any = getattr(logger, "_experiment", None)
             if is_lightning(logger, "WandbLogger") and hasattr(run, "finish"):
-                with suppress(Exception):  # what was logged is on the disk
+                with suppress(Exception):  # flush to the disk
                     run.finish(exit_code=int(failed))
 
 
 def _arguments(
     kind: Any, node: DictConfig, folder: Path, outputs: Path, study: str, identity: dict[str, str]
 ) -> dict[str, Any]:
-    """Return the arguments that tell a logger which run this is, less those that the user gives."""
+    """Return the arguments that identify the run for a logger, without those that the user sets."""
     label, name, own = str(node.get("name", "logger")), folder.name, identity.get("id")
     plain = os.environ.get("WANDB_PROJECT") or re.sub(r"[^\w.-]+", "-", study)
     arguments: dict[str, Any]
@@ -145,7 +148,7 @@ def _arguments(
         arguments["run_id"] = identity.get("mlflow_run_id")
     elif is_lightning_class(kind, "CometLogger"):
         arguments = {"experiment_key": own, "name": name, "project": plain, "offline_directory": str(folder)}
-    else:  # by the names that packages use
+    else:  # under the names that packages use
         folders = dict.fromkeys(("save_dir", "root_dir", "log_dir", "logdir", "dir"), str(folder))
         names = dict.fromkeys(("name", "run_name", "experiment_name"), name)
         usual = {**folders, **names, "version": own, "id": own}
@@ -154,7 +157,7 @@ def _arguments(
 
 
 def _parameters(target: Any) -> tuple[dict[str, bool], bool]:
-    """Return the named parameters, with whether each must be given, and whether any others are taken."""
+    """Return the named parameters, with whether each is required, and whether others are accepted."""
     parameters = inspect.signature(target).parameters.values()
     named = {
         p.name: p.default is p.empty
@@ -169,9 +172,9 @@ def _needs_identity(kind: Any) -> bool:
 
 
 def _identity(folder: Path) -> dict[str, str]:
-    """Return the identity of a run's logger; the first process of a new run draws it and writes it down.
+    """Return the identity of a run's logger; the first process of a new run draws and stores it.
 
-    It is drawn at random: a run that is repeated, or done in another study, is another one.
+    It is drawn at random, because a repeated run, or the same run in another study, is a different one.
     """
     try:
         found = json.loads((folder / IDENTITY).read_text())
@@ -192,10 +195,10 @@ def _write_identity(folder: Path, identity: dict[str, str]) -> None:
 
 @contextmanager
 def _mlflow_store(node: DictConfig, outputs: Path) -> Iterator[None]:
-    """Let one run at a time begin in an MLflow store of files.
+    """Let only one run at a time start in a file store of MLflow.
 
-    Two that begin at once would make two experiments of one name. MLflow asks for a variable before it
-    writes files.
+    Two runs that start at the same time would create two experiments with one name. MLflow requires a
+    variable before it writes files.
     """
     address = node.get("tracking_uri") or os.environ.get("MLFLOW_TRACKING_URI")
     if address and not str(address).startswith("file:"):

@@ -54,7 +54,7 @@ class Torchvision(Source):
     num_classes = 10
 
     def preview(self) -> Preview:
-        """What the literature says of the images."""
+        """Mean and standard deviation in the literature."""
         assert self.constants is not None
         return self.resized(self.num_classes, len(self.constants[0]), self.side)
 
@@ -64,11 +64,11 @@ class Torchvision(Source):
         return getattr(torchvision.datasets, self.class_name)
 
     def present(self) -> bool:
-        """Whether all files are there."""
+        """Whether all files exist."""
         return all(path.is_file() for path in self.raw_files())
 
     def download(self) -> None:
-        """Let torchvision fetch, check and unpack the files."""
+        """Let torchvision download, check and unpack the files."""
         self._dataset()(self.options.folder, download=True)
 
     def decode(self) -> Contents:
@@ -81,10 +81,10 @@ class Torchvision(Source):
                 for part, label in zip(parts, labels, strict=True)
             ]
             class_names = self.class_names(parts[0])
-        except Exception as fault:  # torchvision's readers raise almost anything for a broken file
+        except Exception as fault:  # torchvision's readers raise many kinds of errors for a damaged file
             reason = " ".join(str(fault).split()) or type(fault).__name__
             raise self.wrong_root(
-                f"a file is damaged ({reason}); remove it to have it fetched again"
+                f"a file is damaged ({reason}); remove it, and it is downloaded again"
             ) from fault
         assert self.constants is not None
         mean, std = self.constants
@@ -146,16 +146,16 @@ class Cifar100(Cifar10):
 
     @property
     def num_classes(self) -> int:  # type: ignore[override]
-        """As many as the labelling has."""
+        """The number of classes of the labels."""
         return 100 if self.options.labels == "fine" else 20
 
     @property
     def name(self) -> str:
-        """The two labellings are kept apart."""
+        """The name depends on the labels."""
         return f"{self.options.dataset}-{self.options.labels}"
 
     def decode(self) -> Contents:
-        """As torchvision reads them, with the coarse labels put in if asked for."""
+        """As torchvision reads them, with the coarse labels if requested."""
         contents = super().decode()
         if self.options.labels == "fine":
             return contents
@@ -172,7 +172,7 @@ class Cifar100(Cifar10):
 def _read_digits() -> tuple[np.ndarray, np.ndarray]:
     """The grays (1797, 64) and labels of scikit-learn's table, as its ``load_digits`` gives them.
 
-    Read without importing scikit-learn: that takes longer than all else before the first training step.
+    Read without importing scikit-learn, which takes longer than everything else before the first step.
     """
     package = find_spec("sklearn")
     folders = (package.submodule_search_locations if package else None) or []

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 class CropFlip:
-    """Pad with zeros, crop to the old size at a random place, and mirror every second image.
+    """Pad with zeros, crop to the original size at a random position, and mirror half of the images.
 
     The same distribution as torchvision's ``RandomCrop(size, padding)`` and ``RandomHorizontalFlip``, for
     a whole batch at once on the batch's own device.
@@ -29,20 +29,21 @@ class CropFlip:
         return torch.cat([edges, torch.randint(2, (count, 1), generator=draw)], dim=1)
 
     def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
-        """``images`` (batch, channels, height, width) cropped and mirrored as ``draws`` (batch, 3) says."""
+        """``images`` (batch, channels, height, width) cropped and mirrored according to ``draws`` (batch,
+        3)."""
         batch, channels, height, width = images.shape
         padded = F.pad(images, (self.padding,) * 4)
         rows = draws[:, 0, None] + torch.arange(height, device=images.device)
         columns = torch.arange(width, device=images.device).expand(batch, width)
         columns = draws[:, 1, None] + torch.where(draws[:, 2, None] > 0, width - 1 - columns, columns)
-        # one flat gather a batch; indexing by four tensors takes five times as long on a CPU
+        # one flat gather per batch; indexing by four tensors takes five times as long on a CPU
         pixels = (rows[:, :, None] * padded.shape[3] + columns[:, None, :]).flatten(1)
         pixels = pixels[:, None, :].expand(batch, channels, height * width)
         return padded.flatten(2).gather(2, pixels).view(images.shape)
 
 
 class ResizedCrop:
-    """A random part of a full-size image, resized and mirrored at random, as is usual for ImageNet.
+    """A random crop of a full-size image, resized and mirrored at random, as is usual for ImageNet.
 
     Args:
         size: height and width of the result in pixels.
@@ -52,7 +53,7 @@ class ResizedCrop:
         self.size = size
 
     def draw(self, count: int, draw: torch.Generator) -> Tensor:
-        """A random seed an image (count, 1)."""
+        """One random seed per image (count, 1)."""
         return torch.randint(2**62, (count, 1), generator=draw)
 
     def of_image(self, image: Any, draws: Tensor) -> Tensor:
@@ -62,7 +63,7 @@ class ResizedCrop:
         crop = v2.Compose(
             [v2.RandomResizedCrop(self.size, antialias=True), v2.RandomHorizontalFlip(), v2.PILToTensor()]
         )
-        # torchvision draws from the global state: set it for this image, and put it back
+        # torchvision draws from the global state: set it for this image, and restore it
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(draws[0]))
             return crop(image)
@@ -72,8 +73,8 @@ class Normalise:
     """Turns uint8 pixels into ``(pixel / 255 - mean) / std``, by channel, in float32.
 
     Args:
-        mean: mean of each channel, pixels counted from 0 to 1.
-        std: standard deviation of each channel, likewise; 0 is taken as 1.
+        mean: mean of each channel, for pixels in [0, 1].
+        std: standard deviation of each channel, likewise; 0 is replaced by 1.
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
@@ -89,7 +90,7 @@ class Normalise:
         return images.to(torch.float32).mul_(self.factor).add_(self.shift)
 
     def module(self) -> nn.Module:
-        """The same as a module, for programs made from a network."""
+        """The same as a module, for exported programs."""
         return _NormaliseModule(self)
 
 

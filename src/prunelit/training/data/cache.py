@@ -1,4 +1,4 @@
-"""Decoded images kept beside the data, mapped into memory, safe when several runs start at once."""
+"""A cache of decoded images in the folder of the data, mapped into memory and safe for concurrent runs."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ log = logging.getLogger(__name__)
 
 Moments = tuple[list[float], list[float]]
 FORMAT = 2
-"""Raise it when the files' meaning changes: older copies are then made anew."""
+"""Increase it when the format of the files changes; older copies are then created again."""
 
 
 def load(source: Source) -> Contents:
-    """The data set's images, from the copy below its root if that is there and fresh, else decoded and kept.
+    """Return the images of a data set, from an up-to-date copy in its root, or decoded and then cached.
 
-    The copy is ``<root>/prunelit-cache/<name>-<size>-<fingerprint>/``: two arrays a split, and ``meta.json``.
-    Where that cannot be written the images are decoded for this process alone, with a logged line.
+    The copy is ``<root>/prunelit-cache/<name>-<size>-<fingerprint>/``: two arrays per split, and
+    ``meta.json``. If it cannot be written, the images are decoded for this process only, and a line is
+    logged.
     """
     raw = source.raw_files()
     if not raw:
@@ -42,7 +43,7 @@ def load(source: Source) -> Contents:
 
 
 def kept_moments(source: Source, channels: int, compute: Callable[[], Moments]) -> Moments:
-    """Mean and standard deviation of streamed images: from the file that keeps them, or computed and kept."""
+    """Return mean and standard deviation of streamed images, from the cache, or computed and then cached."""
     stem = f"{_stem(source.name, source.options)}-moments{channels}"
     folder = source.options.folder / FOLDER
     path = folder / f"{stem}-{fingerprint(source.raw_files(), source.options.folder)}.json"
@@ -51,9 +52,9 @@ def kept_moments(source: Source, channels: int, compute: Callable[[], Moments]) 
         if all(isinstance(number, float) for number in [*mean, *std]) and len(mean) == len(std) == channels:
             return mean, std
     except (OSError, ValueError, TypeError):
-        pass  # not there, or damaged
+        pass  # missing or damaged
     found = compute()
-    with suppress(OSError):  # what is kept only saves time
+    with suppress(OSError):  # the cache only saves time
         folder.mkdir(exist_ok=True)
         for old in folder.glob(f"{stem}-*.json"):
             old.unlink(missing_ok=True)
@@ -62,7 +63,7 @@ def kept_moments(source: Source, channels: int, compute: Callable[[], Moments]) 
 
 
 def _stem(name: str, options: Options) -> str:
-    """The name of a copy, less its fingerprint: all options that decide what the decoded images are."""
+    """The name of a copy without its fingerprint: all options that determine the decoded images."""
     parts = [name, "own" if options.size is None else str(options.size)]
     parts += [] if options.bits is None else [f"{options.bits}bits"]
     parts += [] if options.test_share is None else [f"test{options.test_share}"]
@@ -70,7 +71,7 @@ def _stem(name: str, options: Options) -> str:
 
 
 def fingerprint(files: Iterable[Path], root: Path) -> str:
-    """16 hexadecimal digits of the files' names, sizes and times of change."""
+    """16 hexadecimal digits of the names, sizes and modification times of the files."""
     digest = hashlib.blake2b(str(FORMAT).encode(), digest_size=8)
     for file in files:
         stat = os.stat(file)
@@ -87,7 +88,7 @@ def _build(final: Path, stem: str, decode: Callable[[], Contents]) -> Contents:
     except (OSError, NotImplementedError) as fault:
         return _unkept(final, decode(), fault)
     try:
-        found = _read(final)  # another process may have built it while this one waited
+        found = _read(final)  # another process may have created it in the meantime
         if found:
             return found
         log.info("decoding %s once; the copy goes to %s", stem, final)
@@ -102,13 +103,13 @@ def _build(final: Path, stem: str, decode: Callable[[], Contents]) -> Contents:
 
 
 def _unkept(final: Path, contents: Contents, fault: BaseException) -> Contents:
-    log.warning("%s cannot be written (%s): the images are decoded anew in every run", final, fault)
+    log.warning("%s cannot be written (%s): every run decodes the images again", final, fault)
     return contents
 
 
 def _write(final: Path, stem: str, contents: Contents) -> None:
     folder = final.parent
-    # under the lock nobody else writes this stem: what lies here is stale or was left by a killed process
+    # under the lock no other process writes it: existing files are stale or left by a killed process
     for old in (*folder.glob(f"{stem}-*"), *folder.glob(f".{stem}.partial-*")):
         if old.name.startswith(".") or old.name[len(stem) + 1 :].isalnum():
             shutil.rmtree(old, ignore_errors=True)
@@ -144,7 +145,7 @@ def _read(folder: Path) -> Contents | None:
     try:
         meta = json.loads((folder / "meta.json").read_text())
         splits = [
-            # copy-on-write mapping: shared pages, and torch does not warn of a read-only array
+            # copy-on-write mapping: shared pages, and torch does not warn about a read-only array
             Split(
                 np.load(folder / f"{name}-labels.npy"), np.load(folder / f"{name}-images.npy", mmap_mode="c")
             )
@@ -152,5 +153,5 @@ def _read(folder: Path) -> Contents | None:
         ]
         return Contents(splits[0], splits[1], **meta)
     except (OSError, ValueError, TypeError, EOFError) as fault:
-        log.warning("%s is damaged (%s) and is made anew", folder, fault)
+        log.warning("%s is damaged (%s) and is created again", folder, fault)
         return None

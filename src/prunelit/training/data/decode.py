@@ -21,27 +21,27 @@ from prunelit.request import BadRequest
 from prunelit.training.data.pixels import WrongDepth, is_gray, plain
 
 UNREAD_FORMATS = ("EPS", "PDF", "MPEG", "HDF5", "GRIB", "BUFR", "WMF", "IPTC")
-"""Pillow formats that are no pictures, or that another program would be started for."""
+"""Pillow formats that are not images, or for which Pillow starts another program."""
 AT_ONCE = 128
-"""Files that a thread takes at a time."""
-SIZE_ALLOWED = "the pixels a side to resize every image to, as data.size=64"
+"""The number of files per task of a thread."""
+SIZE_ALLOWED = "a height and width to which all images are resized, such as data.size=64"
 
 
 class NotGray(Exception):
-    """An image has colours where gray ones were expected."""
+    """An image has colors, but gray images were expected."""
 
 
 @dataclass(frozen=True)
 class Decoder:
-    """How the image files of a data set become arrays.
+    """Decodes the image files of a data set to arrays.
 
     Args:
-        root: what the user gave as ``data.root``, for messages.
+        root: ``data.root`` as given by the user, for messages.
         channels: 1 (gray) or 3 (RGB).
-        size: pixels a side of the result; None keeps the images' own size, which must then be one.
-        center: cut out the middle square (7/8 of the shorter side, as is usual for ImageNet) instead of
+        size: height and width of the result; None keeps the size of the images, which must then be equal.
+        center: crop the center square (7/8 of the shorter side, as is usual for ImageNet) instead of
             stretching the whole image to a square.
-        bits: how many bits pixels of more than 8 bits use; None: 16.
+        bits: the number of bits used by pixels of more than 8 bits; None: 16.
     """
 
     root: str | Path
@@ -65,7 +65,7 @@ class Decoder:
         except WrongDepth as wrong:
             key, value = ("bits", self.bits) if wrong.is_number_of_bits else ("root", self.root)
             raise BadRequest(key, value, wrong.allowed, f"{printable(path)}: {wrong.why}") from wrong
-        except Exception as fault:  # Pillow's readers raise almost anything for a broken file
+        except Exception as fault:  # Pillow's readers raise many kinds of errors for a damaged file
             raise unreadable(self.root, path, fault) from fault
 
     def fit(self, image: Any) -> np.ndarray:
@@ -81,7 +81,7 @@ class Decoder:
         elif self.size is not None and image.size != (self.size, self.size):
             image = image.resize((self.size, self.size), Image.Resampling.BILINEAR)
         pixels = np.asarray(image)
-        # contiguous: networks compute other roundings for images that lie in memory in another order
+        # contiguous, because the memory layout of images changes the rounding in networks
         return np.ascontiguousarray(pixels[None] if self.channels == 1 else pixels.transpose(2, 0, 1))
 
     def __call__(self, path: str, shape: tuple[int, ...] | None = None) -> np.ndarray:
@@ -89,7 +89,7 @@ class Decoder:
 
         Raises:
             BadRequest: Pillow cannot read it, or it does not have ``shape``.
-            NotGray: it has colours and ``channels`` is 1.
+            NotGray: it has colors, and ``channels`` is 1.
         """
         pixels = self.fit(self.open(path))
         if shape is not None and pixels.shape != shape:
@@ -124,7 +124,7 @@ class Decoder:
 
 def _on_all_cores(work: Callable[[int], None], number: int) -> None:
     """Call ``work`` with the first of each ``AT_ONCE`` numbers below ``number``."""
-    # threads: Pillow lets go of the interpreter while it decodes and resizes
+    # threads: Pillow releases the interpreter lock while it decodes and resizes
     pool = ThreadPoolExecutor(cores())
     try:
         for _ in pool.map(work, range(0, number, AT_ONCE)):
@@ -138,7 +138,7 @@ def _formats() -> tuple[str, ...]:
     from PIL import Image
 
     Image.init()
-    common = ("JPEG", "PNG")  # tried first
+    common = ("JPEG", "PNG")  # checked first
     return (*common, *(name for name in Image.ID if name not in (*common, *UNREAD_FORMATS)))
 
 
@@ -168,7 +168,7 @@ def unreadable(root: str | Path, path: str, fault: Exception) -> BadRequest:
 
 
 def other_size(path: str, found: tuple[int, ...], expected: tuple[int, ...]) -> BadRequest:
-    """The error for images of several sizes when none was asked for."""
+    """The error for images of several sizes if no size was requested."""
     sizes = [f"{shape[2]} x {shape[1]} pixels" for shape in (found, expected)]
     return BadRequest(
         "size", "null", SIZE_ALLOWED, f"{printable(path)} has {sizes[0]} where the first image has {sizes[1]}"
@@ -188,7 +188,7 @@ def resize(images: np.ndarray, size: int | None) -> np.ndarray:
 
 
 def statistics(images: np.ndarray) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel, pixels counted from 0 to 1, in float64."""
+    """Mean and standard deviation of each channel, for pixels in [0, 1], in float64."""
     counts = np.zeros((images.shape[1], 256), np.int64)
     for first in range(0, len(images), 1024):
         counts += levels(images[first : first + 1024])

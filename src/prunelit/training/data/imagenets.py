@@ -1,4 +1,4 @@
-"""ImageNet and Tiny ImageNet: trees of class folders with layouts and constants of their own."""
+"""ImageNet and Tiny ImageNet: class folders with their own layouts and constants."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from prunelit.training.data.trees import Tree
 
 
 class ImageNet(Tree):
-    """ILSVRC 2012 as torchvision unpacks it: a folder a class in ``train/`` and in ``val/``, the test set.
+    """ILSVRC 2012 as torchvision unpacks it: one folder per class in ``train/`` and in ``val/``, the test
+    set.
 
-    Test images: the shorter side to 8/7 of ``size``, then the middle (256 and 224). Training images: random
-    resized crops, mirrored at random.
+    Test images: the shorter side to 8/7 of ``size``, then the center crop (256 and 224). Training images:
+    random resized crops, mirrored at random.
     """
 
     augmentation = "resized_crop"
@@ -30,7 +31,7 @@ class ImageNet(Tree):
     center = True
 
     def check(self) -> None:
-        """As any tree; and random resized crops need the full-size files."""
+        """As in other trees; random resized crops also need the full-size files."""
         if self.options.size is None:
             raise BadRequest("size", "null", "an integer >= 1", "ImageNet's images differ in size")
         if self.options.in_memory is True and self.options.augment is not False:
@@ -54,30 +55,30 @@ class TinyImageNet(Tree):
 
     @property
     def base(self) -> Path:
-        """The folder the archive unpacks to."""
+        """The folder to which the archive unpacks."""
         return self.options.folder / "tiny-imagenet-200"
 
     @cached_property
     def places(self) -> Layout:
-        """As the archive has them."""
+        """As in the archive."""
         for name in ("train", "val"):
             if not (self.base / name).is_dir():
                 raise self.wrong_root(f"{printable(self.base)} has no {name}/")
         return Layout(self.base / "train", self.base / "val")
 
     def class_folder(self, name: str) -> Path:
-        """The folder of images, without the table of boxes beside it."""
+        """The folder of the images, without the table of boxes."""
         folder = self.places.train / name
         return folder / "images" if (folder / "images").is_dir() else folder
 
     def check(self) -> None:
-        """As any tree, once it is there."""
+        """As in other trees, if it exists."""
         Source.check(self)
         if self.present():
             super().check()
 
     def download(self) -> None:
-        """Fetch the archive, compare its checksum, and unpack it aside: half of it is never taken for all."""
+        """Download the archive, compare its checksum, and unpack it atomically."""
         from torchvision.datasets.utils import download_url, extract_archive
 
         folder, archive = self.options.folder, Path(self.url).name

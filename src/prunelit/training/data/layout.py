@@ -1,4 +1,4 @@
-"""Where the training and test images lie below a folder, by the names that people give to folders."""
+"""Find the training and test images in a folder by the usual names of folders."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ VALIDATION = ("val", "valid", "validation")
 SHARED = "data.test_share=0.2 to test on a fifth of the images of each class"
 
 Refuse = Callable[[str], BadRequest]
-"""Makes the error for a ``data.root``, given what is wrong with it."""
+"""Returns the error for a ``data.root``, given the reason."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The folders with a folder for each class; without ``test``, a share of the training images is it.
+    """The training and test folders; without ``test``, a share of the training images is the test set.
 
-    ``said`` is a line for the user where the folder of the test set is not simply called test.
+    ``said`` is a line for the user if the folder of the test set is not called test.
     """
 
     train: Path
@@ -35,16 +35,17 @@ class Layout:
 def layout_of(
     base: Path, test_kinds: Sequence[tuple[str, ...]], test_share: float | None, refuse: Refuse
 ) -> Layout:
-    """Find the training and the test set below ``base``.
+    """Find the training and the test set in ``base``.
 
     Args:
-        base: the folder to look into.
-        test_kinds: names of folders that may hold the test set; earlier kinds come first.
-        test_share: what share of the images is to be the test set where there is none; None: refuse that.
-        refuse: makes the error.
+        base: the folder to search.
+        test_kinds: names of folders that may contain the test set; earlier kinds take precedence.
+        test_share: the share of the images for the test set if there is none; None: refuse such a folder.
+        refuse: returns the error.
 
     Raises:
-        BadRequest: the images cannot be told apart, or a test share is not needed; says what to do.
+        BadRequest: training and test images cannot be identified, or a test share is not needed; the message
+            says what to do.
     """
     train = _one_of(base, TRAIN, refuse)
     if train is None:
@@ -76,7 +77,7 @@ def layout_of(
 
 
 def has_class_folders(base: Path) -> bool:
-    """Tell whether ``base`` has a folder of training images with a folder for each class."""
+    """Return whether ``base`` has a folder of training images with a folder for each class."""
     return any(
         has_image(inner.path)
         for entry in _folders(base)
@@ -94,7 +95,7 @@ def _folders(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def class_names(folder: Path, refuse: Refuse) -> list[str]:
-    """Return the names of the class folders in ``folder``, in their order; hidden folders are none."""
+    """Return the names of the class folders in ``folder``, in order, without hidden folders."""
     try:
         entries = sorted_entries(folder)
     except OSError as fault:
@@ -110,7 +111,7 @@ def _one_of(base: Path, names: tuple[str, ...], refuse: Refuse) -> Path | None:
 
 
 def _unsplit(base: Path, test_share: float | None, refuse: Refuse) -> Layout:
-    """Return the layout of a folder without a training set, or say where one may be."""
+    """Return the layout of a folder without a training set, or raise an error with a suggestion."""
     without, folders = f"{printable(base)} has no train/", class_names(base, refuse)
     if base.name.lower() in TRAIN:
         raise refuse(f"{without}; did you mean data.root={printable(base.parent)}?")
@@ -134,9 +135,9 @@ def _others(base: Path, kind: tuple[str, ...], test_kinds: Sequence[tuple[str, .
 
 
 def _said(test: Path, flat: list[Path], others: list[str]) -> str:
-    """Return a line on which folder the test set is, empty where its name says so."""
+    """Return a line that names the folder of the test set; empty if its name is clear."""
     if others:
-        why = f"{printable(others[0])}/ is not used (data.validation=0.1 puts training images aside)"
+        why = f"{printable(others[0])}/ is not used (data.validation=0.1 takes images from train/)"
     elif flat:
         why = f"{_short(flat[0])} has no class folders"
     elif test.name.lower() in TEST:

@@ -1,4 +1,4 @@
-"""The image files of class folders and their labels; what is left out is said, what is wrong refused."""
+"""The image files of class folders and their labels; ignored files are reported, wrong ones refused."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from prunelit.training.data.sampling import Purpose, generator, stratified
 from prunelit.training.data.source import Split
 
 MOST_NAMED = 3
-"""Paths that a line on what was left out names."""
+"""The number of paths named in the line on ignored files."""
 
 
 class LeftOut:
-    """What lies among the images and is none; said in one line, with its number for each class folder."""
+    """Files among the images that are not images, reported in one line with their number per class folder."""
 
     def __init__(self, base: Path) -> None:
         self.base = base
@@ -30,14 +30,14 @@ class LeftOut:
         self.paths: list[str] = []
 
     def add(self, path: str, what: str, class_folder: str = "") -> None:
-        """Count an entry that was left out."""
+        """Count an entry that was ignored."""
         self.kinds[what] += 1
         if class_folder:
             self.classes[class_folder] += 1
         self.paths.append(os.path.relpath(path, self.base))
 
     def say(self, read: Counter[str]) -> None:
-        """Warn of what was left out, if anything was; ``read`` has the number of images of each folder."""
+        """Warn about ignored files, if any; ``read`` contains the number of images of each folder."""
         if not self.paths:
             return
         kinds = ", ".join(f"{number} {what}" for what, number in self.kinds.most_common())
@@ -55,8 +55,8 @@ class Lister:
     """Lists the images below class folders.
 
     Args:
-        base: the folder that the data set lies in, for messages.
-        refuse: makes the error for it.
+        base: the folder of the data set, for messages.
+        refuse: returns the error for it.
     """
 
     def __init__(self, base: Path, refuse: Refuse) -> None:
@@ -67,7 +67,7 @@ class Lister:
         """Return the names of the class folders in ``folder``.
 
         Raises:
-            BadRequest: there is none, or only one; the folder cannot be read, or a name is not UTF-8.
+            BadRequest: there are fewer than two; the folder cannot be read, or a name is not UTF-8.
         """
         found = class_names(folder, self.refuse)
         if not found:
@@ -83,7 +83,7 @@ class Lister:
         return found
 
     def check_not_empty(self, folder: Path) -> None:
-        """Raise ``BadRequest`` unless an image lies below a class folder, or if it cannot be read."""
+        """Raise ``BadRequest`` if a class folder contains no image or cannot be read."""
         try:
             if has_image(folder):
                 return
@@ -94,7 +94,7 @@ class Lister:
         raise self.refuse(f"the class folder {printable(folder)} has no image (it has {found or 'no files'})")
 
     def note_loose(self, folder: Path) -> None:
-        """Count what lies beside the class folders in ``folder``."""
+        """Count the files in ``folder`` that are outside of class folders."""
         for entry in sorted_entries(folder):
             if is_hidden(entry.name):
                 self.left_out.add(entry.path, Kind.HIDDEN.value)
@@ -102,10 +102,10 @@ class Lister:
                 self.left_out.add(entry.path, "in no class folder")
 
     def split(self, folders: Sequence[tuple[Path, int]]) -> Split:
-        """Return the images below labelled folders, folder by folder in the order of their paths.
+        """Return the images in labeled folders, folder by folder in the order of their paths.
 
         Raises:
-            BadRequest: something with the name of an image is no file; a folder cannot be read.
+            BadRequest: an entry with the name of an image is not a file, or a folder cannot be read.
         """
         files: list[str] = []
         labels: list[int] = []
@@ -131,12 +131,12 @@ class Lister:
         return sorted(found, key=os.path.split)
 
     def say_left_out(self) -> None:
-        """Warn of what was left out so far."""
+        """Warn about the files ignored so far."""
         self.left_out.say(self.read)
 
 
 def warn_of_untested(names: Sequence[str], labels: np.ndarray) -> None:
-    """Warn of classes that no test image has."""
+    """Warn about classes without test images."""
     counts = np.bincount(labels, minlength=len(names))
     if missing := [printable(name) for name, count in zip(names, counts, strict=True) if not count]:
         more = ", ..." if len(missing) > MOST_NAMED else ""

@@ -1,4 +1,4 @@
-"""Loaders whose batches depend on (seed, epoch, rank) alone and that resume in the middle of an epoch."""
+"""Loaders whose batches only depend on (seed, epoch, rank) and that can resume within an epoch."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from prunelit.training.data.sampling import EpochSampler, Purpose, generator
 Batch = tuple[Tensor, Tensor]
 
 PIXELS_AT_ONCE = 2**20
-"""Small batches are gathered several at a time, up to so many pixels: fewer and longer steps."""
+"""The number of pixels up to which several small batches are gathered at a time."""
 
 
 class EpochLoader(ABC):
     """What Lightning needs of a loader: length, batches, a sampler with ``set_epoch``, and a state.
 
-    The state is the epoch and the number of batches handed out, so that a run stopped within an epoch goes
-    on with the batch it had not yet seen.
+    The state is the epoch and the number of batches returned, so that a run that stopped within an epoch
+    resumes with the next batch.
     """
 
-    # Lightning looks at both when it decides whether to put its own samplers into a DataLoader
+    # Lightning reads both to decide whether to insert its own samplers into a DataLoader
     batch_sampler: None = None
     sampler: EpochSampler
 
@@ -38,14 +38,14 @@ class EpochLoader(ABC):
         """The batches of the sampler's epoch from number ``first`` on."""
 
     def __len__(self) -> int:
-        """Number of batches in an epoch, whether or not it was entered in the middle."""
+        """Number of batches in an epoch, also if it is resumed in the middle."""
         return len(self.sampler.batch_sizes(self.batch_size))
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield (images float32 normalised, labels int64).
 
-        A generator, so that nothing is drawn before the first batch is asked for: Lightning makes the
-        iterator of a resumed run before it says which epoch that run is in.
+        A generator, so that nothing is drawn before the first batch is requested, because Lightning creates
+        the iterator of a resumed run before it sets the epoch.
         """
         epoch, resume = self.sampler.epoch, self._resume
         self._resume = None
@@ -55,16 +55,16 @@ class EpochLoader(ABC):
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """The epoch and how many of its batches were handed out."""
+        """The epoch and the number of its batches that were returned."""
         return dict(self._progress)
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Let the next iteration go on from there, if it is of that epoch."""
+        """Let the next iteration continue from this state, if it belongs to the same epoch."""
         self._resume = self._progress = dict(state_dict)
 
 
 def draw_augmentation(augmentation: CropFlip | ResizedCrop, sampler: EpochSampler) -> Tensor:
-    """The random numbers of this rank's images in the sampler's epoch, a row an image."""
+    """The random numbers of this rank's images in the sampler's epoch, one row per image."""
     draw = generator(Purpose.AUGMENT, sampler.seed, sampler.epoch)
     return augmentation.draw(sampler.size, draw)[sampler.positions()]
 
@@ -87,7 +87,8 @@ class ImageSet:
 
 
 class InMemoryLoader(EpochLoader):
-    """Batches gathered, augmented and normalised where the images lie, a whole batch at once."""
+    """Batches that are gathered, augmented and normalized on the device of the images, a whole batch at
+    once."""
 
     def __init__(
         self,

@@ -27,16 +27,16 @@ log = logging.getLogger(__name__)
 
 
 class ImageData(pl.LightningDataModule):
-    """Training and test images of a named data set, and the clean batches that criteria score with.
+    """Training and test images of a named data set, and the clean batches for scoring.
 
-    The official test split is the test set, each image once; a validation set comes out of the training
-    images. Order and augmentation of an epoch depend on the seed, the epoch and the rank alone.
+    The official test split is the test set, each image once; a validation set is taken from the training
+    images. Order and augmentation of an epoch only depend on the seed, the epoch and the rank.
 
     Args:
         dataset: one of ``prunelit.training.data.options.DATASETS``.
         **options: the fields of :class:`~prunelit.training.data.options.Options`.
 
-    After ``setup`` these are known: ``num_classes``, ``input_shape`` (channels, height, width),
+    After ``setup`` these attributes exist: ``num_classes``, ``input_shape`` (channels, height, width),
     ``class_names``, ``train_size``, ``validation_size``, ``test_size`` and ``normalise``.
     """
 
@@ -61,11 +61,11 @@ class ImageData(pl.LightningDataModule):
         source_of(self.options).check()
 
     def preview(self) -> Preview | None:
-        """Number of classes and (channels, height, width), if known before images are read and fetched."""
+        """Number of classes and (channels, height, width), if known before images are downloaded and read."""
         return source_of(self.options).preview()
 
     def prepare_data(self) -> None:
-        """Download what is missing and decode it once; Lightning calls it in one process of a machine."""
+        """Download and decode missing files; Lightning calls this in one process per machine."""
         if self._contents is None:
             self.check()
             source_of(self.options).fetch()
@@ -97,7 +97,7 @@ class ImageData(pl.LightningDataModule):
         self.test_size = len(self._rows["test"])
 
     def _moments(self, contents: Contents) -> tuple[list[float], list[float]]:
-        """Mean and standard deviation by channel: as given, else those of the data set."""
+        """Mean and standard deviation by channel: as given, otherwise those of the data set."""
         options, channels = self.options, self.input_shape[0]
         for name, given in (("mean", options.mean), ("std", options.std)):
             if given is not None and len(given) != channels:
@@ -120,7 +120,7 @@ class ImageData(pl.LightningDataModule):
         asked, number = self.options.validation, len(labels)
         count = asked if isinstance(asked, int) else round(asked * number)
         if count >= number:
-            allowed = "a share of the training images in [0, 1), or a whole number of them"
+            allowed = "a share of the training images in [0, 1), or a number of them"
             raise BadRequest("validation", asked, allowed, f"there are {number} training images")
         rows = stratified(labels, count, generator(Purpose.VALIDATION, self.options.seed))
         train = torch.ones(number, dtype=torch.bool)
@@ -129,17 +129,18 @@ class ImageData(pl.LightningDataModule):
         self._rows = {"train": train.nonzero()[:, 0], "validation": rows, "test": test}
 
     def train_dataloader(self) -> EpochLoader:
-        """The training images, shuffled and augmented anew in each epoch; the last batch may be smaller."""
+        """The training images, shuffled and augmented differently in each epoch; the last batch may be
+        smaller."""
         return self._loader("train", self.options.batch_size, shuffle=True)
 
     def plain_train_dataloader(self) -> EpochLoader | None:
-        """The training images in order, not augmented; None where random crops need the full-size files."""
+        """The training images in order, not augmented; None if random crops need the full-size files."""
         if isinstance(self._augmentation, ResizedCrop):
             return None
         return self._loader("train", self.options.eval_batch_size, shuffle=False)
 
     def val_dataloader(self) -> list[EpochLoader]:
-        """The test loader, for the test curve, and the validation loader if ``validation`` asks for one."""
+        """The test loader, for the test curve, and the validation loader if ``validation`` is set."""
         names = ["test", "validation"] if self.validation_size else ["test"]
         return [self._loader(name, self.options.eval_batch_size, shuffle=False) for name in names]
 
@@ -193,13 +194,14 @@ class ImageData(pl.LightningDataModule):
     ) -> list[tuple[Tensor, Tensor]]:
         """Clean (normalised, not augmented) training images for scoring, the same for every method.
 
-        They depend on the seed alone, are the same on every rank, and no global random state is touched.
+        They only depend on the seed, are the same on every rank, and do not use the global random state.
 
         Args:
-            samples_per_class: so many images of every class, or all of a class with fewer, shuffled together.
-            num_batches: so many batches of random images, each image once before any comes again.
-                With neither, the whole training set in order.
-            batch_size: images a batch; the last may be smaller.
+            samples_per_class: the number of images of every class (all images of smaller classes), shuffled
+                together.
+            num_batches: the number of batches of random images, drawn without replacement until all are used.
+                If both are None, the whole training set in order.
+            batch_size: images per batch; the last may be smaller.
         """
         rows, split = self._rows["train"], self._split("train")
         labels = torch.from_numpy(split.labels)[rows]
@@ -234,7 +236,7 @@ def _augmentation(kind: str, shape: tuple[int, ...]) -> CropFlip | ResizedCrop |
 
 
 def available_memory(device: torch.device) -> int:
-    """Free bytes of the GPU, or of main memory as far as the kernel and a container's limit leave it."""
+    """Free bytes of the GPU, or of main memory within the limit of a container."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     free = 2**63 - 1

@@ -1,4 +1,4 @@
-"""What a user may ask of a data set, and which requests are wrong."""
+"""The options of a data set, and their checks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ READ_BY = {
     "test_share": ("folder",),
     "labels": ("cifar100",),
 }
-"""Options that only some data sets read: for the others they must be left out."""
+"""Options that only some data sets read; for the others they must be omitted."""
 
 
 @dataclass(frozen=True)

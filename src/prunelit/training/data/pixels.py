@@ -1,4 +1,5 @@
-"""Pixels of any kind as 8-bit gray or RGB: one rule each for orientation, alpha, palettes and depth."""
+"""Convert pixels of any kind to 8-bit gray or RGB, with one rule each for orientation, alpha, palettes and
+depth."""
 
 from __future__ import annotations
 
@@ -8,23 +9,23 @@ from typing import Any
 import numpy as np
 
 STORED_BITS = 16
-"""How many bits pixels of more than 8 bits are taken to have where ``data.bits`` is null."""
+"""The assumed number of bits of pixels with more than 8 bits if ``data.bits`` is null."""
 STATES_DEPTH = ("PPM", "JPEG2000")
-"""Formats that say what their largest value is; Pillow has scaled it to 16 bits."""
+"""Formats that state their largest value; Pillow scales them to 16 bits."""
 CONVERTED = "a folder of images with integers >= 0 as pixels: convert the files to 8 or 16 bits"
 ORIENTATION = 0x112
 """The number of the orientation in EXIF data."""
 DARK = 2**14
-"""16-bit images without a pixel of at least this value look as if they held fewer bits."""
+"""16-bit images without a pixel of at least this value appear to use fewer bits."""
 
 
 class WrongDepth(ValueError):
     """Pixels that do not fit the rule for the depth of the data set.
 
     Args:
-        why: what was found.
-        allowed: what ``data.bits`` must be, or what the folder must hold.
-        is_number_of_bits: whether another ``data.bits`` helps.
+        why: the reason.
+        allowed: what ``data.bits`` must be, or what the folder must contain.
+        is_number_of_bits: whether another value of ``data.bits`` solves the problem.
     """
 
     def __init__(self, why: str, allowed: str, is_number_of_bits: bool = True) -> None:
@@ -38,17 +39,17 @@ def is_gray(image: Any) -> bool:
 
 
 def plain(image: Any, channels: int, bits: int | None = None) -> Any:
-    """Return a Pillow image of mode L or RGB: its first frame, upright, on white, 8 bits a channel.
+    """Return a Pillow image of mode L or RGB: its first frame, upright, on white, with 8 bits per channel.
 
     * Orientation: that of the EXIF data is applied, in every format that has it.
-    * Alpha, a transparent palette entry or colour: the image is laid on white.
-    * Palettes, CMYK, YCbCr and HSV become RGB as Pillow converts them; colour profiles (ICC) are not applied.
+    * Alpha, a transparent palette entry or color: the image is blended with white.
+    * Palettes, CMYK, YCbCr and HSV become RGB as Pillow converts them; color profiles (ICC) are not applied.
     * Depth: of pixels with more than 8 bits, the upper 8 of ``bits`` are kept.
 
     Args:
         image: a Pillow image as opened.
         channels: 1 (gray) or 3 (RGB).
-        bits: how many bits deeper pixels use; None: 16, and darker images are refused.
+        bits: the number of bits of deeper pixels; None: 16, and darker images are refused.
 
     Raises:
         WrongDepth: floating-point pixels, or values that do not fit ``bits``.
@@ -66,17 +67,17 @@ def plain(image: Any, channels: int, bits: int | None = None) -> Any:
 
 
 def upright(image: Any) -> Any:
-    """Return the Pillow image turned as its EXIF data says; EXIF data that cannot be read says nothing."""
+    """Return the Pillow image rotated according to its EXIF data, if that can be read."""
     from PIL import ImageOps
 
-    with suppress(Exception):  # Pillow raises almost anything for broken EXIF data
+    with suppress(Exception):  # Pillow raises many kinds of errors for damaged EXIF data
         if image.getexif().get(ORIENTATION, 1) != 1:
             return ImageOps.exif_transpose(image)
     return image
 
 
 def _upper_bits(image: Any, bits: int | None) -> Any:
-    """Return an 8-bit gray image of one with up to 32 bits."""
+    """Convert a gray image with up to 32 bits to 8 bits."""
     from PIL import Image
 
     pixels = np.asarray(image).astype(np.int64)
@@ -96,7 +97,7 @@ def _upper_bits(image: Any, bits: int | None) -> Any:
 
 
 def _check_colours(image: Any, bits: int | None) -> None:
-    """Refuse colours of 16 bits, of which Pillow gives the upper 8, where these are not the ones to keep."""
+    """Refuse 16-bit colors, of which Pillow returns the upper 8, if other bits must be kept."""
     if bits not in (None, STORED_BITS):
         raise WrongDepth(
             f"it has several channels of 16 bits, and Pillow reads the upper 8 of 16, not of {bits}",
@@ -119,13 +120,13 @@ def _dark_allowed(most: int) -> str:
 
 
 def _has_deep_colours(image: Any) -> bool:
-    """Whether an image that was just opened stores several channels of 16 bits; once loaded that is lost."""
+    """Whether an opened image stores several channels of 16 bits; this is unknown after loading."""
     kinds = [str(tile[3]) for tile in image.tile if len(tile) > 3]
     return image.format in ("PNG", "TIFF") and any(";16" in kind for kind in kinds)
 
 
 def _on_white(image: Any, mode: str) -> Any:
-    """Return the image in ``mode``, L or RGB, what is transparent laid on white."""
+    """Return the image in ``mode``, L or RGB, with transparent parts blended with white."""
     from PIL import Image
 
     if not (image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info):

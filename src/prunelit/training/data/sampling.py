@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class Purpose(enum.IntEnum):
-    """What a generator is for, so that two purposes never share their random numbers."""
+    """The purpose of a generator, so that two purposes never share their random numbers."""
 
     ORDER = 1
     AUGMENT = 2
@@ -21,7 +21,7 @@ class Purpose(enum.IntEnum):
 
 
 def generator(purpose: Purpose, seed: int, epoch: int = 0) -> torch.Generator:
-    """A CPU generator that depends on its three arguments alone."""
+    """A CPU generator that only depends on its three arguments."""
     mixed = np.random.SeedSequence((int(purpose), seed, epoch)).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(mixed[0]))
 
@@ -29,13 +29,13 @@ def generator(purpose: Purpose, seed: int, epoch: int = 0) -> torch.Generator:
 class EpochSampler:
     """The images of one rank in one epoch.
 
-    Shuffled (training): a permutation by (seed, epoch), dealt out to the ranks in turn and wrapped around
-    so that every rank gets equally many. Not shuffled (testing): the images in order, each exactly once
+    Shuffled (training): a permutation by (seed, epoch), distributed to the ranks in turn and wrapped around,
+    so that every rank has the same number. Not shuffled (testing): the images in order, each exactly once
     over all ranks.
 
     Args:
-        size: number of images over all ranks.
-        seed: the run's seed.
+        size: the number of images over all ranks.
+        seed: the seed of the run.
         shuffle: whether this is a training set.
         rank: this process among ``world_size``.
         world_size: number of processes that share the epoch.
@@ -56,7 +56,7 @@ class EpochSampler:
         return len(self.positions())
 
     def positions(self) -> Tensor:
-        """This rank's places (int64) in the epoch's sequence over all ranks."""
+        """The positions (int64) of this rank in the sequence of the epoch over all ranks."""
         end = -(-self.size // self.world_size) * self.world_size if self.shuffle else self.size
         return torch.arange(self.rank, end, self.world_size) % max(self.size, 1)
 
@@ -68,10 +68,10 @@ class EpochSampler:
         return torch.randperm(self.size, generator=generator(Purpose.ORDER, self.seed, self.epoch))[positions]
 
     def batch_sizes(self, batch_size: int) -> list[int]:
-        """How many images each batch of this rank holds: equally many batches on every rank.
+        """The sizes of this rank's batches, with the same number of batches on every rank.
 
-        A test share that is one image short of needing another batch has its last batch cut in two, because
-        a rank that steps less often than the others would leave them waiting.
+        If a rank would have one batch less than the others, its last batch is split in two, because the
+        others would otherwise wait for it.
         """
         count = len(self)
         sizes = [batch_size] * (count // batch_size)
@@ -85,7 +85,7 @@ class EpochSampler:
 
 
 def stratified(labels: Tensor, count: int, draw: torch.Generator) -> Tensor:
-    """``count`` random image numbers (int64, ascending) with the classes in their own proportions.
+    """``count`` random image numbers (int64, ascending) with the classes in proportion.
 
     The classes' quotas are rounded by largest remainders, ties to the lower class.
     """
@@ -107,7 +107,7 @@ def per_class(labels: Tensor, count: int, draw: torch.Generator) -> Tensor:
 
 
 def at_random(size: int, count: int, draw: torch.Generator) -> Tensor:
-    """``count`` of ``size`` image numbers, each once before any comes again."""
+    """``count`` of ``size`` image numbers, without replacement until all are used."""
     rounds = range(-(-count // max(size, 1)))
     return torch.cat([torch.randperm(size, generator=draw) for _ in rounds])[:count]
 

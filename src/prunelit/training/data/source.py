@@ -20,7 +20,7 @@ from prunelit.training.data.options import Options
 Preview = tuple[int, tuple[int, int, int]]
 Augmentation = Literal["none", "crop", "resized_crop"]
 
-# what a broken download or archive raises: URLError and time-outs are OSErrors
+# errors of a failed download or archive; URLError and timeouts are OSErrors
 DOWNLOAD_FAULTS = (OSError, RuntimeError, ValueError, EOFError, http.client.HTTPException, zipfile.BadZipFile)
 
 
@@ -30,7 +30,7 @@ class Split:
 
     Args:
         labels: int64 (number,).
-        images: uint8 (number, channels, height, width), or None if they are still files.
+        images: uint8 (number, channels, height, width), or None if they are not decoded yet.
         files: their paths, if they are.
     """
 
@@ -51,32 +51,32 @@ class Contents:
 
 
 class Source(ABC):
-    """A named data set below ``options.root``."""
+    """A named data set in ``options.root``."""
 
     augmentation: Augmentation = "none"
-    """What is usual for these images."""
+    """The usual augmentation for these images."""
     constants: tuple[tuple[float, ...], tuple[float, ...]] | None = None
-    """Mean and std of each channel as the literature gives them; None: take them from the training images."""
+    """Mean and std of each channel in the literature; None: compute them from the training images."""
     layout: str = "a folder"
-    """What has to lie below ``data.root``, for messages."""
+    """The required contents of ``data.root``, for messages."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
 
     @property
     def name(self) -> str:
-        """What the decoded copy is called."""
+        """The name of the decoded copy."""
         return self.options.dataset
 
     def check(self) -> None:
-        """Raise ``BadRequest`` if a look at the folders shows that the data cannot be read."""
+        """Raise ``BadRequest`` if the folders show that the data cannot be read."""
         self.check_root()
         if not self.present() and has_class_folders(self.options.folder):
             root = self.options.root
             used = f"given to data=folder (data=folder data.root={root})"
             raise BadRequest("root", root, used, "it has train/ with folders of images")
         if not self.present() and not self.options.download:
-            raise self.wrong_root("not there, and data.download=false")
+            raise self.wrong_root("it does not exist, and data.download=false")
 
     def check_root(self) -> None:
         """Raise ``BadRequest`` if ``data.root`` was not given or is a file."""
@@ -96,7 +96,7 @@ class Source(ABC):
 
     @abstractmethod
     def present(self) -> bool:
-        """Whether the files lie below the root, by their names alone."""
+        """Whether the files exist in the root, by their names only."""
 
     @abstractmethod
     def raw_files(self) -> list[Path]:
@@ -111,15 +111,15 @@ class Source(ABC):
         """All images in memory."""
 
     def download(self) -> None:
-        """Fetch the files and check their checksums; raises one of ``DOWNLOAD_FAULTS``."""
-        raise RuntimeError(f"{self.options.dataset} has to be placed by hand")
+        """Download the files and check their checksums; raises one of ``DOWNLOAD_FAULTS``."""
+        raise RuntimeError(f"{self.options.dataset} must be downloaded manually")
 
     def fetch(self) -> None:
-        """Download what is missing, once, however many processes ask for it."""
+        """Download missing files once, also if several processes need them."""
         if self.present():
             return
         if not self.options.download:
-            raise self.wrong_root("not there, and data.download=false")
+            raise self.wrong_root("it does not exist, and data.download=false")
         folder = self.options.folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -128,9 +128,9 @@ class Source(ABC):
                     self.download()
         except DOWNLOAD_FAULTS as fault:
             reason = " ".join(str(fault).split())[:300] or type(fault).__name__
-            raise self.wrong_root(f"the download failed ({reason}); place the files by hand") from fault
+            raise self.wrong_root(f"the download failed ({reason}); download the files manually") from fault
 
     def wrong_root(self, why: str) -> BadRequest:
-        """The error for a ``data.root`` that does not hold this data set."""
+        """The error for a ``data.root`` that does not contain this data set."""
         root = "null" if self.options.root is None else self.options.root
         return BadRequest("root", root, self.layout, why)

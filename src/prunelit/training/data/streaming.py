@@ -1,4 +1,4 @@
-"""Images decoded while they are needed, by worker processes: for data sets that do not fit into memory."""
+"""Images decoded on demand by worker processes, for data sets that do not fit into memory."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ Key = tuple[int, Tensor | None]
 class StreamedSet(Dataset):
     """Images of a split, read and augmented one by one.
 
-    All randomness comes with the key, so that a batch is the same whichever worker makes it.
+    All random numbers are part of the key, so that a batch does not depend on the worker.
 
     Args:
         split: arrays or files.
         rows: the numbers of the images in the split that belong to the set.
         shape: (channels, height, width) of every image.
-        decoder: what reads the files, if the split has files.
+        decoder: reads the files, if the split has files.
         augmentation: random crops of the training set.
     """
 
@@ -49,7 +49,8 @@ class StreamedSet(Dataset):
         return len(self.rows)
 
     def __getitem__(self, key: Key) -> tuple[Tensor, int] | BadRequest:
-        """Image (uint8) and label; for an unreadable file its error, which workers cannot raise whole."""
+        """Image (uint8) and label; for an unreadable file the error, because workers cannot raise it
+        unchanged."""
         number, draws = key
         row = int(self.rows[number])
         try:
@@ -99,7 +100,7 @@ class KeyBatches:
 
 
 class StreamingLoader(EpochLoader):
-    """Batches put together by worker processes, then moved to the device and normalised there.
+    """Batches that worker processes assemble, moved to the device and normalized there.
 
     Args:
         dataset: the images.
@@ -107,7 +108,7 @@ class StreamingLoader(EpochLoader):
         batch_size: images a batch.
         normalise: applied to whole batches.
         workers: processes; 0 decodes in this one.
-        device: where the batches go.
+        device: the device of the batches.
     """
 
     def __init__(
@@ -134,8 +135,8 @@ class StreamingLoader(EpochLoader):
 
     @property
     def _iterator(self) -> Any:
-        # where Lightning looks for workers to stop when a run ends; left to the garbage collector, which may
-        # close their queues first, they are waited for in vain
+        # Lightning stops these workers when a run ends. If the garbage collector closes the queues
+        # first, joining the workers hangs.
         return self._loader._iterator
 
     @_iterator.setter

@@ -28,7 +28,7 @@ class Listing:
 
 
 class Tree(Source):
-    """``train/`` and ``test/`` (or, without it, ``val/``) with a folder a class, as ``ImageFolder`` reads it.
+    """``train/`` and ``test/`` (or ``val/``) with one folder per class, as for ``ImageFolder``.
 
     Classes are numbered in the order of their names in ``train/``. Images are gray (one channel) only if
     all of them are; otherwise all are read as RGB.
@@ -40,16 +40,16 @@ class Tree(Source):
 
     @property
     def base(self) -> Path:
-        """The folder that holds ``train/``."""
+        """The folder that contains ``train/``."""
         return self.options.folder
 
     def present(self) -> bool:
-        """Whether there is the folder."""
+        """Whether the folder exists."""
         return self.base.is_dir()
 
     @cached_property
     def places(self) -> Layout:
-        """Where the training and the test images lie."""
+        """The folders of the training and test images."""
         return layout_of(self.base, self.test_kinds, self.options.test_share, self.wrong_root)
 
     @cached_property
@@ -65,7 +65,7 @@ class Tree(Source):
         return self.places.train / name
 
     def check(self) -> None:
-        """Look for the folders, an image in each class, and test classes that have no training images."""
+        """Check the folders, that each class has an image, and that each test class has training images."""
         self.check_root()
         if not self.base.is_dir():
             raise self.wrong_root(f"{printable(self.base)} is not a folder")
@@ -84,7 +84,8 @@ class Tree(Source):
             self._lister.check_not_empty(folder / name)
 
     def preview(self) -> Preview | None:
-        """The class folders, and the first image if it is coloured: only all images tell gray ones."""
+        """The class folders, and the first image if it is in color; gray images are known only after all are
+        read."""
         if not self.present():
             return None
         first = Lister(self.base, self.wrong_root).split([(self.class_folder(self._classes[0]), 0)]).files[0]
@@ -95,7 +96,8 @@ class Tree(Source):
 
     @cached_property
     def listing(self) -> Listing:
-        """Every image file, class by class in the order of their paths; warns of what is no image."""
+        """Every image file, class by class in the order of their paths; warns about files that are not
+        images."""
         lister, places, classes = self._lister, self.places, self._classes
         train = lister.split([(self.class_folder(name), label) for label, name in enumerate(classes)])
         if places.test is None:
@@ -126,7 +128,7 @@ class Tree(Source):
                 )
 
     def class_names(self, classes: list[str]) -> list[str]:
-        """The names of the classes, given their folders'."""
+        """The names of the classes, given the names of their folders."""
         return classes
 
     def raw_files(self) -> list[Path]:
@@ -138,11 +140,11 @@ class Tree(Source):
         return [folder for folder in (self.places.train, self.places.test) if folder]
 
     def _is_gray(self, file: str) -> bool:
-        """Whether an image counts as gray; none does where the literature's constants are for colours."""
+        """Whether an image counts as gray; never if the constants in the literature are for colors."""
         return self.constants is None and has_gray_header(str(self.options.root), file)
 
     def decoder(self, channels: int) -> Decoder:
-        """What turns the files into arrays."""
+        """The decoder of the files."""
         return Decoder(str(self.options.root), channels, self.options.size, self.center, self.options.bits)
 
     def decode(self) -> Contents:
@@ -168,16 +170,16 @@ class Tree(Source):
         )
 
     def decoded_bytes(self) -> int:
-        """Memory the decoded images would take, if all are as large as the first."""
+        """Memory of the decoded images, if all are as large as the first."""
         first, listing = self.listing.train.files[0], self.listing
         size = self.decoder(1 if self._is_gray(first) else 3)(first).size
         return size * (len(listing.train.files) + len(listing.test.files))
 
     def streamed(self) -> tuple[Contents, Decoder]:
-        """The files, and what reads them one by one.
+        """The files and their decoder.
 
-        Mean and std, where neither the user nor the literature gives them, are those of all training
-        images, as they are where the images are in memory; they are computed once and kept.
+        If neither the user nor the literature gives mean and std, they are those of all training images, as
+        for images in memory. They are computed once and cached.
         """
         train, test = self.listing.train, self.listing.test
         gray = all(self._is_gray(file) for split in (train, test) for file in split.files)

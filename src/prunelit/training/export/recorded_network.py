@@ -27,7 +27,7 @@ class NetworkDescription:
         model: the resolved config of the network.
         num_classes: its outputs.
         input_shape: channels, height and width of one image.
-        mean: mean of each channel over the training images, pixels counted from 0 to 1.
+        mean: mean of each channel over the training images, for pixels in [0, 1].
         std: standard deviation of each channel, likewise.
         class_names: in the order of the outputs.
         working_folder: where the run was started; own modules were imported from there.

@@ -1,4 +1,4 @@
-"""Say so when a training ends before the network has the density that was asked for."""
+"""Warn if a training ends before the network has the requested density."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from prunelit.pruning.plan import Plan
 from prunelit.training.fit.timing import Shortfall
 
 Steps = list[tuple[Plan, float | None]]
-"""What each pruning does: its plan, and the density it ends with, None where the plan decides."""
+"""The plan of each pruning and the density after it, None if the plan decides."""
 
 
 def warn_of_shortfall(
     steps: Steps, done: int, shortfall: Shortfall | None, max_epochs: int | None, density: float
 ) -> int:
-    """Warn if not all prunings come before the training ends; return how many there will be.
+    """Warn if the training ends before all prunings; return the number of prunings that take place.
 
     Args:
         steps: all prunings.
-        done: how many of them are done.
-        shortfall: what the training lacks, None if it lacks nothing.
+        done: the number of completed prunings.
+        shortfall: what the training lacks, None if it is long enough.
         max_epochs: the trainer's setting.
-        density: the density now.
+        density: the present density.
     """
     if shortfall is None:
         return len(steps)
@@ -29,8 +29,8 @@ def warn_of_shortfall(
     reached = steps[come - 1][1] if shortfall.prunings else density
     rank_zero_warn(
         f"max_epochs={max_epochs} ends before the last of {len(steps)} prunings, "
-        f"so the network stays denser than asked{_densities(steps, reached)}: "
-        f"max_epochs={(max_epochs or 0) + shortfall.epochs} or more reaches it"
+        f"so the network stays denser than requested{_densities(steps, reached)}: "
+        f"max_epochs={(max_epochs or 0) + shortfall.epochs} or more is needed"
     )
     return come
 
@@ -38,7 +38,8 @@ def warn_of_shortfall(
 def warn_of_early_end(steps: Steps, done: int, density: float) -> None:
     """Warn that the training has ended after ``done`` prunings, with ``density`` reached."""
     rank_zero_warn(
-        f"the training ended after {done} of {len(steps)} prunings, so the network stays denser than asked"
+        f"the training ended after {done} of {len(steps)} prunings, so the network stays denser than "
+        "requested"
         f"{_densities(steps, density)}"
     )
 

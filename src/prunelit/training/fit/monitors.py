@@ -1,8 +1,8 @@
-"""Let what follows a metric start again at each pruning.
+"""Reset everything that monitors a metric at each pruning.
 
-A best value, and the checkpoint that has it, belong to the density they were measured at. So at each
-pruning ``ModelCheckpoint``, ``EarlyStopping`` and ``ReduceLROnPlateau`` forget what they have seen, and
-values that were measured before the pruning no longer count.
+A best value, and the checkpoint that has it, belong to the density at which they were measured. So at each
+pruning ``ModelCheckpoint``, ``EarlyStopping`` and ``ReduceLROnPlateau`` are reset, and values from before the
+pruning are ignored.
 """
 
 from __future__ import annotations
@@ -23,21 +23,20 @@ BROKEN = ("NON_FINITE_METRIC", "DIVERGENCE_THRESHOLD")
 
 
 class Monitors:
-    """Watches over the callbacks and schedules of a trainer that follow a metric.
+    """Controls the callbacks and schedules of a trainer that monitor a metric.
 
     Until the last pruning ``EarlyStopping`` does not end the training, unless the metric is not finite or
-    diverges. A metric of before the last pruning is not used by ``EarlyStopping``, nor for the best
-    checkpoints of ``ModelCheckpoint``: where validation is rarer than epochs it would be that of a denser
-    network.
+    diverges. A metric from before the last pruning is used neither by ``EarlyStopping`` nor for the best
+    checkpoints of ``ModelCheckpoint``, because with rare validation it would be that of a denser network.
     """
 
     def __init__(self) -> None:
         self._outdated: dict[str, Any] = {}
-        self._waiting: list[Any] = []  # schedules that still see a metric of before the pruning
+        self._waiting: list[Any] = []  # schedules whose metric is from before the pruning
         self._replaced: list[tuple[Any, str]] = []
 
     def attach(self, trainer: pl.Trainer, pruning_is_to_come: Callable[[], bool]) -> None:
-        """Replace what the trainer's callbacks decide by, until :meth:`release`."""
+        """Replace the methods by which the trainer's callbacks decide, until :meth:`release`."""
         self.release()
         self._outdated = {}
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
@@ -52,13 +51,13 @@ class Monitors:
                 self._replace(callback, "check_monitor_top_k", choose)
 
     def release(self) -> None:
-        """Give the callbacks their own methods back."""
+        """Restore the methods of the callbacks."""
         for callback, name in self._replaced:
             callback.__dict__.pop(name, None)
         self._replaced = []
 
     def forget(self, trainer: pl.Trainer) -> None:
-        """Let everything that follows a metric start again: the network has just been pruned."""
+        """Reset everything that monitors a metric, after a pruning."""
         self._outdated = dict(trainer.callback_metrics)
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if is_lightning(callback, "ModelCheckpoint") and callback.monitor is not None:
@@ -70,7 +69,7 @@ class Monitors:
             forget_plateau(config.scheduler)
 
     def metrics_changed(self, trainer: pl.Trainer) -> None:
-        """Let a schedule begin with the first value that was measured after the pruning."""
+        """Let a schedule start with the first value that was measured after the pruning."""
         fresh = [config for config in self._waiting if not self._is_outdated(trainer, config.monitor)]
         for config in fresh:
             forget_plateau(config.scheduler)
@@ -112,7 +111,7 @@ class Monitors:
 
 
 def forget_best_checkpoints(checkpoint: Any) -> None:
-    """Let a ``ModelCheckpoint`` choose among checkpoints to come; files that it has written stay."""
+    """Let a ``ModelCheckpoint`` only consider future checkpoints; its files are kept."""
     checkpoint.best_k_models = {}
     checkpoint.best_model_score = checkpoint.current_score = None
     checkpoint.kth_value = torch.tensor(math.inf if checkpoint.mode == "min" else -math.inf)
@@ -120,14 +119,14 @@ def forget_best_checkpoints(checkpoint: Any) -> None:
 
 
 def forget_best_score(stopping: Any) -> None:
-    """Let an ``EarlyStopping`` begin to count."""
+    """Reset the counter of an ``EarlyStopping``."""
     stopping.wait_count = 0
     stopping.best_score = torch.tensor(math.inf if stopping.mode == "min" else -math.inf)
     forget_stop(stopping)
 
 
 def forget_stop(stopping: Any) -> None:
-    """Let an ``EarlyStopping`` have stopped nothing."""
+    """Revert the stop of an ``EarlyStopping``."""
     stopping.stopped_epoch = 0
     reason = getattr(stopping, "stopping_reason", None)
     if reason is not None:
@@ -136,7 +135,7 @@ def forget_stop(stopping: Any) -> None:
 
 
 def forget_plateau(schedule: ReduceLROnPlateau) -> None:
-    """Let a ``ReduceLROnPlateau`` begin to count; the learning rate stays."""
+    """Reset the counter of a ``ReduceLROnPlateau`` but not the learning rate."""
     schedule.best = schedule.mode_worse
     schedule.num_bad_epochs = schedule.cooldown_counter = 0
 
@@ -147,7 +146,7 @@ def plateaus(trainer: pl.Trainer) -> list[Any]:
 
 
 def save_pruned(trainer: pl.Trainer) -> None:
-    """Save the network that a pruning after training left over the last checkpoints from before it."""
+    """Replace the last checkpoints by the network after a pruning that follows the training."""
     for checkpoint in trainer.checkpoint_callbacks:
         if is_lightning(checkpoint, "ModelCheckpoint"):
             latest = {checkpoint.last_model_path}  # type: ignore[attr-defined]

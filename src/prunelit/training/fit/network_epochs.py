@@ -14,16 +14,16 @@ SAVED = ("shift", "last_pruning", "trained_before")
 class Timeline:
     """The epochs of one network.
 
-    A trainer counts its own epochs: a second trainer that goes on with the same network begins at 0, and
-    one trainer that fits two networks one after the other goes on counting.
+    A trainer counts its own epochs: a second trainer that continues with the same network starts at 0, and
+    one trainer that fits two networks one after the other continues its count.
 
     Attributes:
         behind: epochs that the network has trained.
-        shift: the network's epoch less the trainer's.
+        shift: the epoch of the network minus that of the trainer.
         last_pruning: the epoch of the last pruning; None before the first.
-        trained_before: whether training goes on from a checkpoint of a training without pruning.
-        is_resumed: whether this fit goes on from a checkpoint that has the state of the pruning.
-        resumed_at: epochs and steps that the checkpoint of this fit has behind it; None without one.
+        trained_before: whether training resumes from a checkpoint of a training without pruning.
+        is_resumed: whether this fit resumes from a checkpoint with the state of the pruning.
+        resumed_at: epochs and steps of the checkpoint of this fit; None without one.
     """
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class Timeline:
         self.resumed_at: tuple[int, int] | None = None
 
     def begin_fit(self) -> None:
-        """Note that a fit begins; its checkpoint is not read yet."""
+        """Record the start of a fit; its checkpoint is not read yet."""
         self.is_resumed, self.resumed_at = False, None
 
     def begin_network(self) -> None:
@@ -41,13 +41,13 @@ class Timeline:
         self.behind, self.last_pruning, self.trained_before = 0, None, False
 
     def read(self, checkpoint: dict[str, Any]) -> None:
-        """Note what a checkpoint has behind it: the trainer learns that only after ``on_fit_start``."""
+        """Record the progress of a checkpoint, which the trainer knows only after ``on_fit_start``."""
         if "loops" in checkpoint:
             progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]
             self.resumed_at = progress["current"]["processed"], checkpoint.get("global_step", 0)
 
     def begin_training(self, trainer: pl.Trainer) -> None:
-        """Find out which of the network's epochs the trainer's next one is."""
+        """Compute which epoch of the network the trainer's next one is."""
         if self.resumed_at is None:
             self.shift = self.behind - trainer.current_epoch
         elif not self.is_resumed:
@@ -60,7 +60,7 @@ class Timeline:
         return trainer.current_epoch + self.shift
 
     def now(self, trainer: pl.Trainer, prunings: int) -> Now:
-        """Return how far the training has come, ``prunings`` behind it."""
+        """Return the progress of the training after ``prunings``."""
         step, last, trained = trainer.global_step, self.last_pruning, self.trained_before
         return Now(self.epoch(trainer), step, prunings, last, trained)
 
@@ -69,15 +69,15 @@ class Timeline:
         return -1 if trainer.max_epochs in (None, -1) else trainer.max_epochs + self.shift
 
     def end_epoch(self, trainer: pl.Trainer) -> None:
-        """Note that an epoch of training is over."""
+        """Record the end of an epoch."""
         self.behind = self.epoch(trainer) + 1
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what rides along in checkpoints."""
+        """Return the state for checkpoints."""
         return {name: getattr(self, name) for name in SAVED}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint; one of an earlier version has no such state."""
+        """Restore the state of a checkpoint; those of earlier versions have none."""
         self.begin_network()
         self.shift, self.is_resumed = 0, True
         for name, value in state.items():

@@ -1,4 +1,4 @@
-"""Tell callbacks of a pruning through their hooks, and the user through warnings of one rank."""
+"""Notify callbacks of a pruning through their hooks, and the user through warnings of one rank."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def notify(trainer: pl.Trainer, hook: str, *arguments: Any) -> None:
 
 @contextmanager
 def first_rank_alone_warns(trainer: pl.Trainer) -> Iterator[None]:
-    """Leave out the warnings of pruning inside the block on all ranks but the first."""
+    """Suppress the warnings of pruning in the block on all ranks except the first."""
     if trainer.is_global_zero:
         yield
         return

@@ -1,4 +1,4 @@
-"""Show a criterion the training that comes before its scores."""
+"""Let a criterion observe the training before it scores."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from prunelit.pruning.parameters import Parameters
 
 
 class Observer:
-    """Calls ``criterion.observe`` after each optimizer step or epoch, as ``criterion.observes`` says.
+    """Calls ``criterion.observe`` after each optimizer step or epoch, according to ``criterion.observes``.
 
-    The criterion begins with the weights as they are, or, where ``goes_on``, continues from what it has
-    observed. The learning rates of an epoch are those of its last step.
+    The criterion starts with the present weights or, with ``goes_on``, continues its observation. The
+    learning rates of an epoch are those of its last step.
     """
 
     def __init__(
@@ -32,32 +32,32 @@ class Observer:
         self._hooks = [optimizer.register_step_post_hook(self._step_ended) for optimizer in optimizers]
 
     def epoch_ended(self) -> None:
-        """Show the weights at the end of an epoch."""
+        """Pass the weights at the end of an epoch to the criterion."""
         if self.criterion.observes == "epoch":
-            # No step was seen where an optimizer changes weights outside its ``step``.
+            # No step was observed if an optimizer changes weights outside of its ``step``.
             rates = self._rates or learning_rates(self.parameters, self.optimizers)
             self.criterion.observe(self.parameters, rates)
 
     def begin_again(self) -> None:
-        """Begin with the weights as they are."""
+        """Start with the present weights."""
         if self.criterion.observes != "never":
             self.criterion.begin(self.parameters)
 
     def close(self) -> None:
-        """Let go of the optimizers."""
+        """Release the optimizers."""
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
 
     def _step_ended(self, *_: Any) -> None:
-        # Noted here: at the end of an epoch the schedules are a step further.
+        # Recorded here, because at the end of an epoch the schedules are one step further.
         self._rates = learning_rates(self.parameters, self.optimizers)
         if self.criterion.observes == "step":
             self.criterion.observe(self.parameters, self._rates)
 
 
 def learning_rates(parameters: Parameters, optimizers: Iterable[Optimizer]) -> dict[str, float]:
-    """Return the learning rate of each parameter by name, 0 for one that no optimizer has."""
+    """Return the learning rate of each parameter by name, 0 for a parameter without an optimizer."""
     rates = {
         id(parameter): float(group["lr"])
         for optimizer in optimizers

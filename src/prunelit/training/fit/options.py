@@ -1,4 +1,4 @@
-"""The options of a pruning: their types by name, and which dataclass each of them belongs to."""
+"""The options of a pruning: their types, and the dataclass to which each belongs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ THRESHOLDS = Option(
 
 
 def listed_thresholds(options: dict[str, Any]) -> tuple[float, ...]:
-    """Return the thresholds if ``options["threshold"]`` lists several, and leave the first in their place.
+    """Return the thresholds if ``options["threshold"]`` is a list, and replace the list by its first value.
 
     Raises:
         BadRequest: not finite numbers.
@@ -41,22 +41,22 @@ def listed_thresholds(options: dict[str, Any]) -> tuple[float, ...]:
 
 
 def check_thresholds(thresholds: tuple[float, ...], plan: Plan, timing: Timing) -> None:
-    """Raise BadRequest for a list of thresholds where several rounds follow each other."""
+    """Raise BadRequest for a list of thresholds with several rounds."""
     if thresholds and (timing.moment.rounds_apart or plan.rounds != 1):
         raise BadRequest("threshold", list(thresholds), "one number", "a list is for a single pruning")
 
 
 WHOLE = {"scope": "layer", "pattern": None, "layer_densities": None, "bias": True, "norm": True}
-"""What holds where whole filters are pruned."""
+"""The fixed options of pruners of whole filters."""
 
 
 def for_filters(options: dict[str, Any]) -> dict[str, Any]:
     """Return the options of a criterion of whole filters.
 
     Raises:
-        BadRequest: an option that would leave a part of a filter, or let layers compete.
+        BadRequest: an option would keep a part of a filter, or let layers compete.
     """
-    why = "whole filters go with all their parts, a share a layer"
+    why = "whole filters are pruned with all their parts, with the same share in each layer"
     for key, value in WHOLE.items():
         if options.get(key, value) != value:
             raise BadRequest(key, options[key], "null" if value is None else str(value).lower(), why)
@@ -66,10 +66,10 @@ def for_filters(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def growth_of(options: Mapping[str, Any]) -> Growth:
-    """Return ``options["grow"]``, or what its keys make; nothing grows where it is left out or None.
+    """Return ``options["grow"]`` as a Growth; without it nothing grows.
 
     Raises:
-        BadRequest: it is of another kind, or one of its keys is unknown or has a wrong value.
+        BadRequest: it has another type, or one of its keys is unknown or has a wrong value.
     """
     asked = options.get("grow")
     if isinstance(asked, Growth):
@@ -91,11 +91,11 @@ PARTS: dict[str, Any] = {
     "timing": Timing,
     "retraining": Retraining,
 }
-"""Names by which the dataclasses of options can be given whole."""
+"""The names under which whole dataclasses of options can be given."""
 
 
 def by_name(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options of which some were given as a whole part, such as ``plan=Plan(...)``, each by its name.
+    """Return the options by name; some may be given as a whole, such as ``plan=Plan(...)``.
 
     Raises:
         BadRequest: a part of another class; an option that is given by name and in a part.
@@ -120,9 +120,9 @@ KINDS: tuple[Any, ...] = (*PARTS.values(), Growth)
 
 
 class PruningOptions(TypedDict, total=False):
-    """What :class:`~prunelit.training.callback.Pruning` takes by name, for editors and type checkers.
+    """The keyword arguments of :class:`~prunelit.training.callback.Pruning`, for editors and type checkers.
 
-    The meaning of each stands beside the field of the same name of ``Selection``, ``Plan``, ``Growth``,
+    The meaning of each is given at the field of the same name of ``Selection``, ``Plan``, ``Growth``,
     ``Sample``, ``Timing`` or ``Retraining``.
     """
 
@@ -169,7 +169,7 @@ Options = tuple[Selection, Plan, Growth, Sample, Timing, Retraining]
 
 
 def distribute(options: dict[str, Any]) -> Options:
-    """Give each option to the dataclass that has a field of its name."""
+    """Pass each option to the dataclass that has a field of its name."""
     known = {f.name for kind in PARTS.values() for f in fields(kind)} - {"rewound_to"} | {"grow"}
     for key in options:
         if key == "density":
@@ -193,7 +193,7 @@ def distribute(options: dict[str, Any]) -> Options:
 
 
 def _check_growth(growth: Growth, plan: Plan, timing: Timing, retraining: Retraining) -> None:
-    """Raise BadRequest where weights that change places do not fit what else is asked for."""
+    """Raise BadRequest if weight exchanges are not compatible with the other options."""
     why = f"grow.at is {growth.at}"
     timing.check_growth(why)
     if not retraining.masked_gradient:

@@ -1,4 +1,4 @@
-"""What happens to kept weights, optimizer and learning rate when training goes on after a pruning.
+"""What happens to kept weights, optimizer and learning rate when training continues after a pruning.
 
 Rewinding: Frankle, Dziugaite, Roy and Carbin, Linear mode connectivity and the lottery ticket
 hypothesis, https://arxiv.org/abs/1912.05671; of the learning rate only: Renda, Frankle and Carbin,
@@ -28,7 +28,7 @@ Rates = dict[str, list[Any]]
 
 @dataclass(frozen=True)
 class Retraining:
-    """How training goes on after a pruning."""
+    """How training continues after a pruning."""
 
     rewind: Annotated[
         Literal["none", "init"] | Annotated[int, Ge(0)],
@@ -56,35 +56,35 @@ class Retraining:
 
     @property
     def epoch(self) -> int | None:
-        """The epoch at whose start the training to go back to is noted; None without rewinding."""
+        """The epoch at whose start the training is recorded for rewinding; None without rewinding."""
         if self.rewind == "none":
             return None
         return 0 if self.rewind == "init" else int(self.rewind)
 
     @property
     def restarts(self) -> bool:
-        """Whether learning rate and schedule go back at a pruning."""
+        """Whether learning rate and schedule are reset at a pruning."""
         return self.epoch is not None if self.restart_schedule is None else bool(self.restart_schedule)
 
     def check(self, begin: int, end: int) -> None:
-        """Raise BadRequest unless a training from epoch ``begin`` on meets the epoch to go back to.
+        """Raise BadRequest unless a training from epoch ``begin`` on includes the epoch to which it rewinds.
 
         ``end`` is the epoch of the first pruning, or after training the number of epochs; -1: no limit.
         """
         if self.epoch is None or (begin <= self.epoch and (self.epoch <= end or end < 0)):
             return
         if self.epoch < begin:
-            why = f"training goes on at epoch {begin}, and the weights of that epoch are not known"
+            why = f"training resumes at epoch {begin}, and the weights of the given epoch are unknown"
             raise BadRequest("rewind", self.rewind, f"none, or {begin} or more", why)
-        why = f"the first pruning comes at epoch {end}"
+        why = f"the first pruning is at epoch {end}"
         raise BadRequest("rewind", self.rewind, f"an epoch of at most {end}", why)
 
     def rates(self, beginning: Rates, noted: Rates | None) -> Rates | None:
-        """Return what learning rates and schedules go back to at a pruning; None: they go on.
+        """Return the state to which learning rates and schedules are reset at a pruning; None: they continue.
 
         Args:
-            beginning: those at the beginning of the training.
-            noted: those of the epoch that weights go back to; None without rewinding.
+            beginning: the rates at the beginning of the training.
+            noted: the rates of the epoch to which weights are rewound; None without rewinding.
         """
         if not self.restarts:
             return None
@@ -105,7 +105,7 @@ class Snapshot:
 
     @torch.no_grad()
     def give_weights(self, network: nn.Module, optimizers: list[Optimizer]) -> None:
-        """Give ``network`` the noted weights back; the optimizers forget their states."""
+        """Restore the recorded weights of ``network`` and reset the states of the optimizers."""
         network.load_state_dict(self.weights, strict=True)
         for optimizer in optimizers:
             optimizer.state.clear()
@@ -113,7 +113,7 @@ class Snapshot:
 
 @torch.no_grad()
 def forget_moments(optimizers: list[Optimizer], places: Mapping[nn.Parameter, Tensor]) -> None:
-    """Set to 0 what the optimizers hold of some weights, such as their momentum.
+    """Set the optimizer states of some weights, such as their momentum, to 0.
 
     ``places`` marks these weights in each parameter.
     """
@@ -136,9 +136,9 @@ def current_rates(trainer: pl.Trainer) -> Rates:
 
 @torch.no_grad()
 def set_rates(trainer: pl.Trainer, rates: Rates) -> None:
-    """Take all parameter groups and schedules back to ``rates``.
+    """Reset all parameter groups and schedules to ``rates``.
 
-    Momentum goes back too, as schedules such as ``OneCycleLR`` change it together with the learning rate.
+    Momentum is reset too, because schedules such as ``OneCycleLR`` change it together with the learning rate.
 
     Raises:
         ValueError: the trainer has other optimizers or schedules.

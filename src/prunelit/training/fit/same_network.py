@@ -1,4 +1,4 @@
-"""Tell whether a fit goes on with the network that a callback has pruned, or begins with another one."""
+"""Detect whether a fit continues with the network that a callback has pruned, or starts with another one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from prunelit.training.parallel.sharding import whole
 
 
 def fingerprint(network: nn.Module) -> str:
-    """Return a SHA-256 of all parameters, names included, whatever their device."""
+    """Return a SHA-256 of all parameters, including names, independent of the device."""
     sha = hashlib.sha256()
     for name, parameter in network.named_parameters():
         sha.update(name.encode())
@@ -26,13 +26,13 @@ def fingerprint(network: nn.Module) -> str:
 
 
 def fitting(network: nn.Module, masks: Masks) -> Masks:
-    """Return those of ``masks`` for which ``network`` has a parameter of their name and shape."""
+    """Return the ``masks`` for which ``network`` has a parameter of the same name and shape."""
     shapes = {name: p.shape for name, p in network.named_parameters(remove_duplicate=False)}
     return {name: mask for name, mask in masks.items() if shapes.get(name) == mask.shape}
 
 
 def is_masked(network: nn.Module, masks: Masks) -> bool:
-    """Tell whether every weight that ``masks`` prune is 0 in ``network``."""
+    """Return whether every weight that ``masks`` prune is 0 in ``network``."""
     parameters = dict(network.named_parameters(remove_duplicate=False))
     for name, mask in masks.items():
         values = whole(parameters[name].detach())
@@ -42,25 +42,25 @@ def is_masked(network: nn.Module, masks: Masks) -> bool:
 
 
 def prunes(masks: Masks) -> bool:
-    """Tell whether ``masks`` remove any weight."""
+    """Return whether ``masks`` remove any weight."""
     return not all(bool(mask.all()) for mask in masks.values())
 
 
 def remember(network: nn.Module, masks: Masks) -> str:
-    """Return what :func:`goes_on` needs, with the same ``masks``, to know ``network`` again."""
+    """Return what :func:`goes_on` needs to recognize ``network``, with the same ``masks``."""
     return "" if prunes(masks) else fingerprint(network)
 
 
 def goes_on(network: nn.Module, masks: Masks, remembered: str) -> bool:
-    """Tell whether ``network`` is the one that was trained and pruned before, or a copy of it.
+    """Return whether ``network`` is the one that was trained and pruned before, or a copy of it.
 
-    It is if its pruned weights are 0; where none are pruned, if all its weights are what they were at
-    the end of the last fit. A module whose weights were set again is another network.
+    It is if its pruned weights are 0. If none are pruned, it is if all its weights equal those at the end of
+    the last fit. A module whose weights were reset is another network.
 
     Args:
         network: the network at the beginning of a fit.
-        masks: those that hold on the network; empty where pruned weights may grow back.
-        remembered: what :func:`remember` gave at the end of the last fit; empty before the first one.
+        masks: the masks of the network; empty if pruned weights may become nonzero.
+        remembered: the result of :func:`remember` at the end of the last fit; empty before the first one.
     """
     if prunes(masks):
         return len(fitting(network, masks)) == len(masks) and is_masked(network, masks)
@@ -68,14 +68,14 @@ def goes_on(network: nn.Module, masks: Masks, remembered: str) -> bool:
 
 
 def drop_outdated_masks(network: nn.Module) -> None:
-    """Forget masks that an earlier pruning left on ``network`` if its weights were set again since.
+    """Discard masks of an earlier pruning of ``network`` if its weights were reset since.
 
-    That is so when a fold of a cross-validation begins with the first weights of the same module. Its
-    pruning would otherwise be limited to what the last fold kept.
+    This happens if a fold of a cross-validation starts with the initial weights of the same module. Otherwise
+    its pruning would be limited to what the last fold kept.
     """
     if not is_masked(network, fitting(network, attached(network) or {})):
         detach(network)
         rank_zero_warn(
             "weights that an earlier pruning of this network removed are no longer 0, so it counts as a new "
-            "network: the masks of the earlier pruning are dropped, and all weights can be kept"
+            "network: the masks of the earlier pruning are discarded, and all weights can be kept"
         )

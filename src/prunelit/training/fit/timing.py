@@ -1,4 +1,4 @@
-"""When prunings come: the moments that ``when`` names, and the epochs that follow from them.
+"""The moments of pruning that ``when`` names, and the epochs that follow from them.
 
 No other file compares ``when`` with a name or computes the epoch of a pruning. A new moment is a subclass of
 :class:`Moment` with a name in :data:`When` and a place in :data:`MOMENTS`.
@@ -22,7 +22,7 @@ When = Literal["start", "epoch", "end"]
 
 @dataclass(frozen=True)
 class Timing:
-    """The options that say when prunings come; :attr:`moment` answers questions about them."""
+    """The options for the moments of pruning; :attr:`moment` computes them."""
 
     when: Annotated[
         When,
@@ -50,11 +50,11 @@ class Timing:
 
     @property
     def moment(self) -> Moment:
-        """What ``when`` names, with these options."""
+        """The moment that ``when`` names, with these options."""
         return MOMENTS[self.when](self)
 
     def check_growth(self, why: str) -> None:
-        """Raise BadRequest unless weights may change places in the training after the pruning."""
+        """Raise BadRequest unless weights may be exchanged in the training after the pruning."""
         if not self.moment.growth_may_follow:
             allowed = " or ".join(name for name, kind in MOMENTS.items() if kind.growth_may_follow)
             raise BadRequest("when", self.when, allowed, why)
@@ -64,14 +64,14 @@ class Timing:
 
 @dataclass(frozen=True)
 class Now:
-    """How far the training of a network has come.
+    """The progress of the training of a network.
 
     Attributes:
-        epoch: epochs of training behind it.
-        step: optimizer steps that the trainer has behind it.
-        prunings: prunings behind it.
-        last_pruning: the epoch of the last pruning; None if there was none, or if that is not known.
-        trained_before: whether training goes on from a checkpoint of a training without pruning.
+        epoch: the number of trained epochs.
+        step: the number of optimizer steps of the trainer.
+        prunings: the number of completed prunings.
+        last_pruning: the epoch of the last pruning; None if there was none, or if it is unknown.
+        trained_before: whether training resumes from a checkpoint of a training without pruning.
     """
 
     epoch: int = 0
@@ -83,20 +83,21 @@ class Now:
 
 @dataclass(frozen=True)
 class Shortfall:
-    """A training that ends too early: how many more prunings it has, and how many epochs it lacks."""
+    """A training that ends too early: the number of prunings that still take place, and of missing epochs."""
 
     prunings: int
     epochs: int
 
 
 class Moment:
-    """When prunings come in a training. Epochs are those of the network, over all of its fits.
+    """The moments of pruning in a training. Epochs are counted for the network, over all of its fits.
 
     Attributes:
-        rounds_apart: each round is a pruning of its own, and training goes on between them.
-        after_training: prunings come when the training is over.
-        within_epochs: :meth:`is_due` is asked before each training batch, not only before an epoch's first.
-        growth_may_follow: weights may change places in the training after the pruning.
+        rounds_apart: each round is a separate pruning, with training in between.
+        after_training: prunings take place after the training.
+        within_epochs: :meth:`is_due` is called before each training batch, not only before the first of an
+            epoch.
+        growth_may_follow: weights may be exchanged in the training after the pruning.
         interval: epochs from one pruning to the next.
     """
 
@@ -110,22 +111,23 @@ class Moment:
         self.interval = timing.every if self.rounds_apart else 1
 
     def steps(self, plan: Plan, density: float | None) -> list[tuple[Plan, float | None]]:
-        """Return what each pruning does: its plan and the density it ends with."""
+        """Return the plan of each pruning and the density after it."""
         if not self.rounds_apart:
             return [(plan, density)]
         one = replace(plan, rounds=1, schedule="exponential")
         return [(one, target) for target in plan.targets(density)]
 
     def first(self, trained_before: bool = False) -> int:
-        """Return the epoch at whose start the first pruning comes."""
+        """Return the epoch at whose start the first pruning takes place."""
         return self.timing.pre_epochs or 0
 
     def is_due(self, now: Now) -> bool:
-        """Tell whether the next pruning comes now, during the training."""
+        """Return whether the next pruning is due now, during the training."""
         return not self.after_training and now.epoch >= self._next(now)
 
     def upcoming(self, now: Now, end: int) -> int:
-        """Return the epoch that the next pruning begins; ``end`` is the last epoch's end, -1 without one."""
+        """Return the epoch at whose start the next pruning is; ``end`` is the end of the last epoch, -1 if
+        unlimited."""
         return end if self.after_training else max(now.epoch, self._next(now))
 
     def shortfall(self, now: Now, end: int, left: int) -> Shortfall | None:
@@ -141,14 +143,14 @@ class Moment:
     def end_of_level(self, prunings: int, planned: int, epochs: int) -> int:
         """Return the epoch at which the training after ``prunings`` of ``planned`` ends in the next one.
 
-        ``epochs``, the end of the run, where none comes any more.
+        ``epochs``, the end of the run, if no further pruning follows.
         """
         if self.after_training or prunings >= planned:
             return epochs
         return min(epochs, self._next(Now(prunings=prunings)))
 
     def run_epochs(self, requested: int, prunings: int) -> int:
-        """Return the epochs of the whole run, of which ``requested`` are asked for."""
+        """Return the epochs of the whole run, of which ``requested`` are requested."""
         return requested
 
     def _next(self, now: Now) -> int:
@@ -156,7 +158,7 @@ class Moment:
 
 
 class AtStart(Moment):
-    """All rounds at once, before the training or after ``pre_epochs`` of it."""
+    """All rounds at once, before the training or after ``pre_epochs``."""
 
     growth_may_follow = True
 
@@ -166,12 +168,12 @@ class AtStart(Moment):
 
 
 class EveryEpochs(Moment):
-    """A round at the start of every so-many-th epoch."""
+    """One round every few epochs, at the start of an epoch."""
 
     rounds_apart = True
 
     def first(self, trained_before: bool = False) -> int:
-        """Return ``pre_epochs``, or as many epochs as lie before every further round."""
+        """Return ``pre_epochs``, or the number of epochs before every further round."""
         if self.timing.pre_epochs is not None:
             return self.timing.pre_epochs
         return 0 if trained_before else self.timing.every + self.timing.rewound_to
@@ -198,13 +200,13 @@ MOMENTS: dict[str, type[Moment]] = {"start": AtStart, "epoch": EveryEpochs, "end
 def settle(when: When, pre_epochs: int, epochs: int, grows: bool) -> tuple[When, int]:
     """Return when a run prunes and how many epochs it requests besides those that :class:`Timing` adds.
 
-    A pruning that waits for ``pre_epochs`` and that no epoch follows comes after all training.
+    A pruning after ``pre_epochs`` that no epoch follows takes place after all training.
 
     Args:
         when: as requested.
         pre_epochs: epochs before the first pruning.
         epochs: epochs after it.
-        grows: whether weights change places after the pruning.
+        grows: whether weights are exchanged after the pruning.
     """
     if when == "start" and pre_epochs > 0 and epochs == 0 and not grows:
         return "end", pre_epochs

@@ -1,4 +1,4 @@
-"""Refuse what a trainer or its other callbacks do not allow."""
+"""Refuse options that the trainer or its other callbacks do not support."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from prunelit.request import BadRequest
 
 
 def check_batches(trainer: pl.Trainer, criterion: Criterion) -> None:
-    """Raise BadRequest if a criterion needs training batches and the trainer takes none."""
+    """Raise BadRequest if a criterion needs training batches and the trainer uses none."""
     if trainer.limit_train_batches == 0 and criterion.needs != "nothing":
         name = type(criterion).__name__
         raise BadRequest("limit_train_batches", 0, "more than 0", f"{name} is scored on training batches")

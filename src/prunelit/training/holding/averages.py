@@ -1,10 +1,11 @@
-"""Find the averages of a network's weights that callbacks and modules keep, so that masks hold on them too.
+"""Find the averages of a network's weights that callbacks and modules keep, so that masks are applied to them
+too.
 
 Stochastic weight averaging (Izmailov et al., https://arxiv.org/abs/1803.05407) and exponential moving
-averages go on holding what a weight was before it was pruned. An average is known by its class (torch's
-``AveragedModel``, and the copies of Lightning's ``WeightAveraging`` and ``StochasticWeightAveraging``) or by
-its name, as :mod:`prunelit.pruning.averaged_copies` says. Other copies of a network, such as a teacher, are
-left alone.
+averages retain the values of weights from before they were pruned. An average is recognized by its class
+(torch's ``AveragedModel``, and the copies of Lightning's ``WeightAveraging`` and
+``StochasticWeightAveraging``) or by its name (see :mod:`prunelit.pruning.averaged_copies`). Other copies of a
+network, such as a teacher, are not changed.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from prunelit.pruning.parameters import Parameters
 def averages_of(trainer: pl.Trainer, pl_module: pl.LightningModule, name: str) -> list[Parameters]:
     """Return the parameters of all averages of the submodule ``name`` of ``pl_module``, by its own names.
 
-    An average of another part of ``pl_module`` counts as far as both overlap.
+    An average of another part of ``pl_module`` is included as far as both overlap.
     """
     found = []
     for average in _averages(trainer, pl_module):
@@ -53,14 +54,14 @@ def _averages(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Iterator[nn
 
 
 def _in_attribute(value: Any, by_name: bool) -> list[nn.Module]:
-    """Return the averages that ``value`` is or holds; ``by_name``: its name says that it is one."""
+    """Return the averages in ``value``; with ``by_name``, its name indicates an average."""
     found: list[nn.Module] = []
     for item in _contents(value):
         if isinstance(item, AveragedModel):
             found.append(item)
         elif isinstance(item, nn.Module):
             if by_name or says_average(type(item).__name__):
-                # What wraps the copy is no part of the network itself, and has no source there.
+                # The wrapper of the copy is not part of the network and has no source there.
                 found += [item, *item.children()]
         elif hasattr(item, "__dict__") and (by_name or says_average(type(item).__name__)):
             found += [inner for inner in vars(item).values() if isinstance(inner, nn.Module)]
@@ -74,13 +75,13 @@ def _contents(value: Any) -> list[Any]:
 
 
 def _source(average: nn.Module, pl_module: pl.LightningModule) -> str | None:
-    """Return the name of the part of ``pl_module`` that ``average`` is a copy of, None if it is of no part.
+    """Return the name of the part of ``pl_module`` that ``average`` is a copy of, None if there is none.
 
-    Among several parts of the same build it is the one whose weights are nearest.
+    Among several parts of the same structure it is the one with the closest weights.
     """
     inside = {part for found in averaged_copies(pl_module) for part in found.modules()}
     if average in set(pl_module.modules()) - inside:
-        return None  # what trains, under another name
+        return None  # the trained weights, under another name
     shapes = {name: p.shape for name, p in _parameters(average).items()}
     fitting = [
         (name, part)

@@ -1,8 +1,8 @@
 """The moments of a Trainer at which masks are applied and checked.
 
-Steps of optimizers, forward passes and ``state_dict()`` are looked after by
-:class:`~prunelit.training.holding.mask_holder.Hold` itself. What is left are writes that nothing reports,
-through ``parameter.data``, such as the copy of averaged weights into a module.
+Steps of optimizers, forward passes and ``state_dict()`` are handled by
+:class:`~prunelit.training.holding.mask_holder.Hold` itself. This class handles writes that cannot be
+detected, through ``parameter.data``, such as the copy of averaged weights into a module.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from prunelit.training.holding.mask_holder import Hold, MasksLost, count_nonzero
 from prunelit.training.holding.masked_checkpoints import mask_checkpoints
 from prunelit.training.parallel.returned_states import bring_back_states
 
-bring_back_states()  # a worker process that is spawned imports this file, but makes no callback
+bring_back_states()  # a spawned worker process imports this file but creates no callback
 TRUSTED = ("torch", "lightning", "pytorch_lightning", "prunelit")
 BETWEEN_BATCHES = ("on_train_batch_start", "on_train_batch_end", "on_before_zero_grad")
 IN_A_STEP = ("optimizer_step", "lr_scheduler_step", "configure_gradient_clipping", "backward")
 
 
 class HoldingCallback(Callback):
-    """Holds the masks of ``self._hold`` through a fit and checks them; it does not make any."""
+    """Applies and checks the masks of ``self._hold`` during a fit; it does not compute masks."""
 
     network_name = ""
 
@@ -42,15 +42,15 @@ class HoldingCallback(Callback):
     def __init__(self) -> None:
         bring_back_states()
         self._hold = Hold()
-        self._loaded: dict[str, Any] | None = None  # the checkpoint that a test or the like was given
+        self._loaded: dict[str, Any] | None = None  # the checkpoint passed to a test or another entry point
         self._others_write_in_a_step = self._others_write_between_batches = False
 
     def without_masks(self) -> AbstractContextManager[None]:
-        """Let pruned weights have other values inside the block, to measure the network with them."""
+        """Allow other values of pruned weights in the block, to evaluate the network with them."""
         return self._hold.paused()
 
     def hold_everywhere(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Set pruned weights to 0 in the network, and in the averages of it that others keep."""
+        """Set pruned weights to 0 in the network and in its averages."""
         self._hold.follow_layers()
         self._hold.apply()
         if self._hold.holds_any:
@@ -58,11 +58,11 @@ class HoldingCallback(Callback):
                 self._hold.apply_to_copy(average)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Look where code that is neither torch's nor Lightning's can write to weights unnoticed."""
+        """Find where code other than that of torch and Lightning can write to weights undetected."""
         mask_checkpoints(trainer, self.network_name)
         network = pl_module.get_submodule(self.network_name)
         if not self.masks and attached(network) and self.retraining.masked_gradient:
-            self._hold.take(network, {}, pl_module)  # pruned in an earlier fit, and later in this one
+            self._hold.take(network, {}, pl_module)  # pruned in an earlier fit or later in this one
         hooks = [getattr(owner, name, None) for owner in _owners(trainer) for name in BETWEEN_BATCHES]
         self._others_write_between_batches = not all(_is_trusted(hook) for hook in hooks)
         steps = [getattr(pl_module, name) for name in IN_A_STEP]
@@ -74,45 +74,45 @@ class HoldingCallback(Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Hold before a batch is trained on."""
+        """Apply the masks before a training batch."""
         self._hold.follow_layers()
         self._hold.apply(everywhere=batch_idx == 0 or self._others_write_between_batches)
 
     def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Zero the gradients of pruned weights before code that steps by itself reads them."""
+        """Zero the gradients of pruned weights before code with its own steps reads them."""
         if not pl_module.automatic_optimization:
             self._hold.clear_gradients()
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
-        """Zero the gradients of pruned weights; gradient clipping comes after and counts kept ones only."""
+        """Zero the gradients of pruned weights; gradient clipping follows and only includes kept weights."""
         self._hold.clear_gradients()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Hold after an update that no optimizer of torch made."""
+        """Apply the masks after an update that was not made by an optimizer of torch."""
         self._hold.apply(everywhere=self._others_write_in_a_step)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Hold before weights and their averages are swapped."""
+        """Apply the masks before weights and their averages are swapped."""
         if trainer.state.fn == "validate":
             self._settle(trainer, pl_module)
         self.hold_everywhere(trainer, pl_module)
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Hold the masks that the weights to be tested were trained with."""
+        """Apply the masks of the weights to be tested."""
         self._settle(trainer, pl_module)
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Hold the masks that the weights to predict with were trained with."""
+        """Apply the masks of the weights used for prediction."""
         self._settle(trainer, pl_module)
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Note that the weights are those of a checkpoint."""
+        """Record that the weights are those of a checkpoint."""
         self._loaded = checkpoint.get("callbacks", {}).get(self.state_key) or {}
 
     def on_validation_batch_start(
@@ -123,59 +123,59 @@ class HoldingCallback(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Hold before the weights are validated, which may be an average of those trained."""
+        """Apply the masks before a validation, whose weights may be an average."""
         self._hold.apply(everywhere=batch_idx == 0)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Hold after a validation, which may have swapped weights."""
+        """Apply the masks after a validation, which may have swapped weights."""
         self._hold.apply()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Hold and check at the end of an epoch."""
+        """Apply and check the masks at the end of an epoch."""
         self._hold_and_check(trainer, pl_module, f"at the end of epoch {trainer.current_epoch}")
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Hold after the training."""
+        """Apply the masks after the training."""
         self.hold_everywhere(trainer, pl_module)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Hold and check what other callbacks left at the end of the training, such as averages."""
+        """Apply and check the masks at the end of the training, after other callbacks have set averages."""
         self._hold_and_check(trainer, pl_module, "at the end of the fit")
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Hold and check before a checkpoint is written."""
+        """Apply and check the masks before a checkpoint is written."""
         self._hold_and_check(trainer, pl_module, "before a checkpoint is saved")
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """Let go of parameters and optimizers."""
+        """Release parameters and optimizers."""
         self._hold.release()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Hold a last time; let go of parameters and optimizers."""
+        """Apply the masks a last time, and release parameters and optimizers."""
         self._loaded = None
         self._hold.apply()
         self._hold.release()
 
     def worker_state(self) -> dict[str, Any]:
-        """Return what the main process is to have once a worker process has pruned."""
+        """Return the state for the main process after a worker process has pruned."""
         return {"state": self.state_dict(), "outcome": self.outcome}
 
     def load_worker_state(self, state: dict[str, Any], pl_module: pl.LightningModule) -> None:
-        """Take over what a worker process has done, and note its masks on the network."""
+        """Take over the state of a worker process, and attach its masks to the network."""
         self.load_state_dict(state["state"])
         self.outcome = state["outcome"]
         if self.masks and self.retraining.masked_gradient:
-            # A network that was built in the worker is not here.
+            # A network that was built in the worker does not exist here.
             network = dict(pl_module.named_modules()).get(self.network_name)
             if network is not None:
                 attach(network, self.masks)
 
     def _settle(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Note the masks that belong to the weights at hand, outside a fit."""
+        """Attach the masks of the present weights, outside of a fit."""
         network = pl_module.get_submodule(self.network_name)
         if self._loaded and attached(network) is not None:
             detach(network)
@@ -199,10 +199,10 @@ class HoldingCallback(Callback):
 
 
 def check_zeros(trainer: pl.Trainer, hold: Hold, when: str) -> None:
-    """Compare the weights of ``hold`` with its masks; all ranks do so together.
+    """Compare the weights of ``hold`` with its masks, on all ranks together.
 
     Raises:
-        MasksLost: on every rank, if a pruned weight is not exactly 0 on one of them.
+        MasksLost: on every rank, if a pruned weight is not exactly 0 on one rank.
     """
     counts = hold.count_violations()
     if not counts:
@@ -214,7 +214,7 @@ def check_zeros(trainer: pl.Trainer, hold: Hold, when: str) -> None:
         if count:
             raise MasksLost(
                 f"{name}: {count} pruned weights are not 0 {when}: "
-                "write to weights in a hook before, or give Pruning(masked_gradient=False) to let them grow"
+                "write to weights in an earlier hook, or set Pruning(masked_gradient=False) to allow this"
             )
 
 

@@ -1,8 +1,8 @@
-"""Hold masks on the parameters of a network while it trains.
+"""Apply masks to the parameters of a network during training.
 
 Pruned weights are set to 0 again after each step of any optimizer, and before each forward pass and each
-``state_dict()`` where something else wrote to them. :mod:`prunelit.training.holding.holding_callback` adds
-the moments of a Trainer at which other code may have written to the weights.
+``state_dict()`` if other code wrote to them. :mod:`prunelit.training.holding.holding_callback` adds the hooks
+of a Trainer at which other code may have written to the weights.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ State = tuple[int, int]
 
 
 class MasksLost(RuntimeError):
-    """A pruned weight is not 0, or there is no longer a parameter that the mask fits."""
+    """A pruned weight is not 0, or no parameter matches the mask."""
 
 
 class Hold:
-    """Keeps pruned weights at exactly 0, whatever the optimizers do.
+    """Keeps pruned weights at exactly 0 with any optimizer.
 
-    Writes to a parameter are noticed by its version counter and its address. Neither changes when code writes
+    Writes to a parameter are detected by its version counter and its address. Neither changes if code writes
     through ``parameter.data``, so :meth:`apply` can also treat all parameters as changed.
 
     Attributes:
-        parameters: those of the network held, by name; empty while none is.
+        parameters: the masked parameters of the network, by name; empty if there are none.
         unnoticed_writes_in_steps: whether code within a training step may write through ``parameter.data``;
             then each call of the network sets pruned weights to 0.
     """
 
     def __init__(self) -> None:
         self.parameters: Parameters = {}
-        self._masks: Masks = {}  # in bits, only of tensors that have pruned weights
+        self._masks: Masks = {}  # as bits, only of tensors with pruned weights
         self._states: dict[str, State] = {}
         self._network: nn.Module | None = None
         self._owners: dict[str, nn.Module] = {}
@@ -62,14 +62,14 @@ class Hold:
         self.unnoticed_writes_in_steps = False
 
     def __reduce__(self) -> tuple[Callable[[], Hold], tuple[()]]:
-        """Copy and pickle as a new object: parameters and hooks belong to the fit that goes on."""
+        """Copy and pickle as a new object, because parameters and hooks belong to the running fit."""
         return type(self), ()
 
     def take(self, network: nn.Module, masks: Masks, module: nn.Module | None = None) -> None:
-        """Set what ``masks`` prune to 0, now and after every update; note the masks on ``network``.
+        """Set what ``masks`` prune to 0, now and after every update; attach the masks to ``network``.
 
-        Masks that an earlier pruning left on other parameters are held as well. ``module`` is the module
-        that ``network`` is a part of; weights are also held when it is called.
+        Masks of an earlier pruning of other parameters are applied as well. ``module`` is the module that
+        contains ``network``; masks are also applied when it is called.
         """
         attach(network, masks)
         self.watch(network)
@@ -84,14 +84,14 @@ class Hold:
             self._hook_modules(module or network)
 
     def watch(self, network: nn.Module) -> None:
-        """Note the parameters of ``network``, and hold nothing."""
+        """Record the parameters of ``network`` without masks."""
         self.release()
         self._network = network
         self.parameters = dict(network.named_parameters(remove_duplicate=False))
 
     @property
     def holds_any(self) -> bool:
-        """Whether there are pruned weights to hold."""
+        """Whether there are pruned weights."""
         return bool(self._masks)
 
     def clear_gradients(self) -> None:
@@ -101,7 +101,7 @@ class Hold:
     def apply(self, names: Iterable[str] | None = None, everywhere: bool = True) -> None:
         """Set pruned weights to 0 in the parameters ``names``, by default in all.
 
-        With ``everywhere=False`` only where a write to a parameter was noticed.
+        With ``everywhere=False`` only where a write was detected.
         """
         for name in list(self._masks if names is None else names):
             if self._is_paused or name not in self._masks:
@@ -113,7 +113,7 @@ class Hold:
                 self._states[name] = _state(parameter)
 
     def apply_unnoticed(self, names: Iterable[str]) -> None:
-        """Set pruned weights to 0 in a way that a graph which holds the parameters does not notice."""
+        """Set pruned weights to 0 without invalidating a graph that contains the parameters."""
         for name in () if self._is_paused else names:
             self._follow(name)
             apply_masks({name: self.parameters[name].data}, {name: self._masks[name]})
@@ -126,7 +126,7 @@ class Hold:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Hold nothing inside the block."""
+        """Do not apply masks in the block."""
         before, self._is_paused = self._is_paused, True
         try:
             yield
@@ -134,7 +134,7 @@ class Hold:
             self._is_paused = before
 
     def release(self) -> None:
-        """Let go of parameters, modules and optimizers."""
+        """Release parameters, modules and optimizers."""
         for hook in self._hooks:
             hook.remove()
         self._hooks, self.parameters, self._masks = [], {}, {}
@@ -142,12 +142,13 @@ class Hold:
 
     @torch.no_grad()
     def count_violations(self) -> dict[str, Tensor]:
-        """Return how many pruned weights of each parameter are not 0, as tensors; a rank counts its own part.
+        """Return how many pruned weights of each parameter are not 0, as tensors; each rank counts its own
+        part.
 
-        Looks parameters up by name, so that a layer that was put in another's place is held from now on.
+        Parameters are found by name, so that masks are applied to replaced layers from now on.
 
         Raises:
-            MasksLost: the network has no parameter of that name and shape any more.
+            MasksLost: the network no longer has a parameter of this name and shape.
         """
         counts: dict[str, Tensor] = {}
         if self._masks:
@@ -167,7 +168,7 @@ class Hold:
         self.apply(everywhere=False)
 
     def _find_owners(self) -> None:
-        """Look up the modules that own the parameters held; those of a sharded network stay as they are."""
+        """Find the modules that own the masked parameters; those of a sharded network do not change."""
         assert self._network is not None
         if any(isinstance(part, FSDPModule) for part in self._network.modules()):
             self._owners = {}
@@ -185,12 +186,12 @@ class Hold:
         self._edges = list(edges.values())
 
     def follow_layers(self) -> None:
-        """Hold layers that were put in the place of those held."""
+        """Apply the masks to layers that replaced masked ones."""
         if not all(parent._modules.get(key) is child for parent, key, child in self._edges):
             self._find_owners()
 
     def _follow(self, name: str) -> None:
-        """Hold the parameter that is now in the place of the one held, on its device and in its precision."""
+        """Apply the mask to the parameter that replaced a masked one, on its device and in its precision."""
         parameter, owner = self.parameters[name], self._owners.get(name)
         if owner is not None:
             found = owner._parameters.get(name.rpartition(".")[2])
@@ -205,7 +206,8 @@ class Hold:
             self._masks[name] = bits_like(parameter, self._masks[name])
 
     def _hook_modules(self, module: nn.Module) -> None:
-        """Hold before each call and each ``state_dict()`` of ``module``, the network and their children."""
+        """Apply the masks before each call and each ``state_dict()`` of ``module``, the network and their
+        children."""
         assert self._network is not None
         parts = dict(self._network.named_modules(remove_duplicate=False))
         owners = {name: parts[name.rpartition(".")[0]] for name in self._masks}
@@ -222,7 +224,7 @@ class Hold:
 
 @torch.no_grad()
 def count_nonzero_pruned(network: nn.Module) -> dict[str, int]:
-    """Return, by parameter, how many weights are not 0 that masks noted on ``network`` prune; no zeros."""
+    """Return by parameter how many pruned weights of ``network`` are not 0; only where there are any."""
     parameters = dict(network.named_parameters(remove_duplicate=False))
     masks = {name: mask for name, mask in (attached(network) or {}).items() if name in parameters}
     masks = {name: shard_like(mask, parameters[name]) for name, mask in masks.items()}
@@ -231,7 +233,7 @@ def count_nonzero_pruned(network: nn.Module) -> dict[str, int]:
 
 
 class BeforeRead:
-    """Holds the masks of some parameters before they are read; in a copy of the module it does nothing."""
+    """Applies the masks of some parameters before they are read; does nothing in a copy of the module."""
 
     def __init__(self, hold: Hold | None = None, names: Sequence[str] = (), is_outer: bool = False) -> None:
         self.hold, self.names, self.is_outer = hold or Hold(), names, is_outer
@@ -240,7 +242,7 @@ class BeforeRead:
         return type(self), ()
 
     def forward(self, *_: Any) -> None:
-        """Set pruned weights to 0 where a write was noticed: an unchanged one may be part of a graph."""
+        """Set pruned weights to 0 where a write was detected; unchanged parameters may be part of a graph."""
         if not torch.compiler.is_compiling():
             self.hold.apply(self.names, everywhere=False)
             if self.is_outer and self.hold.unnoticed_writes_in_steps:

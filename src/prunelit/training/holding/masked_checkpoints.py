@@ -1,7 +1,7 @@
-"""Hold masks in the weights of a checkpoint as it is written.
+"""Apply masks to the weights of a checkpoint when it is written.
 
-Hooks of other callbacks and of the module may put other weights into a checkpoint than those of the network,
-such as an average, and run after the hooks of :class:`~prunelit.training.callback.Pruning`.
+Hooks of other callbacks and of the module may store other weights in a checkpoint than those of the network,
+such as an average, after the hooks of :class:`~prunelit.training.callback.Pruning`.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from torch.distributed.tensor import DTensor
 from prunelit.pruning.masks import Masks, attached
 
 WEIGHTS = ("state_dict", "current_model_state")
-"""Where a checkpoint has weights by the names of the module; the second key is of ``WeightAveraging``."""
+"""Keys of a checkpoint with weights under the names of the module; the second is that of
+``WeightAveraging``."""
 
 
 class MaskedCheckpointIO(CheckpointIO):
-    """Writes checkpoints by another ``CheckpointIO``, with pruned weights at 0.
+    """Writes checkpoints through another ``CheckpointIO``, with pruned weights at 0.
 
     Args:
         inner: writes, reads and removes files.
-        trainer: whose module is saved; masks are those noted on its part ``network_name``.
+        trainer: the trainer whose module is saved; its part ``network_name`` has the masks.
         network_name: dotted name; empty: the whole module.
     """
 
@@ -34,7 +35,7 @@ class MaskedCheckpointIO(CheckpointIO):
         self.inner, self.trainer, self.network_name = inner, trainer, network_name
 
     def save_checkpoint(self, checkpoint: dict[str, Any], *args: Any, **options: Any) -> None:
-        """Write ``checkpoint``; the dictionary that was given is left as it is."""
+        """Write ``checkpoint``; the given dictionary is not changed."""
         network = dict(self.trainer.lightning_module.named_modules()).get(self.network_name)
         masks = (attached(network) if network is not None else None) or {}
         start = f"{self.network_name}." if self.network_name else ""
@@ -52,7 +53,7 @@ class MaskedCheckpointIO(CheckpointIO):
         self.inner.remove_checkpoint(*args, **options)
 
     def teardown(self) -> None:
-        """End what the other one does in the background."""
+        """Wait for background work of the inner object."""
         self.inner.teardown()
 
 
@@ -60,12 +61,12 @@ def mask_checkpoints(trainer: pl.Trainer, network_name: str) -> None:
     """Let ``trainer`` write checkpoints through :class:`MaskedCheckpointIO`, once."""
     strategy = trainer.strategy
     if not isinstance(strategy.checkpoint_io, MaskedCheckpointIO):
-        with suppress(TypeError):  # strategies for TPUs take no other class
+        with suppress(TypeError):  # strategies for TPUs accept no other class
             strategy.checkpoint_io = MaskedCheckpointIO(strategy.checkpoint_io, trainer, network_name)
 
 
 def _masked(weights: dict[str, Any], masks: Masks) -> dict[str, Any]:
-    """Return ``weights`` with those that ``masks`` prune at 0; a copy where that changes any."""
+    """Return ``weights`` with those that ``masks`` prune at 0; a copy if this changes any."""
     changed = {}
     for name, mask in masks.items():
         value = weights.get(name)

@@ -1,4 +1,4 @@
-"""Numbers and pictures of a record that may be missing: a run is never lost because one cannot be had."""
+"""Numbers and figures of a record that may be missing: a failure to compute them does not end a run."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ T = TypeVar("T")
 
 
 class BestEffort:
-    """Calls what may fail, and warns once of each kind of thing that could not be had."""
+    """Calls functions that may fail, and warns once for each kind of missing result."""
 
     def __init__(self) -> None:
         self._missing: set[str] = set()
 
     def __call__(self, what: str, compute: Callable[[], T]) -> T | None:
-        """Return ``compute()``; None, and a warning that ``what`` is missing, where that raises.
+        """Return ``compute()``; None, with a warning that ``what`` is missing, if it raises an exception.
 
-        A full disk still ends the run: nothing more could be recorded.
+        A full disk still ends the run, because nothing more can be recorded.
         """
         try:
             return compute()

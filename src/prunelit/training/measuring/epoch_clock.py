@@ -1,4 +1,4 @@
-"""How long an epoch trains, without the evaluations and prunings in between."""
+"""Measures the training time of an epoch without evaluations and prunings."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 
 
 class EpochClock:
-    """Seconds of training since the epoch began; a resumed epoch goes on from what it had."""
+    """Seconds of training since the start of the epoch; a resumed epoch continues its count."""
 
     def __init__(self) -> None:
         self._started, self._paused = time.perf_counter(), 0.0
@@ -14,7 +14,7 @@ class EpochClock:
 
     @property
     def seconds(self) -> float:
-        """What the clock shows."""
+        """The seconds so far."""
         return time.perf_counter() - self._started - self._paused
 
     def start(self) -> None:
@@ -30,11 +30,11 @@ class EpochClock:
         self._paused += time.perf_counter()
 
     def resume_at(self, seconds: float) -> None:
-        """Note what the clock of an interrupted epoch showed."""
+        """Store the seconds of an interrupted epoch."""
         self._resumed_at = seconds
 
     def resume(self) -> None:
-        """Go on from what was noted, if anything was."""
+        """Continue from the stored seconds, if any."""
         if self._resumed_at is not None:
             self._started, self._paused = time.perf_counter() - self._resumed_at, 0.0
             self._resumed_at = None

@@ -1,4 +1,4 @@
-"""Evaluate a classifier outside the Trainer's own loops: accuracy and who is taken for whom."""
+"""Evaluate a classifier outside the Trainer's own loops: accuracy and confusion matrix."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Values = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a classifier does on a set of images.
+    """The results of a classifier on a set of images.
 
     Attributes:
         top1: accuracy in percent.
         top5: the same for the five highest outputs.
-        confusion: number of images by class (row) and by the class they are taken for (column).
+        confusion: number of images by true class (row) and predicted class (column).
     """
 
     top1: float
@@ -36,7 +36,7 @@ class Evaluation:
 
 
 def evaluate(trainer: pl.Trainer, pl_module: pl.LightningModule, batches: Iterable[Any]) -> Evaluation:
-    """Return what ``pl_module`` does, in eval mode, on all ranks' ``(images, labels)`` batches."""
+    """Evaluate ``pl_module`` in eval mode on the ``(images, labels)`` batches of all ranks."""
     totals = Totals().to(pl_module.device)
     pairs: Tensor | None = None
     share_buffers(trainer, pl_module)
@@ -56,25 +56,26 @@ def evaluate(trainer: pl.Trainer, pl_module: pl.LightningModule, batches: Iterab
 
 
 def evaluate_test(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Evaluation | None:
-    """Return what ``pl_module`` does on its data module's test set, None without one."""
+    """Evaluate ``pl_module`` on the test set of its data module; None without one."""
     datamodule = getattr(trainer, "datamodule", None)
     return None if datamodule is None else evaluate(trainer, pl_module, datamodule.test_dataloader())
 
 
 def evaluate_train(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Evaluation | None:
-    """Return the same on the training images as they are, None where the data module does not give them."""
+    """Evaluate it on the training images without augmentation; None if the data module does not provide
+    them."""
     datamodule: Any = getattr(trainer, "datamodule", None)
     loader = datamodule.plain_train_dataloader() if hasattr(datamodule, "plain_train_dataloader") else None
     return None if loader is None else evaluate(trainer, pl_module, loader)
 
 
 def accuracy_by_class(confusion: Tensor) -> Tensor:
-    """Return the share in percent of each class's images that are taken for it; NaN without images."""
+    """Return the accuracy of each class in percent; NaN without images."""
     return 100 * confusion.diagonal().double() / confusion.sum(1).double()
 
 
 def tensors_of(network: nn.Module) -> dict[str, Tensor]:
-    """Return all parameters and buffers of ``network`` by name: the tensors themselves, no copies."""
+    """Return all parameters and buffers of ``network`` by name: the tensors themselves, not copies."""
     return {**dict(network.named_parameters()), **dict(network.named_buffers())}
 
 
@@ -87,7 +88,7 @@ def evaluate_masks(
     Args:
         trainer: of ``pl_module``.
         pl_module: the classifier.
-        network: its part that ``masks`` belong to; it is left with what it holds.
+        network: its part that ``masks`` belong to; it is not changed.
         values: of all parameters and buffers of ``network``, by the names of :func:`tensors_of`.
         masks: of its prunable parameters.
     """

@@ -11,11 +11,12 @@ BINS = 64
 
 
 def histogram(values: Tensor, edges: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return how many finite ``values`` lie in each bin, and the bins' edges; of complex ones the magnitudes.
+    """Return how many finite ``values`` lie in each bin, and the bins' edges; of complex numbers, the
+    magnitudes.
 
     Args:
         values: of any shape.
-        edges: of the bins; None: from the least to the greatest value.
+        edges: the edges of the bins; None: from the minimum to the maximum.
     """
     values = values.detach().cpu().flatten()
     values = (values.abs() if values.is_complex() else values).float()
@@ -28,7 +29,8 @@ def histogram(values: Tensor, edges: Tensor | None) -> tuple[Tensor, Tensor]:
 
 
 def kept_connections(masks: Masks) -> dict[str, Tensor]:
-    """Return, by weight, how many connections each output unit (axis 0) and input unit (axis 1) keeps."""
+    """Return for each weight the number of connections that each output unit (axis 0) and input unit (axis 1)
+    keeps."""
     kept = {}
     for name, mask in masks.items():
         if mask.ndim >= 2:

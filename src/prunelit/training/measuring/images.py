@@ -1,4 +1,4 @@
-"""Masks and kernels as images, for watching a run: uint8 tensors of shape (3, height, width)."""
+"""Masks and kernels as images for TensorBoard: uint8 tensors of shape (3, height, width)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ LEAST_PIXELS = 256
 MOST_KERNELS = 16
 """Output and input channels whose kernels are drawn."""
 PRUNED = 110
-"""Grey of a pruned weight, which no other has; lines between kernels are black."""
+"""The gray of pruned weights, which is not used otherwise; lines between kernels are black."""
 
 
 def mask_image(mask: Tensor) -> Tensor:
-    """Return what a weight's mask keeps: a row an output, a column an input; white is kept, black pruned.
+    """Return what a weight's mask keeps: one row per output, one column per input; white is kept, black is
+    pruned.
 
     A pixel of a convolution is the kept share of one kernel.
 
@@ -31,9 +32,9 @@ def mask_image(mask: Tensor) -> Tensor:
 
 
 def kernel_image(weight: Tensor, mask: Tensor) -> Tensor:
-    """Return the first kernels of a convolution: a row of kernels an output, a column an input.
+    """Return the first kernels of a convolution: one row of kernels per output, one column per input.
 
-    White is 0, red above, blue below, full at the largest absolute weight shown; grey is pruned.
+    White is 0, red above, blue below, saturated at the largest absolute weight; gray is pruned.
 
     Args:
         weight: (outputs, inputs, height, width) or (outputs, inputs, length).

@@ -1,4 +1,4 @@
-"""What a run sends to its loggers: epochs, histograms and images around prunings, and the final numbers."""
+"""What a run logs: epochs, histograms and images around prunings, and the final numbers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def log_epoch(trainer: pl.Trainer, row: Mapping[str, Any]) -> None:
 
 
 def log_earlier_epochs(trainer: pl.Trainer, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Send the rows of a run that is resumed to Lightning's CSVLogger, which begins a new file."""
+    """Send the rows of a resumed run to Lightning's CSVLogger, which starts a new file."""
     for logger in trainer.loggers:
         if is_lightning(logger, "CSVLogger"):
             for row in rows:

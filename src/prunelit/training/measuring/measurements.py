@@ -1,4 +1,4 @@
-"""What a run measures while it trains: epochs, accuracy around pruning, weights for the pictures."""
+"""Measurements of a run during training: epochs, accuracy around prunings, weights for figures."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ from prunelit.training.module import Classifier
 
 Row = dict[str, Any]
 MEASURED = ("epochs", "rounds", "top1_before", "top1_after", "histograms", "confusions", "thresholds")
-"""What checkpoints hold."""
+"""The state in checkpoints."""
 
 
 class Measurements(Callback):
-    """Collects a row an epoch, the test accuracy around each pruning, and weight histograms.
+    """Collects one row per epoch, the test accuracy around each pruning, and weight histograms.
 
-    ``epochs_changed`` is called with all rows so far after every epoch. Everything rides along in
-    checkpoints, so that a resumed run has the whole record.
+    ``epochs_changed`` is called with all rows so far after every epoch. Everything is part of checkpoints, so
+    that a resumed run has the complete record.
 
     Attributes:
         epochs: rows of ``metrics.csv``.
-        rounds: rows of ``rounds.csv``: a pruning each, and how the training after it went.
+        rounds: rows of ``rounds.csv``: one per pruning, with the results of the training after it.
         top1_before: test accuracy in percent just before the last pruning, or None.
         top1_after: the same just after it.
         confusions: just before the last pruning on the test set, ``test_before``, and if it comes after
             training and the images are in memory, on the training set, ``train``.
-        thresholds: rows of ``thresholds.csv``: what each threshold of a list would leave.
+        thresholds: rows of ``thresholds.csv``: the result of each threshold of a list.
         histograms: by ``before/<parameter>``, ``after/<parameter>`` (kept weights only) and
             ``edges/<parameter>``: counts and bin edges of the prunable parameters.
-        attempt: calls what may be missing from the record.
+        attempt: calls functions whose result may be missing in the record.
     """
 
     state_key = "prunelit.Measurements"
@@ -70,13 +70,13 @@ class Measurements(Callback):
         self._density_evaluated: float | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything measured so far, and what the clock of the epoch shows."""
+        """Return all measurements so far, and the seconds of the epoch."""
         clock = {"seconds": self._clock.seconds, "learning_rate": self._learning_rate}
         measured = {name: getattr(self, name) for name in MEASURED}
         return {**measured, "clock": clock, "density_evaluated": self._density_evaluated}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from what a checkpoint had measured."""
+        """Restore the measurements of a checkpoint."""
         for name in MEASURED:
             setattr(self, name, state_dict[name])
         self._clock.resume_at(state_dict["clock"]["seconds"])
@@ -84,21 +84,21 @@ class Measurements(Callback):
         self._density_evaluated = state_dict.get("density_evaluated")
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Let the clock of an epoch that a checkpoint broke off go on, and loggers with it."""
+        """Continue the clock of an interrupted epoch, and the loggers."""
         self.attempt("earlier epochs in a logger", lambda: log_earlier_epochs(trainer, self.epochs))
         self._clock.resume()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock; it does not count pruning, which has one of its own."""
+        """Start the clock, which does not include pruning."""
         self._clock.start()
         self._learning_rate = float(trainer.optimizers[0].param_groups[0]["lr"])
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop the clock: the test curve is no training."""
+        """Stop the clock during an evaluation."""
         self._clock.pause()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Let the clock go on, and note the density that was evaluated."""
+        """Continue the clock, and record the density that was evaluated."""
         self._clock.go_on()
         self._density_evaluated = self.pruning.current_density if self.pruning else 1.0
 
@@ -113,7 +113,7 @@ class Measurements(Callback):
         density = self.pruning.current_density if self.pruning else 1.0
         nothing: dict[str, float] = dict.fromkeys(("loss", "top1", "top5"), math.nan)
         measured = {"train": pl_module.train_totals.compute(), "test": nothing}
-        if density == self._density_evaluated:  # pruned weights that may grow back do so within an epoch
+        if density == self._density_evaluated:  # pruned weights may become nonzero within an epoch
             measured |= pl_module.evaluated
         for split, found in measured.items():
             row |= {f"{split}_{key}": None if math.isnan(v) else v for key, v in found.items()}
@@ -127,7 +127,7 @@ class Measurements(Callback):
         self.attempt("epochs in a logger", lambda: log_epoch(trainer, row))
 
     def on_before_pruning(self, trainer: pl.Trainer, pl_module: pl.LightningModule, pruning: Pruning) -> None:
-        """Note accuracy and weights before pruning."""
+        """Record accuracy and weights before pruning."""
         self._clock.pause()
         self._test_before(trainer, pl_module, pruning)
         self._density_before = pruning.current_density
@@ -135,7 +135,7 @@ class Measurements(Callback):
         self.attempt("histograms of weights", lambda: self._count_before(parameters))
         if pruning.thresholds:
             network = pruning.network(pl_module)
-            # All of it: what comes between, as rewinding, changes biases and statistics too.
+            # The whole state, because rewinding, for example, also changes biases and statistics.
             self._values_before = {n: t.detach().clone() for n, t in tensors_of(network).items()}
             self._masks_before = starting_masks(network, parameters)
         epoch = len(self.epochs)
@@ -143,7 +143,7 @@ class Measurements(Callback):
         self.attempt("TensorBoard's histograms", log)
 
     def on_after_pruning(self, trainer: pl.Trainer, pl_module: pl.LightningModule, pruning: Pruning) -> None:
-        """Note accuracy and kept weights after pruning; what was evaluated before is of other masks."""
+        """Record accuracy and kept weights after pruning; earlier evaluations belong to other masks."""
         assert isinstance(pl_module, Classifier)
         pl_module.evaluated = {}
         trainer.callback_metrics.clear()
@@ -190,7 +190,7 @@ class Measurements(Callback):
             self.confusions["train"] = trained.confusion
 
     def _try_thresholds(self, trainer: pl.Trainer, pl_module: pl.LightningModule, pruning: Pruning) -> None:
-        """Note what each threshold of a list would leave of the network as it was before pruning."""
+        """Record the result of each threshold of a list on the network before pruning."""
         assert pruning.outcome is not None
         network = pruning.network(pl_module)
         for threshold in pruning.thresholds:
@@ -204,7 +204,8 @@ class Measurements(Callback):
     def best_top1(self, density: float) -> float | None:
         """Return the best test accuracy in percent over epochs at the final density, or None.
 
-        Only epochs since the last pruning count; an exchange of weights, which changes no density, is none.
+        Only epochs since the last pruning count; an exchange of weights, which changes no density, is not a
+        pruning.
         """
         prunings = [row for row in self.rounds if row["sparsity_after"] != row["sparsity_before"]]
         first = prunings[-1]["epoch"] if prunings else 0
@@ -221,10 +222,10 @@ def _phase(pruning: Pruning | None) -> str:
 
 
 def _add_epoch(pruning: Row, epoch: Row) -> None:
-    """Note in a round's row how an epoch of the training after it went."""
+    """Record the results of an epoch in the row of the round before it."""
     pruning["epochs"] = pruning.get("epochs", 0) + 1
     pruning["last_top1"] = epoch["test_top1"]
     seen = [value for value in (pruning.get("best_top1"), epoch["test_top1"]) if value is not None]
     pruning["best_top1"] = max(seen, default=None)
-    # Where pruned weights may grow back, training ends with a lower sparsity than it began with.
+    # If pruned weights may become nonzero, training ends with a lower sparsity than it started with.
     pruning["sparsity_trained"] = 1 - epoch["density"]

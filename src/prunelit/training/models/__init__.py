@@ -1,7 +1,7 @@
-"""Networks, as plain ``torch.nn.Module``s that can be used alone.
+"""Networks, as plain ``torch.nn.Module``s that can be used without prunelit's training.
 
-Each is called with ``num_classes``, ``input_shape`` (channels, height, width), ``init`` and its own
-options, and can draw its parameters anew by ``reset_parameters()`` (torchvision's networks cannot).
+Each is called with ``num_classes``, ``input_shape`` (channels, height, width), ``init`` and its own options,
+and can draw its parameters again with ``reset_parameters()`` (torchvision's networks cannot).
 """
 
 from prunelit.training.models.convolutional import Conv, ConvNet, LeNet5

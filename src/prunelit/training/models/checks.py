@@ -1,4 +1,4 @@
-"""Checks that the networks share: what they are asked for is named before any weight is drawn."""
+"""Checks that the networks share: wrong options are refused before any weight is drawn."""
 
 from __future__ import annotations
 

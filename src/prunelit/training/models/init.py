@@ -1,4 +1,4 @@
-"""How networks draw their first weights, and the base class whose ``reset_parameters`` draws them again.
+"""The initialization of networks, and the base class whose ``reset_parameters`` repeats it.
 
 ``kaiming_normal`` is He et al. 2015 (https://arxiv.org/abs/1502.01852): standard deviation
 ``sqrt(2 / fan_in)``; the Xavier schemes are Glorot and Bengio 2010
@@ -34,12 +34,12 @@ Init = Annotated[
 def initialize(network: nn.Module, init: Init) -> None:
     """Draw the parameters of ``network`` in place.
 
-    ``default`` asks every layer for PyTorch's own ``reset_parameters``. The schemes draw the weights of
-    convolutions and linear layers, set their biases to 0, and set normalisation layers to weight 1,
-    bias 0 and fresh running statistics; parameters of any other kind stay as they are.
+    ``default`` calls PyTorch's ``reset_parameters`` of every layer. The schemes draw the weights of
+    convolutions and linear layers, set their biases to 0, and set normalisation layers to weight 1, bias 0
+    and fresh running statistics; other parameters are not changed.
 
     Raises:
-        BadRequest: on ``init``, if there is no scheme of that name.
+        BadRequest: on ``init``, if no scheme has this name.
     """
     Option("init", Init, "default").check(init)
     for module in network.modules():
@@ -60,11 +60,11 @@ class Network(nn.Sequential):
     """Named layers in a row, drawn by one initialisation scheme.
 
     Args:
-        layers: name to layer, in the order of the forward pass. One layer may stand under two names.
+        layers: name to layer, in the order of the forward pass. One layer may have two names.
         init: ``default`` or one of `SCHEMES`.
 
     Raises:
-        BadRequest: on ``init``, if there is no scheme of that name.
+        BadRequest: on ``init``, if no scheme has this name.
     """
 
     default_init: Init = "default"
@@ -83,5 +83,5 @@ class Network(nn.Sequential):
         return self.default_init if self.init == "default" else self.init
 
     def reset_parameters(self) -> None:
-        """Draw every parameter anew, by the network's scheme, from PyTorch's random state."""
+        """Draw every parameter again, with the network's scheme, from PyTorch's random state."""
         initialize(self, self._scheme)

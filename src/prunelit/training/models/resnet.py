@@ -72,8 +72,8 @@ class BasicBlock(nn.Module):
 class ResNet(Network):
     """A 3x3 convolution, stages of basic blocks, an average over the image, and a linear classifier.
 
-    Weights are Kaiming-normal unless ``init`` says otherwise. Convolutions have no biases: BatchNorm
-    follows each. The first block of every stage but the first halves the image.
+    Weights are Kaiming-normal unless ``init`` is set. Convolutions have no biases: BatchNorm follows each.
+    The first block of every stage but the first halves the image.
 
     Args:
         num_classes: outputs of the classifier.

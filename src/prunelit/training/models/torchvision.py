@@ -32,11 +32,11 @@ def from_torchvision(
 ) -> nn.Module:
     """The torchvision network ``architecture`` itself, with torchvision's parameter names.
 
-    Without weights, the network is drawn by torchvision's own scheme (``init="default"``) or by another.
-    With weights, the last layer is drawn anew where the weights know another number of classes. Where the
-    input has not three channels, the first convolution is replaced by one that has the input's; with
-    weights, each of its kernels is then the mean of the three trained ones times ``3 / channels``: a grey
-    image gives what its copy in three channels would. GoogLeNet and Inception come without their second
+    Without weights, the network is drawn by torchvision's own scheme (``init="default"``) or by another. With
+    weights, the last layer is drawn again if the weights have another number of classes. If the input does
+    not have three channels, the first convolution is replaced by one that has the input's; with weights, each
+    of its kernels is then the mean of the three trained ones times ``3 / channels``: a gray image then gives
+    the same result as its copy in three channels. GoogLeNet and Inception come without their second
     classifiers.
 
     Args:
@@ -58,7 +58,7 @@ def from_torchvision(
         raise BadRequest("model.name", architecture, nearest(str(architecture), names))
     chosen = _find_weights(architecture, weights)
     if init != "default" and chosen is not None:
-        raise BadRequest("init", init, "default", why="model.weights says what the weights are")
+        raise BadRequest("init", init, "default", why="model.weights determines the weights")
     network = _build(architecture, chosen, num_classes, input_shape)
     _fit_classes(network, num_classes)
     _fit_channels(network, input_shape[0], trained=chosen is not None)
@@ -166,5 +166,5 @@ def _wrong_size(input_shape: Shape, architecture: str, weights: WeightsEnum | No
 
     known = weights or next(iter(get_model_weights(architecture)))
     size = f"{input_shape[1]}x{input_shape[2]}"
-    allowed = f"a size that {architecture} can take, such as {max(known.meta['min_size'])}"
+    allowed = f"a size that {architecture} can process, such as {max(known.meta['min_size'])}"
     return BadRequest("data.size", size, allowed)

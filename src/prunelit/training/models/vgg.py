@@ -28,8 +28,8 @@ GROUPS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2,
 class VGG(Network):
     """A VGG network whose convolutions are named ``conv<group>_<number>``, as in the literature.
 
-    Weights are Kaiming-normal and biases 0 unless ``init`` says otherwise. 16 x 16 images are the smallest
-    that four poolings leave a pixel of.
+    Weights are Kaiming-normal and biases 0 unless ``init`` is set. 16 x 16 images are the smallest that four
+    poolings leave a pixel of.
 
     Args:
         num_classes: outputs of the classifier.

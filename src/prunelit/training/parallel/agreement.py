@@ -1,4 +1,4 @@
-"""Give all ranks the same masks and buffers, and check that they have them."""
+"""Share masks and buffers among all ranks, and check that they are equal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from prunelit.pruning.masks import Masks, digest
 
 
 class RanksDisagree(RuntimeError):
-    """Ranks that should hold the same masks do not."""
+    """The masks of the ranks differ."""
 
 
 def agreed(trainer: pl.Trainer, masks: Masks) -> Masks:
@@ -21,10 +21,10 @@ def agreed(trainer: pl.Trainer, masks: Masks) -> Masks:
 
 
 def check_agreement(trainer: pl.Trainer, masks: Masks) -> None:
-    """Compare a digest of the masks that each rank holds.
+    """Compare a digest of the masks of each rank.
 
     Raises:
-        RanksDisagree: on every rank, if one holds other masks than rank 0.
+        RanksDisagree: on every rank, if the masks of one rank differ from those of rank 0.
     """
     if trainer.world_size == 1:
         return
@@ -40,11 +40,11 @@ def check_agreement(trainer: pl.Trainer, masks: Masks) -> None:
 def share_buffers(trainer: pl.Trainer, module: nn.Module) -> None:
     """Give every rank the buffers of rank 0, such as running statistics.
 
-    Each rank's own come from its own batches, and DDP shares them only when a training step begins.
+    Each rank computes them from its own batches, and DDP only shares them at the start of a training step.
     """
     if trainer.world_size > 1:
         for buffer in module.buffers():
             value = buffer.clone(memory_format=torch.contiguous_format)
             torch.distributed.broadcast(value, 0)
-            if not torch.equal(value, buffer):  # one that is expanded can't be written to
+            if not torch.equal(value, buffer):  # an expanded tensor cannot be written
                 buffer.copy_(value)

@@ -1,4 +1,4 @@
-"""Several processes for one run, a rank each: who starts them, who ends them, and which of them writes."""
+"""Several processes (ranks) for one run: how they are started and ended, and which of them writes."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from prunelit.interruption import Interruption
 from prunelit.place import die_with
 
 GRACE = 1.0
-"""Seconds to wait for what other ranks have to say of a failure."""
+"""Seconds to wait for errors of other ranks after a failure."""
 
 _has_computed = False
 
 
 class RankDied(RuntimeError):
-    """A rank's process ended without a word: killed, or out of memory."""
+    """The process of a rank ended without a result: killed, or out of memory."""
 
 
 class InRank(Exception):
@@ -40,7 +40,7 @@ class InRank(Exception):
 
 @dataclass(frozen=True)
 class Failure:
-    """What a rank raised, when (seconds; 0 for a rank that was killed), and its traceback as text."""
+    """The error of a rank, its time (seconds; 0 for a rank that was killed), and its traceback as text."""
 
     time: float
     error: BaseException
@@ -48,26 +48,27 @@ class Failure:
 
 
 def run(job: Callable[[], Any], trainer: DictConfig, interruption: Interruption | None = None) -> Any:
-    """Return what ``job`` returns; with several devices a process for each calls it, and rank 0's counts.
+    """Return what ``job`` returns; with several devices, one process per device calls it and the value of
+    rank 0 is returned.
 
-    The processes are started here and not by Lightning, which would repeat the command line, a whole
-    sweep's too, and end this process with a rank that dies. Ranks that ``torchrun`` or ``srun`` started
-    are left to them. Signals that ``interruption`` takes meanwhile are sent on to the ranks.
+    The processes are started here and not by Lightning, which would repeat the command line (also that of a
+    sweep) and end this process with a rank that dies. Ranks started by ``torchrun`` or ``srun`` are not
+    affected. Signals handled by ``interruption`` are forwarded to the ranks.
 
     Raises:
         RankDied: a rank was killed.
-        Exception: what the first rank to fail raised. All ranks have ended then.
+        Exception: the error of the first rank that failed. All ranks have ended then.
     """
     global _has_computed
     count = num_ranks(trainer)
     if not count:
         _has_computed = True
         return job()
-    # A fork is free of the seconds that imports take, but lacks its parent's threads and GPU.
+    # A fork saves the time of imports, but lacks the threads and the GPU context of its parent.
     fork = hasattr(os, "fork") and not _has_computed and not torch.cuda.is_initialized()
     context: Any = multiprocessing.get_context("fork" if fork else "spawn")
     port, threads = os.environ.get("MASTER_PORT") or str(free_port()), torch.get_num_threads()
-    if "OMP_NUM_THREADS" not in os.environ:  # which is of each process
+    if "OMP_NUM_THREADS" not in os.environ:  # it applies per process
         threads = max(1, threads // count)
     places = {"MASTER_ADDR": os.environ.get("MASTER_ADDR", "127.0.0.1"), "MASTER_PORT": port}
     ranks: dict[Connection, BaseProcess] = {}
@@ -91,7 +92,7 @@ def run(job: Callable[[], Any], trainer: DictConfig, interruption: Interruption 
 
 
 def num_ranks(trainer: DictConfig) -> int:
-    """Return how many processes to start here: none if this one will do, or others have started them."""
+    """Return the number of processes to start: 0 if this one suffices or if others have started them."""
     if os.environ.get("LOCAL_RANK") is not None or int(os.environ.get("SLURM_NTASKS", "1")) > 1:
         return 0
     if str(trainer.devices) == "1" and trainer.strategy == "auto":
@@ -102,7 +103,7 @@ def num_ranks(trainer: DictConfig) -> int:
 
 
 def free_port() -> int:
-    """Return a port of this machine that nobody listens at."""
+    """Return a free port of this machine."""
     with closing(socket.socket()) as found:
         found.bind(("127.0.0.1", 0))
         port: int = found.getsockname()[1]
@@ -110,11 +111,11 @@ def free_port() -> int:
 
 
 def _result_of(ranks: dict[Connection, BaseProcess]) -> Any:
-    """Return what the first of ``ranks`` sends, once all have; raise what the first to fail has raised."""
+    """Return the result of rank 0 once all have sent one; raise the error of the first rank that failed."""
     words: dict[Connection, Any] = {}
     failures: list[Failure] = []
     while len(words) < len(ranks):
-        # A rank that loses its partner fails as well: give the cause a moment to be heard.
+        # A rank that loses its peers fails as well: wait a moment for the original error.
         ready = wait([receiver for receiver in ranks if receiver not in words], GRACE if failures else None)
         for receiver in ready:
             assert isinstance(receiver, Connection)
@@ -148,7 +149,7 @@ def _be_rank(
     """Do the job as one rank and send its result or error."""
     die_with(parent)
     os.environ.update(places)
-    # Lightning would take a single task of SLURM for the only rank.
+    # Lightning would treat a single SLURM task as the only rank.
     os.environ.pop("SLURM_NTASKS", None)
     torch.set_num_threads(threads)
     # The process that started the ranks ends them, on Ctrl-C too.
@@ -168,7 +169,7 @@ def _be_rank(
 
 
 def _sendable(error: BaseException) -> BaseException:
-    """Return ``error``, or its words if it can't travel between processes."""
+    """Return ``error``, or its text if it cannot be sent between processes."""
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:

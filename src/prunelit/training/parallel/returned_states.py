@@ -1,7 +1,7 @@
-"""Bring the state of callbacks back from the processes that ``ddp_fork`` and ``ddp_spawn`` start.
+"""Return the state of callbacks from the processes that ``ddp_fork`` and ``ddp_spawn`` start.
 
 With these strategies, and with ``ddp_notebook``, a fit runs in worker processes that end with it. Lightning
-brings back weights and metrics, but no state of a callback. Its launcher has two methods for more:
+returns weights and metrics, but not the state of callbacks. Its launcher has two methods for more:
 ``get_extra_results`` packs what the first worker sends, ``update_main_process_results`` unpacks it.
 """
 
@@ -23,7 +23,7 @@ LAUNCHERS = tuple(
 
 @runtime_checkable
 class ReturnsFromWorker(Protocol):
-    """A callback whose state comes back from a worker process."""
+    """A callback whose state is returned from a worker process."""
 
     state_key: str
 
@@ -31,11 +31,11 @@ class ReturnsFromWorker(Protocol):
         """Return what the main process needs, at the end of the work of a worker."""
 
     def load_worker_state(self, state: dict[str, Any], pl_module: Any) -> None:
-        """Take over what :meth:`worker_state` returned; ``pl_module`` has its new weights already."""
+        """Take over the result of :meth:`worker_state`; ``pl_module`` already has its new weights."""
 
 
 def bring_back_states() -> None:
-    """Let the launchers of the Lightning packages that are loaded bring back the states of callbacks."""
+    """Let the launchers of the loaded Lightning packages return the states of callbacks."""
     for name in LAUNCHERS:
         launcher = getattr(sys.modules.get(name), "_MultiProcessingLauncher", None)
         if launcher is not None and not hasattr(launcher.get_extra_results, "brings_back_states"):
@@ -48,7 +48,7 @@ def _packing(get_extra_results: Any) -> Any:
     def packing(launcher: Any, trainer: Any) -> dict[str, Any]:
         states = [callback.worker_state() for callback in _returning(trainer)]
         buffer = io.BytesIO()
-        torch.save(states, buffer)  # bytes, as tensors in shared memory end with the worker
+        torch.save(states, buffer)  # bytes, because tensors in shared memory end with the worker
         return {**get_extra_results(launcher, trainer), KEY: buffer.getvalue()}
 
     packing.brings_back_states = True  # type: ignore[attr-defined]
@@ -59,7 +59,7 @@ def _unpacking(update_main_process_results: Any) -> Any:
     @wraps(update_main_process_results)
     def unpacking(launcher: Any, trainer: Any, extra: dict[str, Any]) -> None:
         update_main_process_results(launcher, trainer, extra)
-        # Sent by a process of this program a moment ago: objects of any class may be in it.
+        # Sent by a process of this program, so that objects of any class are safe to load.
         states = torch.load(io.BytesIO(extra[KEY]), map_location="cpu", weights_only=False)
         for callback, state in zip(_returning(trainer), states, strict=True):
             callback.load_worker_state(state, trainer.lightning_module)

@@ -2,8 +2,8 @@
 
 Zhao et al., PyTorch FSDP: experiences on scaling fully sharded data parallel, https://arxiv.org/abs/2304.11277
 
-Masks are made on the whole network: each rank gathers one full copy of the parameters while scores are
-taken, and keeps its own part of the masks afterwards.
+Masks are computed on the whole network: each rank gathers one full copy of the parameters during scoring, and
+afterwards keeps its own part of the masks.
 """
 
 from __future__ import annotations
@@ -26,26 +26,27 @@ from prunelit.pruning.criteria import Criterion
 from prunelit.request import BadRequest
 
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_state_dict_pre_hooks", "_load_state_dict_post_hooks")
-"""Where FSDP waits on a module for things to happen."""
+"""The attributes of a module in which FSDP stores its hooks."""
 
 
 HIDDEN = {
-    "FSDPStrategy": ("fsdp", "its flat parameters can hold no masks"),
-    "XLAFSDPStrategy": ("xla_fsdp", "its flat parameters can hold no masks"),
-    "DeepSpeedStrategy": ("deepspeed", "it updates copies of the weights that masks do not reach"),
+    "FSDPStrategy": ("fsdp", "masks cannot be applied to its flat parameters"),
+    "XLAFSDPStrategy": ("xla_fsdp", "masks cannot be applied to its flat parameters"),
+    "DeepSpeedStrategy": ("deepspeed", "it updates copies of the weights, to which masks are not applied"),
 }
 """Strategies that hide weights, by the names of their classes in both packages of Lightning."""
 
 
 def check_strategy(strategy: Strategy, criterion: Criterion) -> None:
-    """Raise BadRequest for a strategy that hides what masks are held on, or what a criterion observes."""
+    """Raise BadRequest for a strategy that hides the weights for masks or for the observation of a
+    criterion."""
     kinds = {kind.__name__ for kind in type(strategy).__mro__}
     for name in kinds & HIDDEN.keys():
         allowed = "fully_shard (trainer=fsdp; in your own Trainer a ModelParallelStrategy), or ddp"
         raise BadRequest("trainer.strategy", HIDDEN[name][0], allowed, HIDDEN[name][1])
     if "ModelParallelStrategy" in kinds and criterion.observes != "never":
         name = type(criterion).__name__
-        why = f"{name} observes whole weights while they train"
+        why = f"{name} observes whole weights during training"
         raise BadRequest("trainer.strategy", "fully_shard", "ddp, or auto on one device", why)
 
 
@@ -74,10 +75,10 @@ def whole(tensor: Tensor) -> Tensor:
 
 @contextmanager
 def gathered(module: nn.Module) -> Iterator[None]:
-    """Let ``module`` be one of plain, full parameters inside the block, on every rank.
+    """Give ``module`` plain, full parameters in the block, on every rank.
 
-    What the block does to them lasts: each rank keeps its part of what they are then, so all ranks must do
-    the same to them. A module that is not split is left alone. Costs one full copy of the parameters.
+    Changes in the block persist: each rank keeps its part of the result, so all ranks must make the same
+    changes. A module that is not split is not changed. Needs memory for one full copy of the parameters.
     """
     split_again = make_whole(module)
     try:
@@ -87,7 +88,8 @@ def gathered(module: nn.Module) -> Iterator[None]:
 
 
 def make_whole(module: nn.Module) -> Callable[[], None]:
-    """Give ``module`` plain, full parameters in place of split ones, on every rank; return the way back."""
+    """Give ``module`` plain, full parameters instead of split ones, on every rank; return a function that
+    reverts this."""
     parts = [part for part in module.modules() if isinstance(part, FSDPModule)]
     for part in parts:
         part.reshard()
@@ -102,7 +104,7 @@ def make_whole(module: nn.Module) -> Callable[[], None]:
         setattr(owner, name, OrderedDict(own))
     kinds = [(part, type(part)) for part in parts]
     for part, kind in kinds:
-        # fully_shard made it of FSDPModule and the module's own class.
+        # fully_shard created this class from FSDPModule and the module's own class.
         part.__class__ = kind.__mro__[kind.__mro__.index(FSDPModule) + 1]
 
     @torch.no_grad()
@@ -133,8 +135,8 @@ def _is_of_fsdp(hook: Any) -> bool:
 class FullyShard(ModelParallelStrategy):
     """``fully_shard`` over all ranks (``trainer=fsdp``), for a module whose ``configure_model`` shards.
 
-    Checkpoints hold whole tensors: each is the one file that a single process would write, and a run can go
-    on from it on any number of ranks.
+    Checkpoints contain whole tensors: each is the file that a single process would write, and a run can
+    resume from it with any number of ranks.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -142,12 +144,13 @@ class FullyShard(ModelParallelStrategy):
 
     @property
     def restore_checkpoint_after_setup(self) -> bool:
-        """Not so: callbacks must have their states when a fit starts, and the network is split by then."""
+        """False, because callbacks need their states when a fit starts, and the network is already split
+        then."""
         return False
 
     @property
     def lightning_restore_optimizer(self) -> bool:
-        """Optimizers are given their states by `load_optimizer_state_dict`."""
+        """`load_optimizer_state_dict` restores the states of the optimizers."""
         return True
 
     def lightning_module_state_dict(self) -> dict[str, Any]:

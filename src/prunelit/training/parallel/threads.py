@@ -1,7 +1,7 @@
-"""How many threads a run computes with on the CPU.
+"""The number of CPU threads of a run.
 
-The number follows from the request and from the cores that the run may use, never from the machine's load:
-with another number of threads, sums are added in another order.
+The number depends on the config and on the cores that the run may use, but never on the load of the machine,
+because another number of threads changes the order of sums.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 SMALL = 2**29
-"""Work of a batch, by :func:`work`, below which one thread is used: more would mostly wait for each other."""
+"""The work of a batch (see :func:`work`) below which one thread is used; more would mostly wait for each
+other."""
 VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 """Environment variables by which users set the number of threads of all programs."""
 
@@ -22,7 +23,7 @@ VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 def work(network: nn.Module, image_shape: tuple[int, ...], batch_size: int) -> int:
     """Return a bound of the multiply-accumulates of a forward pass of one batch, without doing one.
 
-    Weights of two dimensions count once an image, those of convolutions once a pixel of the image.
+    Weights of two dimensions count once per image, those of convolutions once per pixel of the image.
     """
     pixels = image_shape[-1] * image_shape[-2]
     each = sum(p.numel() * (pixels if p.dim() > 2 else 1) for p in network.parameters() if p.dim() > 1)
@@ -30,12 +31,12 @@ def work(network: nn.Module, image_shape: tuple[int, ...], batch_size: int) -> i
 
 
 def choose(asked: int | None, work_of_batch: int, available: int) -> int:
-    """Return the number of threads: as asked; else as users set by ``VARIABLES``; else by the work.
+    """Return the number of threads: as requested, otherwise as set by ``VARIABLES``, otherwise by the work.
 
     Args:
         asked: ``trainer.threads``.
         work_of_batch: from :func:`work`.
-        available: what the process may use: its share of the cores, or what the variables say.
+        available: the number that the process may use: its share of the cores, or the value of the variables.
     """
     if asked is not None:
         return asked
@@ -43,13 +44,13 @@ def choose(asked: int | None, work_of_batch: int, available: int) -> int:
 
 
 def set_by_user() -> bool:
-    """Whether an environment variable says how many threads to use."""
+    """Whether an environment variable sets the number of threads."""
     return any(name in os.environ for name in VARIABLES)
 
 
 @contextmanager
 def put_back() -> Iterator[int]:
-    """Yield the number of threads; use as many again after the block."""
+    """Yield the number of threads; restore it after the block."""
     before = torch.get_num_threads()
     try:
         yield before

@@ -1,4 +1,4 @@
-"""Run training steps for scores alone, and leave no trace of them."""
+"""Run training steps for scoring without side effects."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from prunelit.training.restoring.object_state import ObjectState
 
 @contextmanager
 def undisturbed(trainer: pl.Trainer, pl_module: pl.LightningModule, root: nn.Module) -> Iterator[None]:
-    """Let training steps run for scores alone: nothing is logged, counted, updated or kept.
+    """Let training steps run for scoring only: nothing is logged, counted, updated or kept.
 
-    Inside the block optimizers and schedulers do nothing. After it the random state, the module and all
-    that it refers to, its training data and its optimizers are as before. Parameters and buffers of
-    ``root``, the part that is pruned, are left to ``prune``, which looks after them itself.
+    Inside the block optimizers and schedulers do nothing. After it the random state, the module and all that
+    it refers to, its training data and its optimizers are as before. Parameters and buffers of ``root``, the
+    part that is pruned, are left to ``prune``, which restores them itself.
     """
     loader = trainer.fit_loop._combined_loader
     schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
@@ -42,7 +42,7 @@ def undisturbed(trainer: pl.Trainer, pl_module: pl.LightningModule, root: nn.Mod
 
 
 def _silence(pl_module: pl.LightningModule) -> None:
-    """Give the module methods that do nothing outside it; they vanish when its state is put back."""
+    """Replace methods of the module by ones without external effects, until its state is restored."""
     for part in pl_module.modules():
         if hasattr(part, "log_dict") and hasattr(part, "training_step"):
             part.__dict__.update(log=_nothing, log_dict=_nothing, print=_nothing, manual_backward=_backward)
@@ -52,12 +52,12 @@ def _silence(pl_module: pl.LightningModule) -> None:
 
 
 class Silent:
-    """Stands in for a logger, or for what it writes to, and writes nothing."""
+    """Replaces a logger or its experiment and writes nothing."""
 
     def __init__(self, logger: Any) -> None:
         self._logger = logger
 
-    # A step may ask what kind of logger it has.
+    # A step may check the class of its logger.
     __class__ = property(lambda self: self._logger.__class__)
     experiment = property(lambda self: _Nothing())
 
@@ -67,7 +67,7 @@ class Silent:
 
 
 class _Nothing:
-    """Has every attribute, takes every call and does nothing; it is empty."""
+    """Has every attribute, accepts every call and does nothing; it is empty."""
 
     def __getattr__(self, name: str) -> Any:
         return self

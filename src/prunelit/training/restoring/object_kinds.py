@@ -1,4 +1,4 @@
-"""Tell objects that hold state of a training from constants, libraries and the machinery around it."""
+"""Distinguish objects with the state of a training from constants, libraries and infrastructure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ATOMS = (
     *(torch.dtype, torch.device, torch.Size, torch.layout, torch.memory_format),
 )
 WALKED = ("collections", "queue", "builtins", "types", "argparse", "__main__", "__mp_main__", "random")
-"""Modules of the standard library whose objects are noted; others hold threads, files and the like."""
+"""Modules of the standard library whose objects are recorded; others contain threads, files and so on."""
 MACHINERY = (
     *("torch._", "torch.distributed", "torch.utils.tensorboard", "torch.fx", "torch.jit", "torch.profiler"),
     *("torch.multiprocessing", "tensorboard", "tensorboardX", "wandb", "mlflow", "hydra", "omegaconf"),
@@ -28,24 +28,24 @@ STATEFUL = {
     *("LightningModule", "LightningDataModule", "CombinedLoader", "_ModeIterator", "Module", "Dataset"),
     *("DistributedSamplerWrapper", "_DatasetSamplerWrapper", "Sampler"),
 }
-"""Classes whose objects hold state although they may come from one of the modules above."""
+"""Classes whose objects have state although they belong to one of the modules above."""
 NEVER = {"Trainer", "Logger", "Strategy", "Pruning", "Criterion", "Thread", "BaseProcess", "_Loop"}
 
 
 def is_atom(value: Any) -> bool:
-    """Tell whether ``value`` cannot change, or is of no interest."""
+    """Return whether ``value`` cannot change or is irrelevant."""
     return isinstance(value, ATOMS)
 
 
 def is_data(value: Any) -> bool:
-    """Tell whether the tensors that ``value`` holds are the data, which is large and read only."""
+    """Return whether the tensors in ``value`` are data, which are large and only read."""
     return isinstance(value, (Dataset, DataLoader, Sampler, torch.optim.Optimizer)) or (
         "LightningDataModule" in _names(type(value))
     )
 
 
 def has_state(value: Any) -> bool:
-    """Tell whether the attributes of ``value`` may be noted and set again."""
+    """Return whether the attributes of ``value`` may be recorded and restored."""
     names, module = _names(type(value)), type(value).__module__
     if names & NEVER:
         return False
@@ -69,7 +69,7 @@ def slots_of(kind: type) -> Iterator[str]:
 
 @cache
 def is_library(module: str | None) -> bool:
-    """Tell whether a module is not the user's own code, so that its functions and classes hold no state."""
+    """Return whether a module is not the user's code, so that its functions and classes have no state."""
     root = (module or "builtins").partition(".")[0]
     if root in ("__main__", "__mp_main__"):
         return False

@@ -1,9 +1,10 @@
-"""Put objects back into the state they had: those that can be reached from some given ones.
+"""Restore the state of all objects that can be reached from given ones.
 
-A training step may change anything: lists, counters, generators and caches of the module, of objects that
-it holds, of its data set, or of what its methods refer to. Running it on a deep copy of the module would not
-do: many modules cannot be copied (locks, non-leaf tensors, open files), hooks and closures would still refer
-to the original, and weights and data sets would be held twice. So each object is noted and put back in place.
+A training step may change anything: lists, counters, generators and caches of the module, of objects that it
+holds, of its data set, or of what its methods refer to. Running it on a deep copy of the module would not do:
+many modules cannot be copied (locks, non-leaf tensors, open files), hooks and closures would still refer to
+the original, and weights and data sets would be in memory twice. Therefore each object is recorded and
+restored in place.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from prunelit.training.restoring.replayed_iterators import Replayed, begun_again
 LARGEST_STATE = 64
 """Tensors and arrays of data sets with more elements than this are data, not state, and are not copied."""
 KEPT = "_prunelit"
-"""Attributes that begin with this are written by pruning and stay."""
+"""Attributes with this prefix are written by pruning and are not restored."""
 
 
 class ObjectState:
@@ -64,12 +65,12 @@ class ObjectState:
             pending += [(child, data) for child in self._note(value, data)]
 
     def put_back(self) -> None:
-        """Put every object back into its state."""
+        """Restore every object."""
         for undo in reversed(self._undo):
             undo()
 
     def _note(self, value: Any, data: bool) -> Iterable[Any]:
-        """Note the state of ``value`` itself, and return the objects that it refers to."""
+        """Record the state of ``value`` itself, and return the objects that it refers to."""
         if isinstance(value, Tensor):
             return self._note_tensor(value, data)
         if isinstance(value, np.ndarray):
@@ -169,7 +170,7 @@ class ObjectState:
         return array.ravel().tolist() if array.dtype == object else ()
 
     def _note_generator(self, value: Any) -> bool:
-        """Note the state of a random number generator; tell whether ``value`` is one."""
+        """Record the state of a random number generator; return whether ``value`` is one."""
         if isinstance(value, torch.Generator):
             self._undo.append(functools.partial(value.set_state, value.get_state()))
         elif isinstance(value, random.Random) and not isinstance(value, random.SystemRandom):
@@ -184,7 +185,7 @@ class ObjectState:
         return True
 
     def _note_file(self, value: Any) -> bool:
-        """Note the place of an open file and where it ends; tell whether ``value`` is one."""
+        """Record the position and the end of an open file; return whether ``value`` is one."""
         if not isinstance(value, io.IOBase):
             return False
         with suppress(OSError, ValueError):  # closed, a pipe, or read line by line at the moment

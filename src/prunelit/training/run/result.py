@@ -57,7 +57,7 @@ def find(run: Assembly) -> Found:
     masks = final_masks(pruning, network)
     flops = attempt("FLOPs", lambda: count_flops(network, example_for(run)))
     if flops is not None and flops.uncounted:
-        warn(f"FLOPs leave out {', '.join(flops.uncounted)}, which fvcore does not count")
+        warn(f"FLOPs exclude {', '.join(flops.uncounted)}, which fvcore does not count")
     effective = attempt("effective density", lambda: effective_density(network, masks, example_for(run)))
     counted = count_result(masks, flops, effective)
     result = {

@@ -50,8 +50,8 @@ def warn_of_late_milestones(node: DictConfig, epochs: int) -> None:
     late = [m for m in milestones or [] if isinstance(m, int) and m >= epochs > 0]
     if late:
         warn(
-            f"scheduler.milestones: {', '.join(map(str, late))} come after the {epochs} epochs of training "
-            "and change nothing (numbers below 1 are shares of the epochs: [0.5, 0.75])"
+            f"scheduler.milestones: {', '.join(map(str, late))} come after the {epochs} epochs of "
+            f"training and have no effect (numbers below 1 are fractions of the epochs: [0.5, 0.75])"
         )
 
 

@@ -48,7 +48,7 @@ def network_call(
             handle.remove()
     if not calls:
         raise ValueError(
-            f"no single call in {type(pl_module).__name__}.training_step runs all of its parameters: "
+            f"no single call in {type(pl_module).__name__}.training_step uses all of its parameters: "
             "name the part to prune with Pruning(..., network='name_of_submodule')"
         )
     entry, call = calls[0]

@@ -77,7 +77,7 @@ def training_batches(trainer: pl.Trainer, sample: Sample, seed: int) -> list[Bat
         return list(datamodule.scoring_batches(per_class, sample.batches, size))
     loaders = trainer.fit_loop._combined_loader
     if loaders is None:
-        why = "scores are taken on batches of the training data"
+        why = "scores are computed on batches of the training data"
         raise BadRequest("trainer.limit_train_batches", trainer.limit_train_batches, "1 or more", why)
     limits = loaders.limits or [math.inf] * len(loaders.flattened)
     reader = copy.copy(loaders)

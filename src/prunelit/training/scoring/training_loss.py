@@ -50,14 +50,14 @@ def training_loss(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Callabl
     A batch that the training step skips, by returning None, has the loss 0 and no gradient.
 
     Raises:
-        ValueError: the module optimises by hand, so that its training step gives no loss.
+        ValueError: the module uses manual optimization, so that its training step gives no loss.
     """
     own: Callable[[Batch], Tensor] | None = getattr(pl_module, "pruning_loss", None)
     name = type(pl_module).__name__
     if own is None and not pl_module.automatic_optimization:
         raise ValueError(
-            f"{name} optimises by hand, so pruning finds no loss: "
-            "give it a pruning_loss(batch) method that returns the mean loss of a batch"
+            f"{name} uses manual optimization, so pruning finds no loss: define a method "
+            f"pruning_loss(batch) that returns the mean loss of a batch"
         )
     step = training_step(trainer, pl_module)
 
@@ -68,8 +68,8 @@ def training_loss(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Callabl
         value = output.get("loss") if isinstance(output, Mapping) else output
         if not isinstance(value, Tensor) or not value.requires_grad:
             raise ValueError(
-                f"{name}.training_step gives no differentiable loss: "
-                "give the module a pruning_loss(batch) method that returns the mean loss of a batch"
+                f"{name}.training_step returns no differentiable loss: define a method "
+                f"pruning_loss(batch) that returns the mean loss of a batch"
             )
         return value.mean()
 

@@ -67,7 +67,7 @@ def test_runs_that_are_not_complete_say_what_is_known(make_run: MakeRun, tmp_pat
     ("name", "content", "why"),
     [
         ("result.json", '{"pruner": "snip"', "result.json"),
-        ("result.json", "[1, 2]", "holds no JSON object"),
+        ("result.json", "[1, 2]", "contains no JSON object"),
         ("result.json", '{"weather": "rain"}', "weather"),
         ("status.json", "", "status.json"),
     ],
@@ -154,4 +154,4 @@ def test_a_run_whose_process_is_gone_is_incomplete(make_run: MakeRun, tmp_path: 
         (record.folder / "status.json").write_text(json.dumps(state))
     runs = read_study([tmp_path]).runs
     assert list(runs["status"]) == ["incomplete", "running"]
-    assert list(runs["error"]) == ["its process is gone", None]
+    assert list(runs["error"]) == ["its process no longer exists", None]

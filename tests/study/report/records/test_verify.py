@@ -25,7 +25,7 @@ def test_whole_runs_pass(whole: list[Record], tmp_path: Path, capsys: pytest.Cap
     assert main(["--verify", str(tmp_path)]) == 0
     out, err = capsys.readouterr()
     assert (out.splitlines(), err) == (
-        ["verified: 3 runs whole, 0 damaged, 1 of an earlier version without files.json"],
+        ["verified: 3 runs intact, 0 damaged, 1 of an earlier version without files.json"],
         "",
     )
 
@@ -40,7 +40,7 @@ def test_a_byte_that_changed_is_found(
     (line,) = err.splitlines()
     assert str(whole[1].folder) in line
     assert "details.npz" in line
-    assert out.startswith("verified: 2 runs whole, 1 damaged")
+    assert out.startswith("verified: 2 runs intact, 1 damaged")
 
 
 def test_a_folder_without_complete_runs_is_a_wrong_request(

@@ -55,7 +55,7 @@ def slurm(study: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]
 @pytest.mark.parametrize(
     ("wrong", "line"),
     [
-        ("sweep.wait=false", "sweep.wait=false: must be true, but for hydra/launcher=submitit_slurm"),
+        ("sweep.wait=false", "sweep.wait=false: must be true, except with hydra/launcher=submitit_slurm"),
         ("sweep.runs_per_job=0", "sweep.runs_per_job=0: must be an integer >= 1"),
         (
             "hydra.launcher.timeout_min=soon",

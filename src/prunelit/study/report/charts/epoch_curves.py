@@ -11,8 +11,8 @@ from prunelit.study.report.charts.figure import Drawing, Frames
 from prunelit.study.report.charts.tables import MOST_EPOCHS
 
 CAPTION = (
-    "Means over seeds, a panel a method, a colour for each amount asked for: dark is the least pruned. "
-    "Solid: test set; dashed: training set."
+    "Means over seeds, with one panel per method and one color per requested amount; darker colors mean "
+    "less pruning. Solid lines: test set. Dashed lines: training set."
 )
 
 
@@ -28,7 +28,7 @@ def epoch_drawing(frames: Frames, measure: str, height: alt.Y, more: str = "") -
     if frames["epochs"].empty:
         return None
     longest = frames["epochs"].groupby("run").size().max()
-    thinned = f" Of longer trainings {longest} epochs are drawn, spread evenly."
+    thinned = f" Longer trainings are shown with {longest} evenly spaced epochs."
     caption = CAPTION + (thinned if longest >= MOST_EPOCHS else "") + more
     amounts = frames["runs"].sort_values("asked_compression")["asked"].drop_duplicates().tolist()
     chart = _curves(amounts, measure, height)

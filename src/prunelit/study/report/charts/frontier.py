@@ -16,9 +16,9 @@ from prunelit.study.report.charts.encodings import (
 from prunelit.study.report.charts.theme import DENSE
 
 CAPTION = (
-    "Every mark is a run. A run is dominated, and pale, if another of the same network and data is at least "
-    "as accurate and no larger. The step line joins the others: the best accuracy at each size. Of several "
-    "seeds the luckiest may be on the line. A grey cross is a dense network."
+    "Each mark is a run. A run is dominated, and drawn pale, if another run with the same network and "
+    "data set is at least as accurate and not larger. The step line connects the runs that are not "
+    "dominated. It consists of single runs and therefore favors lucky seeds. A gray cross is a dense network."
 )
 
 

@@ -29,10 +29,10 @@ DODGE = 0.4
 """Share of the smallest distance between two amounts over which the methods stand side by side."""
 
 MEANS = (
-    "Marks are means over seeds, joined by lines; bars are 95 % confidence intervals of the mean "
-    "(Student's t), cut at 0 and 100, from two seeds on. Small dots are single runs."
+    "Marks are means over seeds, connected by lines. Bars are 95 % confidence intervals of the mean "
+    "(Student's t) for two or more seeds, limited to 0 to 100. Small dots are single runs."
 )
-BESIDE = " Ticks are the amounts that were run; at each, the methods stand side by side."
+BESIDE = " Ticks mark the amounts that were run. The methods are drawn next to each other at each tick."
 
 
 def flops_differ(runs: pd.DataFrame) -> bool:

@@ -36,8 +36,8 @@ def draw(frames: Frames, methods: Sequence[str]) -> Drawing | None:
     if frames["classes"].empty:
         return None
     caption = (
-        "On the test set, at the end and just before the last pruning (which, for pruning before "
-        "training, is an untrained network)."
+        "Accuracy on the test set, at the end and immediately before the last pruning (of an untrained "
+        "network if pruning precedes training)."
     )
     return Drawing(caption, _bars(name_axis(frames["classes"]["class"])), panel="", size=(700, 220))
 

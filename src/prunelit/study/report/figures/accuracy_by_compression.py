@@ -15,8 +15,8 @@ def draw(frames: Frames, methods: Sequence[str]) -> Drawing | None:
     runs = frames["runs"]
     if not (runs["top1"].notna() & ~runs["dense"]).any():
         return None
-    dense = " A dotted grey line is the mean of a dense network." if runs["dense"].any() else ""
-    follow = " FLOPs are proportional to the kept parameters here: their plot would be the same."
+    dense = " The dotted gray line is the mean of the dense network." if runs["dense"].any() else ""
+    follow = " FLOPs are proportional to the kept parameters here, so they have no separate figure."
     more = follow if runs["flops_sparse"].notna().any() and not flops_differ(runs) else ""
     chart = mean_curves(runs, methods, "compression", "top1", "Test accuracy")
     return Drawing(MEANS + BESIDE + dense + more, chart)

@@ -18,8 +18,8 @@ def draw(frames: Frames, methods: Sequence[str]) -> Drawing | None:
     runs = frames["runs"]
     if not (runs["top1"].notna() & ~runs["dense"]).any() or not flops_differ(runs):
         return None
-    dense = " A dotted grey line is the mean of a dense network." if runs["dense"].any() else ""
-    counted = " FLOPs are those of one forward pass of one input, each layer weighted by its kept share."
+    dense = " The dotted gray line is the mean of the dense network." if runs["dense"].any() else ""
+    counted = " FLOPs are counted for one forward pass of one input; each layer is weighted by its density."
     chart = mean_curves(runs, methods, "flops_sparse", "top1", "Test accuracy")
     return Drawing(MEANS + dense + counted, chart)
 

@@ -65,8 +65,8 @@ def draw(frames: Frames, methods: Sequence[str]) -> Drawing | None:
     if frames["confusion"].empty:
         return None
     caption = (
-        "Of the images of a class (row), the share that is taken for each class (column). "
-        "On the diagonal: right. Numbers are rounded percentages."
+        "Each cell shows the share of the images of a class (row) that are classified as a class (column). "
+        "The diagonal shows correct classifications. Numbers are rounded percentages."
     )
     chart = _matrix(name_axis(frames["confusion"]["true"]))
     return Drawing(caption, chart, panel="when", size=(270, 270))

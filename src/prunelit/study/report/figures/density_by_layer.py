@@ -34,9 +34,8 @@ def draw(frames: Frames, methods: Sequence[str]) -> Drawing | None:
     layers = int(frames["layers"].groupby("run").size().max())
     amounts = frames["runs"].sort_values("asked_compression")["asked"].drop_duplicates().tolist()
     caption = (
-        "Kept share of each layer's prunable parameters, mean over seeds, from the first layer (top) to "
-        "the last, in percent. The colours are logarithmic. A cross marks a layer with nothing kept in a "
-        "run."
+        "Density of each layer in percent, mean over seeds, from the first layer (top) to the last. The "
+        "color scale is logarithmic. A cross marks a layer that keeps nothing in at least one run."
     )
     return Drawing(
         caption,

@@ -16,8 +16,8 @@ def draw(frames: Frames, methods: Sequence[str]) -> Drawing | None:
     if not (runs["on_path"].notna() & ~runs["dense"]).any():
         return None
     caption = (
-        "Effective density as a share of density: at 100 % every kept parameter lies on a path from an input "
-        f"to an output, at 0 % nothing gets through. {MEANS}{BESIDE}"
+        "The effective density as a share of the density. At 100 %, every kept parameter is on a path "
+        f"from an input to an output; at 0 %, none is. {MEANS}{BESIDE}"
     )
     chart = mean_curves(runs, methods, "compression", "on_path", "Kept parameters on a path")
     return Drawing(caption, chart)

@@ -34,8 +34,8 @@ def draw(frames: Frames, methods: Sequence[str]) -> Drawing | None:
     if frames["places"].empty:
         return None
     return Drawing(
-        "Share of each layer's kernels that keep the weight at this place. Each layer has colours of its "
-        "own range: hover for the figures.",
+        "Share of the kernels of each layer that keep the weight at this position. The color range differs "
+        "between layers; hover to see the numbers.",
         _heat_maps(),
         panel="layer",
         columns=6,
@@ -58,4 +58,6 @@ def _heat_maps() -> alt.Chart:
     )
 
 
-FIGURE = Figure(INSIDE_A_RUN, 50, "Connections kept, by place in the kernel", RunTable("places", rows), draw)
+FIGURE = Figure(
+    INSIDE_A_RUN, 50, "Connections kept, by position in the kernel", RunTable("places", rows), draw
+)

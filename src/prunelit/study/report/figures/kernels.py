@@ -50,8 +50,8 @@ def draw(frames: Frames, methods: Sequence[str]) -> Drawing | None:
     if frames["kernels"].empty:
         return None
     caption = (
-        f"Final weights, kernel by kernel (the first {MOST} at most): blue is negative, orange positive, "
-        "and a dot marks what was pruned."
+        f"Final weights of the first kernels ({MOST} at most). Blue is negative, orange is positive, and a "
+        "dot marks a pruned weight."
     )
     return Drawing(caption, _pictures(), panel="layer", columns=1, size=(14, 14), cells=("x", "y"))
 

@@ -41,7 +41,7 @@ def draw(frames: Frames, methods: Sequence[str]) -> Drawing | None:
     """Return the image; None if no run has a fully connected first layer on square images."""
     if frames["pixels"].empty:
         return None
-    caption = "Share of each pixel's connections to the first layer that is kept, as an image."
+    caption = "Kept share of the connections of each input pixel to the first layer, shown as an image."
     return Drawing(caption, _picture(), panel="layer", columns=1, size=(12, 12), cells=("column", "row"))
 
 

@@ -42,8 +42,8 @@ def draw(frames: Frames, methods: Sequence[str]) -> Drawing | None:
     if frames["round_epochs"].empty:
         return None
     caption = (
-        "A line a run. Marks stand at the first epoch after each pruning, filled ones; hover for the "
-        "sparsity it was trained at."
+        "Each line is a run. A filled mark is the first epoch after a pruning; hover over it to see the "
+        "sparsity."
     )
     return Drawing(caption, _lines(methods))
 

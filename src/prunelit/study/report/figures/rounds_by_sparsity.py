@@ -33,8 +33,8 @@ def draw(frames: Frames, methods: Sequence[str]) -> Drawing | None:
     if frames["rounds"].empty:
         return None
     caption = (
-        "A line a run: accuracy at the end of the training that followed each pruning. The thin "
-        "strokes reach to the accuracy just after the pruning, before that training."
+        "Each line is a run and shows the accuracy at the end of the training after each pruning. Thin "
+        "strokes extend to the accuracy immediately after the pruning, before this training."
     )
     return Drawing(caption, _lines(methods))
 

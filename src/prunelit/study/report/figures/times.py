@@ -22,8 +22,8 @@ def draw(frames: Frames, methods: Sequence[str]) -> Drawing | None:
     if frames["runs"]["train_seconds"].isna().all():
         return None
     caption = (
-        "Mean seconds of a run by method, over all amounts and seeds: scoring and pruning, training "
-        "without its test passes, and the final test."
+        "Mean seconds per run for each method, over all amounts and seeds: scoring and pruning, training "
+        "without evaluations, and the final test."
     )
     size = (380, max(22, 14 * _lines(methods)) * len(methods) + 10)
     return Drawing(caption, _bars(methods), size=size)

@@ -50,8 +50,9 @@ def draw(frames: Frames, methods: Sequence[str]) -> Drawing | None:
     if frames["units"].empty:
         return None
     caption = (
-        "Units of a layer (neurons, or channels of convolutions) from most to least connected. "
-        "A flat line: all lost alike; a step down to 0: some were cut off, a smaller layer would do."
+        "The units of a layer (neurons, or channels of convolutions), from most to least connected. A flat "
+        "line means that all units lost the same share. A step down to 0 means that some units lost all "
+        "connections and can be removed."
     )
     return Drawing(caption, _curves(), panel="layer", columns=4, size=(190, 130))
 

@@ -42,7 +42,10 @@ def draw(frames: Frames, methods: Sequence[str]) -> Drawing | None:
     """Return the histograms; None if no run has any."""
     if frames["weights"].empty:
         return None
-    caption = "Grey: all weights of the layer just before the last pruning; coloured: those that were kept."
+    caption = (
+        "Gray: all weights of the layer immediately before the last pruning. Color: the weights that were "
+        "kept."
+    )
     return Drawing(caption, _histogram(), panel="layer", columns=4, size=(190, 120))
 
 

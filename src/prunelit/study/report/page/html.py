@@ -119,8 +119,8 @@ def chapter_of(title: str, study: StudyFigures) -> dict[str, Any]:
         ]
         chapter["first"] = first
         chapter["note"] = (
-            f"To keep the page small it holds these pictures of {len(held)} of {len(runs)} runs: "
-            "of each method and amount the first seed."
+            f"To limit its size, the page contains these figures for {len(held)} of {len(runs)} runs: "
+            f"for the first seed of each method and amount."
         )
     return chapter
 

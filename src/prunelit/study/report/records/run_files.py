@@ -169,8 +169,8 @@ def why_stopped(state: Mapping[str, Any]) -> str:
     """Return why a run that is not complete goes on no more."""
     status = state.get("status")
     if status == "running":
-        return "its process is gone"
-    return "interrupted; the same command goes on with it" if status == "interrupted" else "no word of it"
+        return "its process no longer exists"
+    return "interrupted; repeat the command to resume" if status == "interrupted" else "its status is unknown"
 
 
 def first_line(error: object) -> str:

@@ -48,7 +48,7 @@ class Study:
         runs: a row a run, complete or not. The index ``run`` is the folder's path below the one asked for.
             Columns: the keys of ``result.json`` (shares 0 to 1, accuracies in percent; NaN or None where not
             known), and
-            ``status``: complete, running, failed, or incomplete (its process is gone);
+            ``status``: complete, running, failed, or incomplete (its process no longer exists);
             ``error``: why it failed or stopped, one line, or None;
             ``folder``: the run's folder, a Path;
             ``label``: the method's name, see :func:`~prunelit.study.report.records.labels.labels`;

@@ -37,5 +37,5 @@ def verify(folders: Sequence[Path]) -> int:
             damaged += 1
     unlisted = sum(not (record.folder / MANIFEST).exists() for record in complete)
     notes = f", {unlisted} of an earlier version without {MANIFEST}" if unlisted else ""
-    print(f"verified: {len(complete) - damaged} runs whole, {damaged} damaged{notes}")
+    print(f"verified: {len(complete) - damaged} runs intact, {damaged} damaged{notes}")
     return damaged

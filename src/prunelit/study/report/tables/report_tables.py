@@ -156,7 +156,7 @@ def _notes(block: Block) -> list[str]:
         if entry.summary.n and "†" in _marks(entry, column)
     ]
     if missed:
-        notes.append(f"† kept another share than asked for: {'; '.join(missed)}.")
+        notes.append(f"† kept another share than requested: {'; '.join(missed)}.")
     if any(entry.collapsed for _, _, entry in shown):
         notes.append("* a layer keeps nothing in one or more of these runs.")
     if any(entry.best for _, _, entry in shown):
@@ -220,7 +220,8 @@ def comparison_grid(block: Block) -> Grid | None:
         header=["asked", "best", "other", "seeds", "difference", "95 % interval", "p", "p, Holm"],
         rows=rows,
         notes=[
-            "Two-sided paired t-tests on common seeds; Holm's correction over every two methods of a column."
+            "Two-sided paired t-tests on common seeds; Holm's correction over all pairs of methods in a "
+            "column."
         ],
         left=3,
         data=block.data,

@@ -1,4 +1,4 @@
-"""What SLURM says of its jobs and of itself."""
+"""Queries of SLURM about its jobs and limits."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ ENDED = frozenset(
         *("PREEMPTED", "REVOKED", "TIMEOUT", "GONE"),
     )
 )
-"""States from which a job does not come back. One that is to be requeued is PENDING or COMPLETING; GONE is
-our word for one that the queue does not know any more: it ended minutes ago."""
+"""Final states of a job. A job that will be requeued is PENDING or COMPLETING. GONE is not a state of SLURM:
+the queue no longer knows the job, because it ended minutes ago."""
 
 ORDINARY = frozenset(["None", "Priority", "Resources", "JobArrayTaskLimit", "BeginTime", "Dependency"])
-"""Reasons for waiting that go away by themselves."""
+"""Reasons for waiting that resolve without user action."""
 
 SECONDS = 60
-"""How long a command may take on a controller that has much to do."""
+"""Time limit of a command, for a busy controller."""
 
 
 def jobs() -> dict[str, tuple[str, str]]:
-    """Return state and reason of each of this user's jobs by its id, as ``12_3``.
+    """Return state and reason of each of this user's jobs, by an id such as ``12_3``.
 
-    Ended ones stay for some minutes.
+    Jobs that have ended are listed for some minutes.
 
     Raises:
         OSError: there is no ``squeue`` here.

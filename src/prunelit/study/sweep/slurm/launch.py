@@ -1,6 +1,6 @@
-"""Runs as SLURM jobs: submitted once, watched in the queue, and accounted for by what they left on disk.
+"""Runs as SLURM jobs: submit each once, follow it in the queue, and read its result from disk.
 
-What was submitted is kept in the sweep's folder, ``slurm-<job>.json``, so that a later command does not
+Submitted jobs are recorded in the sweep's folder, ``slurm-<job>.json``, so that a later command does not
 submit it again but waits for it.
 """
 
@@ -30,19 +30,19 @@ from prunelit.study.sweep.slurm.submission import Jobs, Submission, key
 from prunelit.study.sweep.state import QUEUED, Sweep
 
 SHORTEST_SECONDS, LONGEST_SECONDS = 1.0, 30.0
-"""How often the queue is asked: often at first, seldom later; SLURM itself forgets a job after 300 s."""
+"""Seconds between queries of the queue, first short and later long; SLURM forgets a job after 300 s."""
 GRACE_SECONDS = 15.0
-"""How long the files of a job that has ended may take to be seen here, on a file system of a network."""
+"""Seconds until the files of a job that has ended are visible on a network file system."""
 
 
 def launch(launcher: Any, sweep: Sweep, runs: Sequence[Run], first: int) -> list[Any]:
-    """Do runs as SLURM jobs; return of each its accuracy, why there is none, or None: its record tells.
+    """Execute runs as SLURM jobs; return for each its accuracy, why there is none, or None (see its record).
 
-    Runs that are in the queue already are not submitted again. With ``sweep.wait=false`` all come back as
-    Submitted.
+    Runs that are already in the queue are not submitted again. With ``sweep.wait=false``, the result of all
+    runs is Submitted.
 
     Raises:
-        BadRequest: SLURM does not take the jobs as they are asked for; those it took before go on.
+        BadRequest: SLURM refuses some jobs; those that it accepted before continue.
     """
     study = sweep.folder.parents[1]
     queued = in_queue(study)
@@ -54,7 +54,7 @@ def launch(launcher: Any, sweep: Sweep, runs: Sequence[Run], first: int) -> list
             write_atomically(sweep.folder / f"{QUEUED}{next(iter(jobs))}.json", json.dumps(jobs))
             submitted |= jobs
     except BadRequest:
-        if submitted:  # the first arrays may be taken and the next refused
+        if submitted:  # the first arrays may be accepted and the next refused
             _say(study, submitted, {})
             _say_later(study, list(submitted))
         raise
@@ -74,7 +74,7 @@ def launch(launcher: Any, sweep: Sweep, runs: Sequence[Run], first: int) -> list
     if left:
         _say_later(study, list(jobs))
     else:
-        in_queue(study)  # forgets what has ended
+        in_queue(study)  # forgets jobs that have ended
     return [
         outcomes[folder] if folder in outcomes else Submitted(run.folder, job_of[folder])
         for run, folder in zip(runs, asked, strict=True)
@@ -82,7 +82,7 @@ def launch(launcher: Any, sweep: Sweep, runs: Sequence[Run], first: int) -> list
 
 
 def in_queue(study: Path) -> Jobs:
-    """Return the jobs of a study that are in the queue or under way; forget the sweeps that have ended."""
+    """Return the pending and running jobs of a study; remove the files of sweeps that have ended."""
     sweeps: dict[Path, Jobs] = {}
     for file in (study / ".sweep").glob(f"*/{QUEUED}*.json"):
         sweeps.setdefault(file.parent, {}).update(json.loads(file.read_text()))
@@ -99,14 +99,14 @@ def in_queue(study: Path) -> Jobs:
 
 
 def ended(jobs: Iterable[str], folder: str) -> Iterator[tuple[str, str]]:
-    """Yield each job with its last state, once it has ended and what it left can be seen.
+    """Yield each job with its last state, once it has ended and its files are visible.
 
     ``folder`` is where submitit keeps a job's files, with ``%j`` in place of the job's id.
     """
     open_jobs, since, told = set(jobs), dict[str, float](), set(commands.ORDINARY)
     pause = SHORTEST_SECONDS
     while True:
-        with suppress(subprocess.SubprocessError):  # a busy controller: ask again
+        with suppress(subprocess.SubprocessError):  # a busy controller: query it again
             found = commands.jobs()
             for job in sorted(open_jobs):
                 state, reason = found.get(job, ("GONE", ""))
@@ -127,7 +127,7 @@ def ended(jobs: Iterable[str], folder: str) -> Iterator[tuple[str, str]]:
 
 
 def _outcomes(job: str, folders: Sequence[str], state: str, paths: Any) -> dict[str, Any]:
-    """Return what became of each run of a job that has ended."""
+    """Return the outcome of each run of a job that has ended."""
     try:
         word, told = pickle.loads(paths.result_pickle.read_bytes())
     except (OSError, EOFError):
@@ -137,11 +137,11 @@ def _outcomes(job: str, folders: Sequence[str], state: str, paths: Any) -> dict[
         paths.submitted_pickle.unlink(missing_ok=True)
         return dict(zip(folders, told, strict=True))
     last = str(told).strip().splitlines()[-1]
-    return {folder: _lost(Path(folder), f"{last}; what it printed: {paths.stdout}") for folder in folders}
+    return {folder: _lost(Path(folder), f"{last}; its output: {paths.stdout}") for folder in folders}
 
 
 def _lost(folder: Path, why: str) -> RunFailed | None:
-    """Return the failure of a run whose job ended without telling of it, None if its record is complete."""
+    """Return the failure of a run whose job ended without a result, None if its record is complete."""
     record, failure = Record(folder), RunFailed(folder, why)
     if record.complete:
         return None
@@ -158,8 +158,8 @@ def _paths(folder: str, job: str) -> Any:
 
 
 def _say(study: Path, submitted: Jobs, waiting: Jobs) -> None:
-    """Print which jobs do the runs."""
-    for how, jobs in (("submitted", submitted), ("in the queue already", waiting)):
+    """Print which jobs execute the runs."""
+    for how, jobs in (("submitted", submitted), ("already in the queue", waiting)):
         if jobs:
             arrays = Counter(job.partition("_")[0] for job in jobs)
             listed = ", ".join(f"{array} ({number})" for array, number in arrays.items())
@@ -168,9 +168,9 @@ def _say(study: Path, submitted: Jobs, waiting: Jobs) -> None:
 
 
 def _say_later(study: Path, jobs: Sequence[str]) -> None:
-    """Print how jobs that nobody waits for are watched, ended and collected."""
+    """Print the commands that show, cancel and collect jobs after ``sweep.wait=false``."""
     ids = list(dict.fromkeys(job.partition("_")[0] for job in jobs))
     command = [word for word in sys.orig_argv if not word.lstrip("+").startswith("sweep.wait=")]
-    print(f"watch them: squeue --job {','.join(ids)}; end them: scancel {' '.join(ids)}")
-    print(f"wait for them, and do what failed again: {shlex.join(command)}")
-    print(f"see what is there: python -m prunelit.report {study}", flush=True)
+    print(f"status: squeue --job {','.join(ids)}; cancel: scancel {' '.join(ids)}")
+    print(f"wait for them and repeat failed runs: {shlex.join(command)}")
+    print(f"results so far: python -m prunelit.report {study}", flush=True)

@@ -1,4 +1,4 @@
-"""Runs become SLURM jobs: in arrays as large as the cluster takes them, with a small pickle each."""
+"""Submit runs as SLURM jobs, in arrays as large as the cluster allows, with a small pickle for each."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ COMMON = (
     "tasks_per_node",
     "stderr_to_stdout",
 )
-"""Keys that submitit knows for every kind of cluster; the others are SLURM's."""
+"""Keys that submitit supports for every kind of cluster; the others are those of SLURM."""
 
 THREADS = (
     '[ -z "$SLURM_CPUS_PER_TASK" ] || export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"',
     'export OMP_NUM_THREADS="${OMP_NUM_THREADS:-${SLURM_CPUS_PER_TASK:-1}}"',
 )
-"""Lines before a job's: since SLURM 22.05 ``srun`` does not take the number of cores from ``sbatch``, and a
-library that does not know it starts a thread for every core of the node."""
+"""Lines before those of a job. Since SLURM 22.05, ``srun`` does not inherit the number of cores from
+``sbatch``, and libraries would then start a thread for every core of the node."""
 
 COMPLAINTS = {
     "partition": "partition",
@@ -47,25 +47,27 @@ COMPLAINTS = {
     "node count": "nodes",
     "node configuration": "cpus_per_task",
 }
-"""Words in what ``sbatch`` says, to the key that they are about."""
+"""Words in messages of ``sbatch``, mapped to the key that they concern."""
 
 NO_CONTROLLER = ("configuration source", "contact slurm controller")
-"""Words in what SLURM's commands say where it is installed, but does not run."""
+"""Words in the messages of SLURM's commands if it is installed but not running."""
 
 TOO_MANY = ("temporarily unavailable", "submit limit", "SubmitJob")
-"""Words in what ``sbatch`` says when the cluster or a user may have no more jobs."""
+"""Words in messages of ``sbatch`` if the cluster or the user may not have more jobs."""
 
 Jobs = dict[str, list[str]]
-"""For each job the folders of its runs: names alone are not enough, as runs of two studies may share one."""
+"""The folders of the runs of each job; names are not sufficient, because runs of two studies may share
+one."""
 
 
 def key(folder: Path) -> str:
-    """Return what stands for a run in Jobs, wherever a command is called from."""
+    """Return the key of a run in Jobs, independent of the current folder."""
     return str(folder.absolute())
 
 
 class Task:
-    """What one job does: some runs of a sweep, one after the other; a requeued job does what is not done.
+    """The task of one job: some runs of a sweep, one after the other; a requeued job executes those that are
+    not complete.
 
     Args:
         shared: file with the launcher and Hydra's state, the same for all jobs of a sweep.
@@ -82,7 +84,7 @@ class Task:
         return [job.return_value for job in jobs]
 
     def checkpoint(self) -> Any:
-        """Return what submitit requeues: this very task, for the runs themselves know how far they are."""
+        """Return the task that submitit requeues: this one, because the runs resume by themselves."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
@@ -90,9 +92,9 @@ class Task:
 
 @dataclass(frozen=True)
 class Submission:
-    """Submits runs for ``launcher``, which a job calls as Hydra calls its launchers for submitit.
+    """Submits runs for ``launcher``, which a job calls in the way Hydra calls its submitit launchers.
 
-    ``folder`` keeps what the jobs share.
+    ``folder`` contains the files that the jobs share.
     """
 
     launcher: Any
@@ -102,7 +104,7 @@ class Submission:
         """Submit numbered runs array by array; yield the jobs of each.
 
         Raises:
-            BadRequest: SLURM does not take the jobs, or their processes could not do them together.
+            BadRequest: SLURM refuses the jobs, or their processes cannot execute them together.
         """
         if not runs:
             return
@@ -116,7 +118,7 @@ class Submission:
             for start in range(0, len(shares), most):
                 part = shares[start : start + most]
                 tasks = [Task(shared, [(run.overrides, number) for run, number in share]) for share in part]
-                with redirect_stderr(io.StringIO()):  # what sbatch says comes with the error
+                with redirect_stderr(io.StringIO()):  # the error contains the message of sbatch
                     jobs = executor.submit_array(tasks)
                 yield {
                     job.job_id: [key(run.folder) for run, _ in share]
@@ -126,7 +128,8 @@ class Submission:
             raise self._refusal(error) from error
 
     def _check_ranks(self) -> None:
-        """Refuse what the processes of a job cannot do together: only rank 0 hears how a run has ended."""
+        """Refuse what the processes of a job cannot do together, because only rank 0 knows how a run has
+        ended."""
         asked, params = self.launcher.config.sweep, self.launcher.params
         tasks = (params["nodes"] or 1) * (params["tasks_per_node"] or 1)
         if tasks > 1 and asked.runs_per_job > 1:
@@ -146,7 +149,7 @@ class Submission:
         return file
 
     def _executor(self, num_arrays: int) -> Any:
-        """Return what submits, with the config's values for it."""
+        """Return the executor, with its values from the config."""
         import submitit
 
         values = dict(self.launcher.params)
@@ -163,10 +166,13 @@ class Submission:
         return executor
 
     def _refusal(self, error: Exception) -> BadRequest:
-        """Return in one line why SLURM does not take the jobs, with the key that it is about."""
+        """Return the error for jobs that SLURM refuses, with the key that caused it."""
         if isinstance(error, FileNotFoundError) or "srun" in str(error):
             return BadRequest(
-                "hydra/launcher", "submitit_slurm", "a launcher for this machine", "there is no SLURM here"
+                "hydra/launcher",
+                "submitit_slurm",
+                "a launcher for this machine",
+                "SLURM is not installed on this machine",
             )
         words = (getattr(error, "stderr", None) or str(error)).replace("sbatch: error: ", " ").strip()
         if any(sign in words for sign in NO_CONTROLLER):
@@ -178,7 +184,10 @@ class Submission:
                 "SLURM is installed here, but no controller answers",
             )
         if any(sign in words for sign in TOO_MANY):
-            now, allowed = self.launcher.config.sweep.runs_per_job, "more runs a job, for fewer jobs"
+            now, allowed = (
+                self.launcher.config.sweep.runs_per_job,
+                "more runs per job, so that there are fewer jobs",
+            )
             return BadRequest("sweep.runs_per_job", now, allowed, words)
         key = next((key for sign, key in COMPLAINTS.items() if sign in words.lower()), None)
         if key is None:
