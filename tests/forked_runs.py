@@ -23,6 +23,7 @@ from torch import nn
 from prunelit import train
 from prunelit.study import command
 from prunelit.study.configs import CONFIGS
+from prunelit.study.record import Record
 from prunelit.training.module import Classifier
 
 server = multiprocessing.get_context("forkserver")
@@ -200,6 +201,6 @@ def findings(folder: Path) -> dict[str, object]:
         found[name] = [[line[i] for i in kept] for line in lines]
     details = np.load(run / "details.npz")
     found |= {f"details/{key}": (details[key].dtype.str, details[key].tobytes()) for key in details.files}
-    result = train.Record(run).result
+    result = Record(run).result
     found |= {f"result/{key}": value for key, value in result.items() if key not in CLOCKS}
     return found

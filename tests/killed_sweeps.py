@@ -10,7 +10,8 @@ from pathlib import Path
 from forked_runs import SMALL, server
 from prunelit import train
 from prunelit.study import command
-from prunelit.study.sweep import preflight
+from prunelit.study.invocation import Invocation
+from prunelit.training.run.prepare import prepare, refuse
 
 PATIENCE = 600.0
 """Seconds to wait for something that must come: a machine under load is slow."""
@@ -57,8 +58,7 @@ def _sweep(folder: Path, overrides: tuple[str, ...]) -> None:
     os.dup2(said, 1)
     os.dup2(said, 2)
     sys.argv = ["train.py", "-m", *SMALL, *overrides]
-    preflight.register(train.refuse, train.prepare)
-    sys.exit(command.call(train.run, sys.argv))
+    sys.exit(command.call(train.run, sys.argv, Invocation(refuse, prepare)))
 
 
 def processes(folder: Path) -> dict[int, int]:

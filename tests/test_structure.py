@@ -28,7 +28,7 @@ COMMON = (
 ALLOWED = {
     "prunelit": ("prunelit",),
     **dict.fromkeys(COMMON, ("prunelit.request", "prunelit.declared")),
-    "prunelit.notice": ("prunelit.place",),
+    "prunelit.notice": ("prunelit.place", "prunelit.request"),
     "prunelit.pruning": (
         *("prunelit.request", "prunelit.declared", "prunelit.amount", "prunelit.former_options"),
         *("prunelit.durable", "prunelit.pruning"),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import errno
-import itertools
 import logging
 import os
+import secrets
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,8 +15,6 @@ from typing import Any, BinaryIO
 FULL = (errno.ENOSPC, errno.EDQUOT)
 ASIDE = ".*.partial"
 """Suffix of partial files, which a killed process may leave."""
-
-_numbers = itertools.count()
 
 
 class OutputLost(RuntimeError):
@@ -49,7 +47,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
     A reader sees the old or the new file and never a part, also if the process or the machine stops.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}-{next(_numbers)}.partial")
+    aside = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
     try:
         with aside.open("wb") as file:
             yield file

@@ -15,8 +15,6 @@ MARKS = ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded here, not between fork and prctl
-_forks_now = [0]
-"""The process whose main thread is about to fork; 0 if another thread forks."""
 
 
 def is_first() -> bool:
@@ -46,17 +44,23 @@ def end_forks_with_parent() -> None:
     this thread.
     """
     if _libc is not None:
-        os.register_at_fork(before=_note_fork, after_in_child=_follow_parent)
+        forks = _Forks()
+        os.register_at_fork(before=forks.note, after_in_child=forks.follow_parent)
 
 
-def _note_fork() -> None:
-    in_main = threading.current_thread() is threading.main_thread()
-    _forks_now[0] = os.getpid() if in_main else 0
+class _Forks:
+    """Notes the process whose main thread is about to fork; 0 if another thread is."""
 
+    def __init__(self) -> None:
+        self.parent = 0
 
-def _follow_parent() -> None:
-    if _forks_now[0]:
-        die_with(_forks_now[0])
+    def note(self) -> None:
+        in_main = threading.current_thread() is threading.main_thread()
+        self.parent = os.getpid() if in_main else 0
+
+    def follow_parent(self) -> None:
+        if self.parent:
+            die_with(self.parent)
 
 
 def _look_for(parent: int) -> None:

@@ -50,7 +50,7 @@ def test_no_rank_does_a_complete_run_again(cli, monkeypatch) -> None:
     """It would wait for rank 0, which has left."""
     assert cli(*SMALLEST)[0] == 0
     monkeypatch.setenv("LOCAL_RANK", "1")
-    monkeypatch.setattr(train, "_recorded", None)
+    monkeypatch.setattr(train, "_run", None)
     assert cli(*SMALLEST)[0] == 0
 
 

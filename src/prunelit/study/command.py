@@ -14,14 +14,16 @@ from typing import Any
 from hydra.errors import HydraException, InstantiationException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
 
-from prunelit.durable import DiskFull, OutputLost, is_full
+from prunelit.durable import DiskFull, OutputLost, is_full, say_of_full_disks_once
 from prunelit.interruption import Interrupted, RunTimedOut
+from prunelit.notice import show_each_warning_once
 from prunelit.request import MISSING, BadRequest, OneLineFault, nearest
+from prunelit.study.complete import confirmed_line
 from prunelit.study.configs import CONFIGS
-from prunelit.study.endings import SweepFailed, failures
+from prunelit.study.endings import SweepFailed
 from prunelit.study.identity import register_resolvers
-from prunelit.study.inputs import Inputs
 from prunelit.study.integrity import DamagedRun
+from prunelit.study.invocation import Invocation
 from prunelit.study.lock import Busy
 from prunelit.study.overrides import (
     OF_TORCHVISION,
@@ -40,22 +42,36 @@ register_resolvers()
 warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
 
 
+def begin_output() -> None:
+    """Show warnings of pruning once each, log the others, and say once that a disk is full, from now on."""
+    show_each_warning_once()
+    say_of_full_disks_once()
+
+
 def outcome_of(job: Callable[[], float]) -> float | Exception:
     """Return what ``job`` returns or raises; an exception is reported by :func:`call`, not by Hydra."""
     try:
         return job()
     except Exception as error:
-        failures.append(error)
+        Invocation.current().failures.append(error)
         if as_request(error):
             remove_new_folders()
         return error
 
 
-def call(program: Callable[[], Any], argv: list[str]) -> int:
-    """Call a Hydra program; return 0 for success, 1 for an error (with its traceback), 2 for a wrong request
-    (one line)."""
+def call(program: Callable[[], Any], argv: list[str], invocation: Invocation | None = None) -> int:
+    """Call a Hydra program and return its exit status.
+
+    The status is 0 for success, 1 for an error (with its traceback), and 2 for a wrong request (one line).
+
+    Args:
+        program: the program.
+        argv: its command line, which is sorted into an order that Hydra accepts.
+        invocation: the state that the parts of the program share; None: a new one.
+    """
+    invocation = invocation or Invocation()
+    invocation.begin()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of ending the process.
-    failures.clear()
     # Hydra's parser needs contiguous overrides; a -m between them would end them.
     argv[1:] = sorted(argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
     try:
@@ -79,10 +95,10 @@ def call(program: Callable[[], Any], argv: list[str]) -> int:
             if refused and (done := _complete_already(Path(refused.value))):
                 print(done)
                 return 0
-            failures.append(refused or error)
+            invocation.failures.append(refused or error)
         except DamagedRun as damaged:
-            failures.append(damaged)
-    return max(map(_report, failures), default=0)
+            invocation.failures.append(damaged)
+    return max(map(_report, invocation.failures), default=0)
 
 
 def _complete_already(unwritten: Path) -> str:
@@ -95,9 +111,7 @@ def _complete_already(unwritten: Path) -> str:
     for folder in (unwritten.parent, unwritten.parent.parent):  # of train.log, of .hydra/config.yaml
         record = Record(folder)
         if record.settled:
-            record.check()
-            Inputs().check(folder)
-            return f"complete already: {_from_here(folder)} (rerun=true repeats it)"
+            return confirmed_line(record, _from_here(folder))
     return ""
 
 

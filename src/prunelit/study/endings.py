@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-failures: list[Exception] = []
-"""The exceptions of the runs of this program."""
-
 
 class Ending(Exception):
     """An exception that is reported in one line, without a traceback.

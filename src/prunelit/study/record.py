@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import shutil
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -15,6 +16,7 @@ from typing import Any
 
 from prunelit.durable import remove_partial_files, write_atomically
 from prunelit.study import bounded
+from prunelit.study.devices import numbered
 from prunelit.study.integrity import (
     CHECKPOINTS,
     DamagedRun,
@@ -131,7 +133,7 @@ class Record:
 
     def under_way(self, epochs: int, device: str) -> None:
         """Record the total number of epochs and the device, for ``--watch``."""
-        self._status("running", **this_process(), epochs=epochs, device=device)
+        self._status("running", **this_process(), epochs=epochs, device=numbered(device))
 
     def fail(self, error: BaseException) -> Path:
         """Save the traceback, set the status to failed, and return the file of the traceback.
@@ -155,6 +157,24 @@ class Record:
         """Set the status to interrupted, so that the run can be resumed."""
         with suppress(OSError):
             self._status("interrupted")
+
+    def write(
+        self,
+        *,
+        metrics: Sequence[Row],
+        rounds: Sequence[Row],
+        thresholds: Sequence[Row],
+        layers: Sequence[Row],
+        details: Mapping[str, Any],
+        network: Row,
+    ) -> None:
+        """Write what a run found, each to the file of its name; the result comes last, in :meth:`finish`."""
+        self.write_metrics(metrics)
+        self.write_rounds(rounds)
+        self.write_thresholds(thresholds)
+        self.write_layers(layers)
+        self.write_details(details)
+        self.write_network(network)
 
     def write_metrics(self, rows: Sequence[Row]) -> None:
         """Write ``metrics.csv``: one row per epoch."""
@@ -205,8 +225,8 @@ class Record:
     ) -> None:
         """Write ``files.json`` and then ``result.json``, the last file of a run.
 
-        NaN and infinity, which JSON does not support, become null. Checkpoints that the run is about to
-        remove (``keep_checkpoints=False``) are not listed. ``inputs`` describes what the run read.
+        NaN and infinity, which JSON does not support, become null. Without ``keep_checkpoints`` the
+        checkpoints are not listed, and are removed. ``inputs`` describes what the run read.
         """
         assert set(result) == set(RESULT_FIELDS), set(result) ^ set(RESULT_FIELDS)
         flat = {key: _json_number(result[key]) for key in RESULT_FIELDS}
@@ -219,6 +239,8 @@ class Record:
             write_manifest(self.folder, files, inputs)
         self._write("result.json", content)
         self.settle()
+        if self.writable and not keep_checkpoints:
+            shutil.rmtree(self.folder / CHECKPOINTS, ignore_errors=True)
 
     @property
     def settled(self) -> bool:

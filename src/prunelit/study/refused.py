@@ -9,12 +9,11 @@ from pathlib import Path
 from shutil import rmtree
 
 from prunelit.request import BadRequest
+from prunelit.study.invocation import Invocation
 from prunelit.study.lock import lock_file
 
 FILES = {".hydra", "train.log", "tensorboard", "folders.json"}
 """Files that the folder of a run, or ``.sweep`` of a study, may contain before a run starts."""
-
-_made: list[Path] = []
 
 
 @contextmanager
@@ -31,7 +30,8 @@ def leaving_nothing(folder: Path) -> Iterator[None]:
 def note_new_folders(folder: Path) -> None:
     """Record which of ``folder`` and its parents do not exist yet, before Hydra creates them."""
     folder = folder.absolute()
-    _made[:] = [path for path in (folder, *folder.parents) if not path.exists()]
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    Invocation.current().new_folders = new
 
 
 def _end_logs_in(folder: Path) -> None:
@@ -46,16 +46,17 @@ def _end_logs_in(folder: Path) -> None:
 
 def remove_new_folders() -> None:
     """Remove the folders that were created for the refused run, if they contain nothing else."""
-    if not _made:
+    invocation = Invocation.current()
+    made, invocation.new_folders = invocation.new_folders, []
+    if not made:
         return
-    folder = _made[0]
+    folder = made[0]
     _end_logs_in(folder)
     with suppress(OSError):
         if {path.name for path in folder.iterdir()} <= FILES:
             rmtree(folder)
             lock = lock_file(folder)
             lock.unlink(missing_ok=True)
-            for parent in (lock.parent, lock.parent.parent, *_made[1:]):
+            for parent in (lock.parent, lock.parent.parent, *made[1:]):
                 with suppress(OSError):
                     parent.rmdir()
-    _made.clear()

@@ -18,8 +18,7 @@ from omegaconf import OmegaConf
 
 from forked_runs import KINDS, SMALL, findings, finish, kill_at, run_folder
 from prunelit import BadRequest, Mag
-from prunelit.train import _use
-from prunelit.training.parallel import rank_processes
+from prunelit.training.parallel import rank_processes, threads
 from prunelit.training.parallel.sharding import check_strategy
 
 PATIENCE = 600
@@ -172,10 +171,10 @@ def test_what_ranks_cannot_do_is_refused(cli, arguments: list[str], line: str) -
 
 def test_ranks_share_the_threads_of_their_run(monkeypatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    _use(4)
+    threads.use(4)
     try:
         asked = OmegaConf.create({"accelerator": "cpu", "devices": 2, "strategy": "ddp"})
-        assert rank_processes.run(torch.get_num_threads, asked) == 2
+        assert rank_processes.run(torch.get_num_threads, asked, may_fork=True) == 2
     finally:
         torch.set_num_threads(1)
 

@@ -49,13 +49,13 @@ ROUNDS: dict[str, tuple[Criterion, dict[str, Any]]] = {
 
 
 @pytest.fixture
-def on_two_ranks(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], Any]:
+def on_two_ranks() -> Callable[[Callable[[], Any]], Any]:
     """Call a function in two processes and return what rank 0's call returns."""
     # Tests compute on one thread, which a fork does not lack.
-    monkeypatch.setattr(rank_processes, "_has_computed", False)
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    return lambda job: rank_processes.run(job, OmegaConf.create({"accelerator": "cpu", "devices": 2}))
+    devices = OmegaConf.create({"accelerator": "cpu", "devices": 2})
+    return lambda job: rank_processes.run(job, devices, may_fork=True)
 
 
 def every_criterion() -> dict[str, Criterion]:

@@ -8,7 +8,7 @@ import lightning.pytorch as pl
 import pytest
 import torch
 
-from prunelit.training.run.result import environment, forget_peak_memory
+from prunelit.training.run.machine import environment, forget_peak_memory
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is that of the process")

@@ -13,7 +13,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from prunelit.interruption import Interrupted
 from prunelit.request import BadRequest
-from prunelit.study.endings import SweepFailed, SweepStopped, failures
+from prunelit.study.endings import SweepFailed, SweepStopped
+from prunelit.study.invocation import Invocation
 from prunelit.study.refused import leaving_nothing
 from prunelit.study.sweep import preflight, summary
 from prunelit.study.sweep.composer import Composer, Run
@@ -77,7 +78,9 @@ def lead(
     sweep.end()
     if handler.signum:
         raise Interrupted(handler.signum)
-    failures[:] = ([end] if isinstance(end, Exception) else []) + ([SweepFailed(status)] if status else [])
+    # In place of what runs raised in this process: the sweep's table has said it.
+    raised = [end] if isinstance(end, Exception) else []
+    Invocation.current().failures = [*raised, *([SweepFailed(status)] if status else [])]
     return jobs
 
 

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from prunelit.request import BadRequest
 from prunelit.study.command import as_request
+from prunelit.study.invocation import Invocation
 from prunelit.study.sweep.composer import Request, Run
 from prunelit.study.sweep.isolation import Killed, in_own_process
 from prunelit.study.sweep.run_in_sweep import warm_up
@@ -21,21 +22,11 @@ CHECKED = ("seed=", "epochs=")
 LATER = ("checkpoint", "pruner.densities_from")
 """Keys that may name files that an earlier run of the sweep will write."""
 
-Refuse = Callable[[DictConfig], None]
-"""Raises BadRequest for a run that would be refused at its start."""
-
-_registered: list[tuple[Refuse, Callable[[], None]]] = []
-
-
-def register(refuse: Refuse, prepare: Callable[[], None]) -> None:
-    """Set the function that refuses a run, and the function that imports what it needs."""
-    _registered[:] = [(refuse, prepare)]
-
 
 def prepare_for_runs() -> None:
     """Import what runs need into this process, from which theirs are forked."""
-    if _registered:
-        warm_up(_registered[0][1])
+    if prepare := Invocation.current().prepare:
+        warm_up(prepare)
 
 
 def sample(runs: Sequence[Run]) -> list[Run]:
@@ -57,9 +48,9 @@ def try_out(runs: Sequence[Run], compose: Callable[[Request], DictConfig]) -> No
     Raises:
         BadRequest: one of them would be refused. Any other error is left to the run itself.
     """
-    if not _registered:
+    refuse = Invocation.current().refuse
+    if refuse is None:
         return
-    refuse, _ = _registered[0]
     prepare_for_runs()
 
     def look() -> BadRequest | None:

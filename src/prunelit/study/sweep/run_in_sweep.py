@@ -8,16 +8,18 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
 from prunelit.interruption import SIGNALS, Interrupted
+from prunelit.place import is_first
 from prunelit.request import BadRequest
 from prunelit.study import identity
-from prunelit.study.command import as_request
+from prunelit.study.command import as_request, outcome_of
 from prunelit.study.endings import NotStarted, RunFailed, SweepStopped
 from prunelit.study.integrity import DamagedRun
 from prunelit.study.lock import Busy
@@ -25,8 +27,21 @@ from prunelit.study.sweep.isolation import Killed, in_own_process
 from prunelit.study.sweep.pool import interrupted, killed
 from prunelit.study.sweep.state import Sweep
 
-Work = Callable[[DictConfig], float]
-"""Executes a run and returns its test accuracy in percent."""
+Work = Callable[[DictConfig], Mapping[str, Any]]
+"""Executes a run and returns its result."""
+
+
+def run_here(cfg: DictConfig, work: Work, prepare: Callable[[], None]) -> float | Exception:
+    """Execute one run, of a sweep or alone; return its accuracy, or the reason why there is none."""
+    sweep = Sweep.current()
+    if sweep is not None and is_first():
+        return run_in_sweep(cfg, sweep, work, prepare)
+    return outcome_of(lambda: accuracy_of(work(cfg)))
+
+
+def accuracy_of(result: Mapping[str, Any]) -> float:
+    """Return the test accuracy in percent, for sweepers that optimise it."""
+    return float(result["top1"])
 
 
 def run_in_sweep(cfg: DictConfig, sweep: Sweep, work: Work, prepare: Callable[[], None]) -> float | Exception:
@@ -96,7 +111,7 @@ def warm_up(prepare: Callable[[], None]) -> None:
 def _outcome(cfg: DictConfig, folder: Path, work: Work) -> float | Exception:
     """Return the outcome of a run in a form that can be sent between processes."""
     try:
-        return work(cfg)
+        return accuracy_of(work(cfg))
     except (BadRequest, Busy, DamagedRun) as error:
         return error
     except Exception as error:

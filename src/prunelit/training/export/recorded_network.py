@@ -42,8 +42,11 @@ class NetworkDescription:
     working_folder: str
 
     @classmethod
-    def of(cls, model: Mapping[str, Any], data: ImageData, working_folder: str) -> NetworkDescription:
-        """Describe the network that a config makes for data that was read."""
+    def of(cls, model: Mapping[str, Any], data: ImageData, working_folder: str = "") -> NetworkDescription:
+        """Describe the network that a config makes for data that was read.
+
+        ``working_folder``: where the run was started; by default here.
+        """
         return cls(
             model=dict(model),
             num_classes=data.num_classes,
@@ -51,7 +54,7 @@ class NetworkDescription:
             mean=data.normalise.mean,
             std=data.normalise.std,
             class_names=list(data.class_names),
-            working_folder=working_folder,
+            working_folder=working_folder or str(Path.cwd()),
         )
 
     @classmethod

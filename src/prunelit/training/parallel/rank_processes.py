@@ -27,8 +27,6 @@ from prunelit.place import die_with
 GRACE = 1.0
 """Seconds to wait for errors of other ranks after a failure."""
 
-_has_computed = False
-
 
 class RankDied(RuntimeError):
     """The process of a rank ended without a result: killed, or out of memory."""
@@ -47,25 +45,35 @@ class Failure:
     text: str = ""
 
 
-def run(job: Callable[[], Any], trainer: DictConfig, interruption: Interruption | None = None) -> Any:
+def run(
+    job: Callable[[], Any],
+    trainer: DictConfig,
+    interruption: Interruption | None = None,
+    may_fork: bool = False,
+) -> Any:
     """Return what ``job`` returns; with several devices, one process per device calls it and the value of
     rank 0 is returned.
 
     The processes are started here and not by Lightning, which would repeat the command line (also that of a
     sweep) and end this process with a rank that dies. Ranks started by ``torchrun`` or ``srun`` are not
-    affected. Signals handled by ``interruption`` are forwarded to the ranks.
+    affected.
+
+    Args:
+        job: the function that each process calls.
+        trainer: node of the config that sets the number of devices.
+        interruption: handles signals, which are forwarded to the ranks.
+        may_fork: whether processes may be forked from this one. It must not have computed anything, because
+            its threads do not survive a fork.
 
     Raises:
         RankDied: a rank was killed.
         Exception: the error of the first rank that failed. All ranks have ended then.
     """
-    global _has_computed
     count = num_ranks(trainer)
     if not count:
-        _has_computed = True
         return job()
     # A fork saves the time of imports, but lacks the threads and the GPU context of its parent.
-    fork = hasattr(os, "fork") and not _has_computed and not torch.cuda.is_initialized()
+    fork = may_fork and hasattr(os, "fork") and not torch.cuda.is_initialized()
     context: Any = multiprocessing.get_context("fork" if fork else "spawn")
     port, threads = os.environ.get("MASTER_PORT") or str(free_port()), torch.get_num_threads()
     if "OMP_NUM_THREADS" not in os.environ:  # it applies per process

@@ -48,6 +48,12 @@ def set_by_user() -> bool:
     return any(name in os.environ for name in VARIABLES)
 
 
+def use(count: int | None) -> None:
+    """Compute with ``count`` threads from now on, which the ranks of a run share; None changes nothing."""
+    if count is not None:
+        torch.set_num_threads(count)
+
+
 @contextmanager
 def put_back() -> Iterator[int]:
     """Yield the number of threads; restore it after the block."""

@@ -1,9 +1,12 @@
-"""All objects of a run: what its config makes, and its fit."""
+"""The parts of a run: what its config makes, and its fit."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +23,20 @@ from prunelit.training.callback import Pruning
 from prunelit.training.checkpoints.contents import save_again, start_from
 from prunelit.training.checkpoints.last_checkpoint import checkpoint_to_resume
 from prunelit.training.config.keys import check_config
+from prunelit.training.config.run_logger import closing_loggers
 from prunelit.training.data import ImageData
 from prunelit.training.hold_masks import HoldMasks
+from prunelit.training.measuring.logged import log_result
 from prunelit.training.measuring.measurements import Measurements
 from prunelit.training.module import Classifier
 from prunelit.training.parallel import threads
-from prunelit.training.run import from_config
+from prunelit.training.run import from_config, machine
 from prunelit.training.run.progress_bar import Progress
 from prunelit.training.run.schedule_length import ScheduleLength, first_length, warn_of_late_milestones
 
 
 @dataclass(frozen=True)
-class Assembly:
+class Parts:
     """The objects of one run; ``pruning`` is None for the dense baseline, of a network without masks."""
 
     pruning: Pruning | None
@@ -42,11 +47,23 @@ class Assembly:
     trainer: pl.Trainer
     epochs: int
 
-    def use_threads(self, asked: int | None, batch_size: int, available: int) -> None:
-        """Choose the number of threads, at most ``available`` unless ``asked`` says how many."""
+    @property
+    def device(self) -> str:
+        """The device as this machine names it, such as ``cuda:3``."""
+        return machine.device_name(self.trainer)
+
+    @contextmanager
+    def settings(self, cfg: DictConfig) -> Iterator[None]:
+        """Compute with the threads of the run inside the block, and close its loggers at the end.
+
+        Wrong requests that are raised inside it name the full keys of the config.
+        """
         known = self.data.preview()
         shape = known[1] if known else self.data.input_shape
-        torch.set_num_threads(threads.choose(asked, threads.work(self.network, shape, batch_size), available))
+        with closing_loggers(self.trainer), from_config.full_keys(cfg), threads.put_back() as available:
+            work = threads.work(self.network, shape, cfg.batch_size)
+            torch.set_num_threads(threads.choose(cfg.trainer.get("threads"), work, available))
+            yield
 
     def fit(self, checkpoints: Path) -> None:
         """Prune and train, from the last of ``checkpoints`` on if there is one."""
@@ -56,20 +73,23 @@ class Assembly:
         if self.epochs or pruned_last:
             save_again(self.trainer, checkpoints, pruned_last)
 
+    def log_result(self, hyperparameters: dict[str, Any], result: dict[str, Any]) -> None:
+        """Send the final numbers to the loggers."""
+        log = partial(log_result, self.trainer, hyperparameters, result)
+        self.measured.attempt("the result in a logger", log)
+
 
 def assemble(
     cfg: DictConfig,
-    asked: Amount,
     folder: Path,
     epochs_changed: Callable[[list[dict[str, Any]]], None],
     interruption: Interruption,
     bar: str = "none",
-) -> Assembly:
+) -> Parts:
     """Return the objects of a run; what can be refused is refused before data is loaded.
 
     Args:
         cfg: the run's config.
-        asked: how much is to be pruned.
         folder: of the run.
         epochs_changed: called with all rows of ``metrics.csv`` after every epoch.
         interruption: signals that end the run.
@@ -78,8 +98,11 @@ def assemble(
     Raises:
         BadRequest: a wrong value.
     """
+    machine.forget_peak_memory()
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     check_config(cfg)
-    pruning = from_config.build_pruning(cfg, asked.compression, asked.sparsity)
+    amount = Amount.of(cfg)
+    pruning = from_config.build_pruning(cfg, amount.compression, amount.sparsity)
     data = from_config.build_data(cfg)
     with within("data", cfg.data):
         data.check()
@@ -97,21 +120,22 @@ def assemble(
     shown = _progress(bar)
     trainer = from_config.build_trainer(cfg, epochs, folder, callbacks, shown, interruption, inference_mode)
     module = from_config.build_module(cfg, network, num_classes, length)
-    return Assembly(pruning, data, network, module, measured, trainer, epochs)
+    return Parts(pruning, data, network, module, measured, trainer, epochs)
 
 
 def _progress(bar: str) -> Progress | None:
     return None if bar == "none" else Progress(stays=bar == "stays")
 
 
-def try_parts(cfg: DictConfig, asked: Amount) -> None:
+def try_parts(cfg: DictConfig) -> None:
     """Make what may be refused and leave it: no data is loaded, and no folder made.
 
     Raises:
         BadRequest: a wrong value.
     """
     check_config(cfg)
-    pruning = from_config.build_pruning(cfg, asked.compression, asked.sparsity)
+    amount = Amount.of(cfg)
+    pruning = from_config.build_pruning(cfg, amount.compression, amount.sparsity)
     data = from_config.build_data(cfg)
     with within("data", cfg.data):
         data.check()

@@ -1,16 +1,9 @@
-"""What a trained and pruned network is: the rows, numbers and arrays of its record."""
+"""The result of a run: the rows, numbers and arrays that its record holds."""
 
 from __future__ import annotations
 
-import os
-import platform
-import resource
-import subprocess
-import sys
 import time
-from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -30,28 +23,56 @@ from prunelit.pruning.masks import (
 )
 from prunelit.pruning.parameters import Selection
 from prunelit.pruning.paths import effective_density
+from prunelit.training import checkpoints
 from prunelit.training.callback import Pruning
 from prunelit.training.measuring.evaluation import accuracy_by_class
 from prunelit.training.measuring.histograms import kept_connections
 from prunelit.training.measuring.measurements import Measurements
 from prunelit.training.module import Classifier
-from prunelit.training.run.parts import Assembly
+from prunelit.training.run import machine
+from prunelit.training.run.parts import Parts
 from prunelit.training.scoring.batch_transfer import transferred
 
-PACKAGES = ("prunelit", "torch", "torchvision", "lightning", "hydra-core", "torchmetrics", "fvcore")
+Rows = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a run found: part of ``result.json``, rows of ``layers.csv``, arrays of ``details.npz``, masks."""
+class RunResult:
+    """What a run found.
+
+    Attributes:
+        result: the part of ``result.json`` that was measured.
+        metrics: rows of ``metrics.csv``.
+        rounds: rows of ``rounds.csv``.
+        thresholds: rows of ``thresholds.csv``; empty unless the run was given a list of thresholds.
+        layers: rows of ``layers.csv``.
+        details: the arrays of ``details.npz``.
+        masks: the final masks.
+        weights: the final state dict of the network.
+    """
 
     result: dict[str, Any]
-    layers: list[dict[str, Any]]
+    metrics: Rows
+    rounds: Rows
+    thresholds: Rows
+    layers: Rows
     details: dict[str, Any]
     masks: Masks
+    weights: dict[str, Tensor]
+
+    @property
+    def rows_and_arrays(self) -> dict[str, Any]:
+        """What the record keeps in tables and in ``details.npz``."""
+        names = ("metrics", "rounds", "thresholds", "layers", "details")
+        return {name: getattr(self, name) for name in names}
+
+    def save_tensors(self, folder: Path) -> None:
+        """Write ``masks.safetensors`` and ``weights.safetensors``."""
+        checkpoints.save_tensors(folder / "masks.safetensors", self.masks)
+        checkpoints.save_tensors(folder / "weights.safetensors", self.weights)
 
 
-def find(run: Assembly) -> Found:
+def test_and_count(run: Parts) -> RunResult:
     """Count and test the network of a run that was fitted; what cannot be had is null, with a warning."""
     pruning, network, module, attempt = run.pruning, run.network, run.module, run.measured.attempt
     masks = final_masks(pruning, network)
@@ -65,14 +86,24 @@ def find(run: Assembly) -> Found:
         **test_result(run.trainer, module, run.measured, counted["density"]),
         "rounds": pruning.num_rounds if pruning else 0,
         "prune_seconds": pruning.seconds if pruning else 0.0,
-        **environment(run.trainer),
+        **machine.environment(run.trainer),
     }
     layers = layer_rows(network, masks, pruning.score_moments if pruning else {}, flops)
     arrays = attempt("details", lambda: details(module, masks, run.measured, run.data.class_names))
-    return Found(result, layers, arrays or {"class_names": run.data.class_names}, masks)
+    seen = run.measured
+    return RunResult(
+        result=result,
+        metrics=seen.epochs,
+        rounds=seen.rounds,
+        thresholds=seen.thresholds,
+        layers=layers,
+        details=arrays or {"class_names": run.data.class_names},
+        masks=masks,
+        weights=network.state_dict(),
+    )
 
 
-def example_for(run: Assembly) -> Tensor:
+def example_for(run: Parts) -> Tensor:
     """Return one image as the network takes it: on its device, and of its precision."""
     images: Tensor = transferred(run.trainer, run.module, run.data.scoring_batches(None, 1, 1)[0])[0]
     return images
@@ -173,56 +204,3 @@ def confusions(module: Classifier, measured: Measurements) -> dict[str, Any]:
         before = measured.confusions["test_before"]
         found["accuracy_by_class_before"] = accuracy_by_class(before).numpy()
     return found
-
-
-def place(trainer: pl.Trainer) -> str:
-    """Return the device as this machine, or ``CUDA_VISIBLE_DEVICES``, names it: ``cpu`` or ``cuda:3``."""
-    device = trainer.strategy.root_device
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-    if device.type != "cuda" or not visible[0] or (device.index or 0) >= len(visible):
-        return str(device)
-    return f"cuda:{visible[device.index or 0]}"
-
-
-def forget_peak_memory() -> None:
-    """Let the largest use of memory be that from now on: earlier runs of this process do not count."""
-    with suppress(OSError):  # Linux alone can: elsewhere it is that of the process
-        Path("/proc/self/clear_refs").write_text("5")
-    if torch.cuda.is_initialized():
-        for device in range(torch.cuda.device_count()):
-            torch.cuda.reset_peak_memory_stats(device)
-
-
-def environment(trainer: pl.Trainer) -> dict[str, Any]:
-    """Return device, precision, memory and versions."""
-    device = trainer.strategy.root_device
-    cuda = device.type == "cuda"
-    # ru_maxrss is in kilobytes on Linux, in bytes on macOS.
-    unit = 1 if sys.platform == "darwin" else 1024
-    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    return {
-        "device": torch.cuda.get_device_name(device) if cuda else platform.machine() + " " + device.type,
-        "precision": str(trainer.precision),
-        "threads": torch.get_num_threads(),
-        "peak_memory_bytes": torch.cuda.max_memory_allocated(device) if cuda else resident,
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
-        "git": _commit(),
-    }
-
-
-def _version(package: str) -> str | None:
-    """Return the version of an installed package; None for one that is only on the path."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _commit() -> str | None:
-    """Return the git commit of this checkout, with ``+`` for uncommitted changes; None elsewhere."""
-    here = Path(__file__).parent
-    try:
-        describe = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
-        return subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None

@@ -1,0 +1,48 @@
+"""What a run was asked for, as its record and its loggers name it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import DictConfig
+
+from prunelit.amount import Amount
+from prunelit.study.identity import config_hash, method, resolved
+
+
+def requested(cfg: DictConfig) -> dict[str, Any]:
+    """Return the keys with which every result begins: method, network, data, seed, and the amount."""
+    amount = Amount.of(cfg)
+    return {
+        **_subject(cfg),
+        "asked_compression": amount.compression,
+        "asked_sparsity": amount.sparsity,
+    }
+
+
+def result_of(cfg: DictConfig, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the whole of ``result.json``: what was asked for, what was ``found``, and the config's hash."""
+    return {**requested(cfg), **found, "config_hash": config_hash(cfg)}
+
+
+def hyperparameters(cfg: DictConfig) -> dict[str, Any]:
+    """Return the same keys for every run, for TensorBoard's HPARAMS page."""
+    amount, values = Amount.of(cfg), resolved(cfg)
+    pruner, optimizer = values["pruner"], values["optimizer"]
+    return {
+        **_subject(cfg),
+        "compression": "" if amount.compression is None else amount.compression,
+        "sparsity": "" if amount.sparsity is None else amount.sparsity,
+        **{key: values[key] for key in ("epochs", "pre_epochs", "batch_size", "label_smoothing")},
+        **{f"pruner.{key}": pruner[key] for key in ("rounds", "schedule", "scope", "when")},
+        "pruner.pattern": pruner["pattern"] or "",
+        "optimizer": optimizer["name"],
+        "optimizer.lr": optimizer["lr"],
+        "optimizer.weight_decay": optimizer["weight_decay"],
+        "scheduler": values["scheduler"]["name"],
+    }
+
+
+def _subject(cfg: DictConfig) -> dict[str, Any]:
+    return {"pruner": method(cfg), "model": cfg.model.name, "data": cfg.data.name, "seed": cfg.seed}

@@ -1,0 +1,42 @@
+"""What a sweep does in one process before its runs: import what they need, and refuse what cannot run."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from omegaconf import DictConfig
+
+NEEDED = (
+    "fvcore.nn",
+    "safetensors.torch",
+    "torch.utils.tensorboard",
+    "torchvision",
+    "prunelit.pruning.flops",
+    "prunelit.pruning.paths",
+    "prunelit.pruning.criteria",
+    "prunelit.training.run.parts",
+    "prunelit.training.run.result",
+    "prunelit.training.models",
+)
+
+
+def prepare() -> None:
+    """Import what runs need, so that each can be forked from a process that has it."""
+    for module in NEEDED:
+        import_module(module)
+
+
+def check_parts(cfg: DictConfig) -> None:
+    """Raise BadRequest for a key of any group that is unknown or wrong, or for a device that is not there."""
+    from prunelit.training.config.keys import check_config
+    from prunelit.training.run.from_config import check_trainer
+
+    check_config(cfg)
+    check_trainer(cfg)
+
+
+def refuse(cfg: DictConfig) -> None:
+    """Raise BadRequest for what a run would refuse, as far as that is seen without loading data."""
+    from prunelit.training.run.parts import try_parts
+
+    try_parts(cfg)
