@@ -17,16 +17,23 @@ NO_SECOND_DERIVATIVE = re.compile(r"derivative for aten::(?:_)?(\w+?)_backward i
 
 
 def checked_scores(
-    criterion: Criterion, network: nn.Module, parameters: Parameters, objective: Objective | None
+    criterion: Criterion,
+    network: nn.Module,
+    parameters: Parameters,
+    objective: Objective | None,
+    previous: Scores | None = None,
 ) -> Scores:
-    """Return the scores of ``criterion``.
+    """Return the scores of ``criterion``; those of the round before are given up.
 
     Raises:
         BadRequest: the loss has no second derivative, and the criterion takes one.
         ValueError: there is not one score of each weight, or the network has a loss in train mode alone.
     """
     try:
-        scores = criterion.scores(network, parameters, objective)
+        if previous:
+            scores = criterion.scores_again(network, parameters, objective, previous)
+        else:
+            scores = criterion.scores(network, parameters, objective)
     except Exception as error:
         if missing := NO_SECOND_DERIVATIVE.search(str(error)):
             allowed = "a criterion that only uses first derivatives, such as SNIP or Taylor"

@@ -13,9 +13,7 @@ On a GPU the bits of the k-th highest are found one by one, a pass over all scor
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -26,11 +24,9 @@ from torch import Tensor
 
 from prunelit.pruning.kth_highest_by_bits import kth_highest_by_bits
 from prunelit.pruning.score_pieces import Piece, all_finite, cut
+from prunelit.pruning.threads import Map, threads
 
-Map = Callable[..., Any]
-"""Either ``map`` or that of a pool of threads."""
-
-FEW = 2**15
+FEW = 2**14
 """Scores that the sample takes at least; up to as many, it takes all."""
 
 MARGINS = (4.0, 16.0, math.inf)
@@ -70,7 +66,7 @@ def highest(scores: Sequence[Tensor], k: int, candidates: Sequence[Tensor]) -> H
     exact = all(score.dtype in (torch.float32, torch.bfloat16, torch.float16) for score in scores)
     masks = [np.empty(score.numel(), dtype=bool) for score in scores]
     pieces = cut(scores, candidates, masks, torch.float32 if exact else torch.float64)
-    with _threads(len(pieces)) as each:
+    with threads(len(pieces)) as each:
         competing = sum(each(_num_candidates, pieces))
         if not 0 < k < competing:
             if not all(each(_is_finite, pieces)):
@@ -92,17 +88,6 @@ def highest(scores: Sequence[Tensor], k: int, candidates: Sequence[Tensor]) -> H
     return Highest(marks, competing, float(threshold), num_tied, excess)
 
 
-@contextmanager
-def _threads(num_pieces: int) -> Iterator[Map]:
-    """Give a ``map`` that shares pieces out to threads; few are not worth them."""
-    number = min(torch.get_num_threads(), num_pieces // 4)
-    if number < 2:
-        yield map
-    else:
-        with ThreadPoolExecutor(number) as pool:
-            yield pool.map
-
-
 def _num_candidates(piece: Piece) -> int:
     return int(np.count_nonzero(piece.candidates))
 
@@ -118,7 +103,7 @@ def _sample(pieces: Sequence[Piece]) -> Any:
     the same each time and does not touch the global random states.
     """
     total = sum(len(piece.scores) for piece in pieces)
-    size = max(FEW, total // 512)
+    size = max(FEW, total // 1024)
     random = np.random.default_rng(0)
     found = []
     for piece in pieces:

@@ -150,7 +150,12 @@ def _clear(tensor: Tensor, mask: Tensor) -> None:
 
 def count_kept(masks: Masks) -> int:
     """Return how many parameters the masks keep."""
-    return sum(int(mask.sum()) for mask in masks.values())
+    return sum(map(_num_true, masks.values()))
+
+
+def _num_true(mask: Tensor) -> int:
+    """Return the sum of a mask; on a CPU by NumPy, which is many times faster than torch."""
+    return int(np.count_nonzero(mask.numpy()) if mask.device.type == "cpu" else mask.sum())
 
 
 def count_all(masks: Mapping[str, Tensor]) -> int:
@@ -165,7 +170,7 @@ def density_of(masks: Masks) -> float:
 
 def layer_densities(masks: Masks) -> dict[str, float]:
     """Return the kept share of each tensor."""
-    return {name: int(mask.sum()) / mask.numel() for name, mask in masks.items()}
+    return {name: _num_true(mask) / mask.numel() for name, mask in masks.items()}
 
 
 def collapsed_layers(masks: Masks) -> list[str]:

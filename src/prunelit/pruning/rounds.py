@@ -120,7 +120,7 @@ def prune(
             masks, scores, densities = start, Scores(), []
             for target in plan.targets(density, density_of(start)):
                 apply_masks(parameters, masks)
-                scores = checked_scores(criterion, network, parameters, objective)
+                scores = checked_scores(criterion, network, parameters, objective, scores)
                 ties = Ties()
                 chosen = _choose(plan, scores, target, masks, groups, ties)
                 doubts.add(ties, masks)

@@ -42,6 +42,16 @@ class Criterion(ABC):
             objective: what ``needs`` names; None if it needs nothing.
         """
 
+    def scores_again(
+        self, network: nn.Module, parameters: Parameters, objective: Objective | None, previous: Scores
+    ) -> Scores:
+        """Return the scores of a later round, for which the memory of ``previous`` may be used again.
+
+        ``previous`` holds those of the round before, which nothing needs any longer.
+        """
+        previous.clear()
+        return self.scores(network, parameters, objective)
+
     def check(self, objective: Objective | None) -> None:
         """Raise ValueError if what the criterion needs is missing."""
         name = type(self).__name__

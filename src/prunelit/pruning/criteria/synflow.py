@@ -11,26 +11,22 @@ enters by them starves the layers before, which may then empty. ``biases=True`` 
 published code does; without biases both are the same. Batch normalisation runs in eval mode with its
 running mean taken as 0, so that it is a positive scaling; in a fresh network that is the identity.
 
-R is a product over layers and leaves float32 in deep networks, so it is computed in float64 on
-copies of the parameters: the network itself is not touched. Where R nears the ends of float64
-too, input, biases and output are multiplied by one power of two. f is positively homogeneous in
-input and biases, so this multiplies all scores by one common factor.
+R is a product over layers and leaves float32 in deep networks, so it is computed in float64. The
+network itself is not touched. Where R nears the ends of float64 too, input, biases and output are
+multiplied by one power of two. f is positively homogeneous in input and biases, so this multiplies
+all scores by one common factor.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from typing import Annotated
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from typing_extensions import Doc
 
 from prunelit.declared import checked
 from prunelit.pruning.criteria.criterion import Criterion
-from prunelit.pruning.flow import NoFlow, flow_ends
-from prunelit.pruning.linearize import linearized, signal_inputs
+from prunelit.pruning.flow_scores import flow_scores
 from prunelit.pruning.masks import Scores
 from prunelit.pruning.objective import Objective
 from prunelit.pruning.parameters import Parameters
@@ -49,6 +45,7 @@ class SynFlow(Criterion):
         ] = False,
     ) -> None:
         self.biases = biases
+        self._memory: Scores = {}
 
     def scores(self, network: nn.Module, parameters: Parameters, objective: Objective | None) -> Scores:
         """Return ``|w| * dR/d|w|`` in float64.
@@ -59,51 +56,14 @@ class SynFlow(Criterion):
         assert objective is not None
         network.eval()
         example = objective.example(network)
-        signals = signal_inputs(network, example)
-        tensors, chosen = linearized(network, parameters, self.biases)
+        return flow_scores(network, parameters, example, self.biases, self._memory)
 
-        def flow(scale: float) -> Tensor:
-            ones = iter(signals)
-            call = example.map(lambda tensor: _filled(tensor, scale if next(ones) else None))
-            scaled = {n: t * scale if n.endswith("bias") else t for n, t in tensors.items()}
-            ends = flow_ends(network, scaled, call)
-            if not ends:
-                raise NoFlow.through(network)
-            return torch.stack([end.sum() for end in ends]).sum()
-
-        total = flow(1.0)
-        scale = _power_of_two(total, flow)
-        if scale != 1:
-            total = flow(scale)
-        gradients = torch.autograd.grad(total, chosen, torch.full_like(total, scale), allow_unused=True)
-        if all(gradient is None or not gradient.any() for gradient in gradients) and all(
-            map(Tensor.any, chosen)
-        ):
-            raise NoFlow.through(network)
-        return {
-            name: torch.zeros_like(w) if gradient is None else (w * gradient).detach()
-            for name, w, gradient in zip(parameters, chosen, gradients, strict=True)
-        }
-
-
-def _power_of_two(total: Tensor, flow: Callable[[float], Tensor]) -> float:
-    """Return the scale that brings forward and backward pass into the middle of float64's range.
-
-    It is 1 for a ``total`` well inside the range, and where ``flow`` is not homogeneous.
-    """
-    value, exponent = float(total.detach()), 0
-    if value == 0 or not math.isfinite(value):
-        exponent = 1000 if value == 0 else -1000
-        value = float(flow(2.0**exponent).detach())
-    if not 0 < value < math.inf or abs(gain := math.log2(value) - exponent) <= 600:
-        return 1.0
-    half = round(gain / 2)
-    middle = float(flow(2.0**-half).detach())
-    return 2.0**-half if middle > 0 and abs(math.log2(middle) + half - gain) < 1e-6 else 1.0
-
-
-def _filled(tensor: Tensor, value: float | None) -> Tensor:
-    """Return the tensor in float64, filled with ``value`` unless that is None; integers stay."""
-    if not tensor.is_floating_point():
-        return tensor
-    return tensor.double() if value is None else torch.full_like(tensor, value, dtype=torch.float64)
+    def scores_again(
+        self, network: nn.Module, parameters: Parameters, objective: Objective | None, previous: Scores
+    ) -> Scores:
+        """Return the scores of a later round in the memory of ``previous``."""
+        self._memory = previous
+        try:
+            return self.scores(network, parameters, objective)
+        finally:
+            self._memory = {}
