@@ -248,3 +248,28 @@ def test_scores_that_fit_no_parameter_name_their_criterion(scores) -> None:
 
     with pytest.raises(ValueError, match=r"Own\.scores must return"):
         prune(mlp(4, 4), Own(), 0.5)
+
+
+class Writing(Mag):
+    """Derived from a criterion that only reads weights, but writes to them."""
+
+    def scores(self, network: nn.Module, parameters: Parameters, objective: Objective | None) -> Scores:
+        scores = super().scores(network, parameters, objective)
+        for parameter in parameters.values():
+            parameter.data.add_(1)
+        return scores
+
+
+@pytest.mark.parametrize("rounds", [1, 3])
+@pytest.mark.parametrize("criterion", [Mag(), Writing()])
+def test_kept_weights_are_as_before_whether_or_not_a_copy_was_needed(criterion: Mag, rounds: int) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    before = {name: p.detach().clone() for name, p in network.named_parameters()}
+    masks = prune(network, criterion, 0.4, plan=Plan(rounds=rounds)).masks
+    for name, parameter in network.named_parameters():
+        expected = before[name] * masks[name] if name in masks else before[name]
+        assert torch.equal(parameter, expected)
+    for name, mask in masks.items():
+        assert mask.is_contiguous()
+        assert mask.sum() < mask.numel(), name

@@ -89,6 +89,8 @@ def highest(scores: Sequence[Tensor], k: int, candidates: Sequence[Tensor]) -> H
 
 
 def _num_candidates(piece: Piece) -> int:
+    if piece.candidates.strides == (0,):  # every element is the same one
+        return len(piece.candidates) * bool(piece.candidates[0])
     return int(np.count_nonzero(piece.candidates))
 
 

@@ -46,22 +46,25 @@ def modes(network: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def tensor_undo(tensor: Tensor) -> Callable[[], None]:
+def tensor_undo(tensor: Tensor, values: bool = True) -> Callable[[], None]:
     """Take the gradient from ``tensor``; return what puts everything back.
 
-    That is its values, its gradient and whether it requires one. Holds a copy of the values.
+    That is its values, its gradient and whether it requires one. Holds a copy of the values; without
+    ``values`` none, and leaves them as they are.
     """
-    value, needs, leaf = tensor.detach().clone(), tensor.requires_grad, tensor.is_leaf
+    value = tensor.detach().clone() if values else None
+    needs, leaf = tensor.requires_grad, tensor.is_leaf
     gradient = tensor.grad if leaf else None
     if leaf:
         tensor.grad = None
 
     @torch.no_grad()
     def undo() -> None:
-        if tensor.shape != value.shape or tensor.dtype != value.dtype:
-            tensor.data = value
-        elif not _same_values(tensor, value):  # one that is expanded cannot be written to
-            tensor.copy_(value)
+        if value is not None:
+            if tensor.shape != value.shape or tensor.dtype != value.dtype:
+                tensor.data = value
+            elif not _same_values(tensor, value):  # one that is expanded cannot be written to
+                tensor.copy_(value)
         if leaf and tensor.is_leaf:
             tensor.requires_grad_(needs)
             tensor.grad = gradient
@@ -74,15 +77,19 @@ def _same_values(tensor: Tensor, other: Tensor) -> bool:
 
 
 @contextmanager
-def preserved(network: nn.Module, differentiated: Iterable[nn.Parameter] | None = None) -> Iterator[None]:
+def preserved(
+    network: nn.Module, differentiated: Iterable[nn.Parameter] | None = None, values: bool = True
+) -> Iterator[None]:
     """Give ``network`` back its weights, gradients, buffers and modes after the block.
 
     Inside the block no parameter has a gradient. Those ``differentiated`` require one (None: all do),
     and the others if they did before: a copy that a training step updates in place, such as a
-    momentum encoder, must not take part in its graph. Holds one copy of the weights and buffers. The
-    tensors after the block are those from before it, also where a module put another in their place.
+    momentum encoder, must not take part in its graph. Holds one copy of the weights and buffers; of the
+    buffers alone without ``values``, for a block that writes to no weight. The tensors after the block
+    are those from before it, also where a module put another in their place.
     """
-    undo = [tensor_undo(tensor) for tensor in (*network.parameters(), *network.buffers())]
+    undo = [tensor_undo(parameter, values) for parameter in network.parameters()]
+    undo += [tensor_undo(buffer) for buffer in network.buffers()]
     plain = [m for m in network.modules() if not isinstance(m, torch.jit.ScriptModule)]  # those can't change
     places: list[dict[str, Any]] = [p for m in plain for p in (m._parameters, m._buffers)]
     held = [dict(place) for place in places]

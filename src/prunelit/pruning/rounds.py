@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from prunelit.pruning.checked_scores import checked_scores
 from prunelit.pruning.coupling.competition import Competition, competition
@@ -18,8 +19,8 @@ from prunelit.pruning.masks import (
     attach,
     attached,
     count_all,
+    count_kept,
     density_of,
-    full_masks,
     num_kept,
     shuffle_within_layers,
 )
@@ -105,10 +106,13 @@ def prune(
         check_density(density, count_all(parameters))
     criterion.check(objective)
     start = starting_masks(network, parameters)
+    whole = count_kept(start) == count_all(start)
+    targets = plan.targets(density, density_of(start))
+    keep_values = not (whole and len(targets) == 1 and criterion.only_reads_weights())
     if "dense" in reports:
         warn_of_dense(network, selection)
     with random_state(seed):
-        with preserved(network, parameters.values()):
+        with preserved(network, parameters.values(), keep_values):
             groups: Groups | Competition | None
             if by_unit:
                 groups = competition(network, criterion, parameters, objective, plan)
@@ -118,14 +122,16 @@ def prune(
             doubts = Doubts(network, criterion, plan.scope, plan.train_mode, plan.shuffle, groups)
             network.train(plan.train_mode)
             masks, scores, densities = start, Scores(), []
-            for target in plan.targets(density, density_of(start)):
-                apply_masks(parameters, masks)
+            for target in targets:
+                if not (whole and masks is start):
+                    apply_masks(parameters, masks)
                 scores = checked_scores(criterion, network, parameters, objective, scores)
                 ties = Ties()
                 chosen = _choose(plan, scores, target, masks, groups, ties)
                 doubts.add(ties, masks)
                 masks = chosen
                 densities.append(density_of(masks))
+        masks = {name: mask.contiguous() for name, mask in masks.items()}
         if plan.shuffle:
             masks = _shuffled(masks, start, groups)
         if agree:
@@ -172,11 +178,16 @@ def starting_masks(network: nn.Module, parameters: Parameters) -> Masks:
 
     A mask of another shape belongs to a layer that was replaced since, and is left out.
     """
-    masks = full_masks(parameters)
+    masks = {name: _full_mask(p) for name, p in parameters.items()}
     for name, mask in (attached(network) or {}).items():
         if name in masks and masks[name].shape == mask.shape:
             masks[name] = mask.to(masks[name].device)
     return masks
+
+
+def _full_mask(parameter: nn.Parameter) -> Tensor:
+    """Return a mask that keeps everything and takes no memory: all of its elements are the same one."""
+    return torch.ones((), dtype=torch.bool, device=parameter.device).expand(parameter.shape)
 
 
 def _all_masked(network: nn.Module) -> tuple[Parameters, Masks]:

@@ -81,11 +81,18 @@ def cut(
     """Cut all scores into pieces, in their order."""
     pieces = []
     for tensor, (score, candidate, mask) in enumerate(zip(scores, candidates, masks, strict=True)):
-        values, marked = score.detach().cpu().reshape(-1), candidate.cpu().reshape(-1).numpy()
+        values, marked = _flat(score.detach().cpu()), _flat(candidate.cpu()).numpy()
         for start in range(0, len(values), PIECE):
             part = slice(start, start + PIECE)
             pieces.append(Piece(tensor, values[part], marked[part], mask[part], dtype))
     return pieces
+
+
+def _flat(tensor: Tensor) -> Tensor:
+    """Return all elements in a row; those of a tensor that holds a single one stay a single one."""
+    if tensor.ndim and not any(tensor.stride()):
+        return tensor[(0,) * tensor.ndim].expand(tensor.numel())
+    return tensor.reshape(-1)
 
 
 def all_finite(values: Any) -> bool:

@@ -26,11 +26,14 @@ class Criterion(ABC):
             share of each layer's; biases and normalisation are prunable then.
         observes: when it looks at the training that comes before its scores: ``never``, after each
             optimizer ``step``, or at the end of each ``epoch``.
+        reads_only: whether its scores write to no weight and run no module, so that no copy of the weights
+            must be kept. It counts in the class that declares it and not in those derived from it.
     """
 
     needs: ClassVar[Literal["nothing", "example", "batches"]] = "nothing"
     unit: ClassVar[Literal["weight", "filter"]] = "weight"
     observes: Literal["never", "step", "epoch"] = "never"
+    reads_only: ClassVar[bool] = False
 
     @abstractmethod
     def scores(self, network: nn.Module, parameters: Parameters, objective: Objective | None) -> Scores:
@@ -51,6 +54,10 @@ class Criterion(ABC):
         """
         previous.clear()
         return self.scores(network, parameters, objective)
+
+    def only_reads_weights(self) -> bool:
+        """Return ``reads_only`` as this very class declares it."""
+        return bool(vars(type(self)).get("reads_only", False))
 
     def check(self, objective: Objective | None) -> None:
         """Raise ValueError if what the criterion needs is missing."""

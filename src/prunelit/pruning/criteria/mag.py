@@ -17,6 +17,8 @@ from prunelit.pruning.parameters import Parameters
 class Mag(Criterion):
     """Absolute value of each weight; needs no data."""
 
+    reads_only = True
+
     def scores(self, network: nn.Module, parameters: Parameters, objective: Objective | None) -> Scores:
         """Return ``|w|``."""
         return {name: p.detach().abs() for name, p in parameters.items()}

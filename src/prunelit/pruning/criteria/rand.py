@@ -17,6 +17,8 @@ from prunelit.pruning.parameters import Parameters
 class Rand(Criterion):
     """Scores drawn on the CPU in float64, so that they are the same on every device and hardly tie."""
 
+    reads_only = True
+
     def scores(self, network: nn.Module, parameters: Parameters, objective: Objective | None) -> Scores:
         """Return uniform random scores from the global random state of the CPU."""
         return {
