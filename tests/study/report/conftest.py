@@ -106,6 +106,8 @@ def outcome(config: Any, **values: Any) -> dict[str, Any]:
     compression = config.compression if config.compression is not None else 1.0
     if config.sparsity is not None:
         compression = -float(np.log10(1 - config.sparsity))
+    if config.pruner.criterion is None:
+        compression = 0.0
     density = 10.0**-compression
     known = {
         **{group: config[group].name for group in ("pruner", "model", "data")},

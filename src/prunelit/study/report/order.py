@@ -19,6 +19,10 @@ def natural_key(text: str) -> Key:
     return tuple((0, float(part), "") if number % 2 else (1, 0.0, part) for number, part in enumerate(parts))
 
 
+PRUNED_BEFORE = "pruned checkpoint"
+"""The method of runs that prune nothing, and train on under the masks of a checkpoint."""
+
+
 def is_dense(label: str) -> bool:
     """Whether a method of that name is the network that is not pruned."""
     return label.split(" ")[0] == "none"

@@ -60,12 +60,15 @@ class RunTable:
 def shown_in_detail(runs: pd.DataFrame) -> list[int]:
     """Return the runs with detailed pictures: the first seed of each method and amount, 48 at most.
 
-    Every network and method has one before any has a second.
+    Each network has as many as another, if it has runs enough, and in each every method has one before any
+    has a second, the dense network last.
     """
     complete = runs[runs["status"] == "complete"].sort_values(["setting", "method", "compression", "seed"])
     first = complete.drop_duplicates(["setting", "method", "asked"])
     turn = first.groupby(["setting", "method"]).cumcount()
-    return sorted(first.assign(turn=turn).sort_values(["turn", "run"])["run"].head(MOST_RUNS).tolist())
+    first = first.assign(turn=turn).sort_values(["turn", "dense", "run"])
+    place = first.groupby("setting").cumcount()
+    return sorted(first.assign(place=place).sort_values(["place", "run"])["run"].head(MOST_RUNS).tolist())
 
 
 def first_shown(runs: pd.DataFrame) -> list[int]:

@@ -9,8 +9,13 @@ import pandas as pd
 
 from prunelit.study.report.charts.figure import DrawnFigure, Figure
 from prunelit.study.report.charts.run_arrays import RunTable, first_shown, shown_in_detail, tables_of_runs
-from prunelit.study.report.charts.tables import RUNS, StudyRows, StudyTable, methods_of
+from prunelit.study.report.charts.tables import RUNS, StudyRows, StudyTable, joined, methods_of
 from prunelit.study.report.records.study import Study
+
+MOST_SETTINGS = 3
+"""Networks and data sets that are shown together at first; of more the first is shown."""
+MOST_PANELS = 12
+"""Panels of a figure that are shown together."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,24 @@ class StudyFigures:
     def first_shown(self) -> list[int]:
         """Return the runs that figures of single runs show first."""
         return first_shown(self.frames["runs"])
+
+    def opening_rows(self, figure: DrawnFigure) -> tuple[pd.DataFrame, str]:
+        """Return what of a figure's table the page shows when it opens, and in words what that leaves out."""
+        rows, left_out = joined(self.frames, figure.data), ""
+        settings = _in_order(self.frames["runs"], "setting")
+        if len(settings) > MOST_SETTINGS:
+            rows = rows[rows["setting"] == settings[0]]
+            left_out = f"{settings[0]}; report.html has {len(settings) - 1} more networks or data sets"
+        panels = _in_order(rows, figure.drawing.panel) if figure.drawing.panel else []
+        if len(panels) > MOST_PANELS:
+            rows = rows[rows[figure.drawing.panel].isin(panels[:MOST_PANELS])]
+            left_out = f"{MOST_PANELS} of {len(panels)} panels; report.html has the others"
+        return rows, left_out
+
+
+def _in_order(rows: pd.DataFrame, column: str) -> list[str]:
+    """Return each value of a column once, in the order of the column ``<column>_order``."""
+    return list(rows.sort_values(f"{column}_order")[column].unique())
 
 
 def tidy(study: Study, figures: Sequence[Figure]) -> dict[str, pd.DataFrame]:

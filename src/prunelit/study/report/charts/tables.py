@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from prunelit.study.report.order import method_key, sorted_methods
+from prunelit.study.report.order import is_dense, method_key, sorted_methods
 from prunelit.study.report.records.study import Study
 
 MOST_EPOCHS = 50
@@ -99,7 +99,7 @@ def number_runs(study: Study) -> pd.DataFrame:
             "method_panel": panel,
             "setting_order": setting.rank(method="dense").astype(int),
             "method_panel_order": _panel_order(setting, runs["label"]),
-            "dense": runs["pruner"] == "none",
+            "dense": runs["label"].map(is_dense).astype(bool),
             **{key: runs[key] for key in ("asked", "data", "model", "seed", "status", "compression", "kept")},
             "density": 100 * runs["density"],
             "on_path": 100 * runs["effective_density"] / runs["density"],

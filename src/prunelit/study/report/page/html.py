@@ -11,7 +11,7 @@ import pandas as pd
 from prunelit.durable import write_atomically
 from prunelit.study.report.charts.encodings import pruned
 from prunelit.study.report.charts.figure import DrawnFigure
-from prunelit.study.report.charts.study_figures import StudyFigures, draw_study
+from prunelit.study.report.charts.study_figures import MOST_SETTINGS, StudyFigures, draw_study
 from prunelit.study.report.charts.tables import OF_RUN, methods_of
 from prunelit.study.report.charts.theme import CATEGORIES, DENSE, theme
 from prunelit.study.report.figures import all_figures
@@ -22,8 +22,6 @@ from prunelit.study.report.records.study import Study
 from prunelit.study.report.tables.report_tables import Tables
 
 ASSETS = Path(__file__).parent / "assets"
-MOST_SETTINGS = 3
-"""Networks and data sets that the page shows together when it opens; of more it shows the first."""
 MOST_LISTED = 100
 """Runs up to which the list is as long as it is; a longer one is a box that scrolls."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -23,28 +24,30 @@ LEGEND_WIDTH = 800
 def write_pictures(study: StudyFigures, folder: Path) -> list[Path]:
     """Write each figure as PNG and SVG below ``folder``; those of a single run in a folder of its name.
 
-    A figure of a single run is drawn of the first run that has it.
+    Of many networks or panels those are drawn that the page shows when it opens. A figure of a single run is
+    drawn of the first run that has it.
     """
     tables, runs = study.frames, study.first_shown
     names = tables["runs"].set_index("run")["name"]
     written = []
     with rasterizing() as rasterize:
         for figure in study.all:
-            rows, place = joined(tables, figure.data), folder
+            rows, left_out, place = *study.opening_rows(figure), folder
             if figure.of_run:
+                rows, left_out = joined(tables, figure.data), ""
                 # To save time of one run; the page saves those of others.
                 run = next((run for run in runs if (rows["run"] == run).any()), None)
                 if run is None:
                     continue
                 rows, place = rows[rows["run"] == run], folder / _safe(str(names[run]))
-            svg = _write_svg(figure, rows, place)
+            svg = _write_svg(figure, rows, left_out, place)
             if svg is not None:
                 rasterize(svg)
                 written += [svg, svg.with_suffix(".png")]
     return written
 
 
-def _write_svg(figure: DrawnFigure, rows: pd.DataFrame, folder: Path) -> Path | None:
+def _write_svg(figure: DrawnFigure, rows: pd.DataFrame, left_out: str, folder: Path) -> Path | None:
     """Write one figure of these rows and return its path, None if there is nothing to draw."""
     import vl_convert
 
@@ -52,7 +55,7 @@ def _write_svg(figure: DrawnFigure, rows: pd.DataFrame, folder: Path) -> Path | 
     data = json.loads(rows.to_json(orient="records"))
     config = theme("light")
     config["legend"]["columns"] = _legend_columns(rows)
-    spec = {**figure.spec, "title": figure.title, "config": config}
+    spec = {**figure.spec, "title": _title(figure.title, left_out), "config": config}
     drawing = figure.drawing
     if drawing.cells:
         sizes = zip(drawing.size, drawing.cells, strict=True)
@@ -65,6 +68,11 @@ def _write_svg(figure: DrawnFigure, rows: pd.DataFrame, folder: Path) -> Path | 
         return None
     write_atomically(folder / f"{figure.name}.svg", svg)
     return folder / f"{figure.name}.svg"
+
+
+def _title(title: str, left_out: str) -> Any:
+    """Return a title, with a second line on what is left out."""
+    return {"text": title, "subtitle": left_out} if left_out else title
 
 
 def _legend_columns(rows: pd.DataFrame) -> int:

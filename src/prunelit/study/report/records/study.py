@@ -19,6 +19,7 @@ from prunelit.request import BadRequest
 from prunelit.study.bounded import LONGEST_NAME, check_plain, read_text
 from prunelit.study.process import is_gone
 from prunelit.study.record import RESULT_FIELDS
+from prunelit.study.report.order import PRUNED_BEFORE
 from prunelit.study.report.plain_text import plain
 from prunelit.study.report.records.arrays import Arrays
 from prunelit.study.report.records.csv_files import read_rows
@@ -191,7 +192,7 @@ def _unused(name: str, names: Mapping[str, Files]) -> str:
 
 def _runs(found: Mapping[str, Files]) -> pd.DataFrame:
     rows = [_row(files) for files in found.values()]
-    asked = [(str(row["pruner"]), str(row["data"]), str(row["model"])) for row in rows]
+    asked = [(_method(row), str(row["data"]), str(row["model"])) for row in rows]
     names = labels(asked, [files.config for files in found.values()])
     for row, label in zip(rows, names, strict=True):
         row["label"] = label
@@ -204,6 +205,8 @@ def _runs(found: Mapping[str, Files]) -> pd.DataFrame:
     return table
 
 
+OF_CHECKPOINT = "as in the checkpoint"
+"""The amount asked for by runs that prune nothing and start from a pruned checkpoint."""
 ASKED = (*("asked_density", "epochs_asked", "pre_epochs_asked", "rounds_asked"),)
 """Numbers that the config asks for."""
 COLUMNS = (
@@ -221,7 +224,7 @@ def _row(files: Files) -> dict[str, Any]:
         status = "complete"
     elif status not in ("running", "failed") or (status == "running" and is_gone(state)):
         status = "incomplete"
-    asked, density = _asked(config)
+    asked, density = _asked(config, files.result or {})
     named = {group: _at(config, group, "name") for group in ("pruner", "model", "data")}
     return {
         **{key: UNKNOWN if name is None else plain(str(name)[:LONGEST_NAME]) for key, name in named.items()},
@@ -238,6 +241,11 @@ def _row(files: Files) -> dict[str, Any]:
         "pre_epochs_asked": _number(config.get("pre_epochs")),
         "rounds_asked": _number(_at(config, "pruner", "rounds")),
     }
+
+
+def _method(row: Mapping[str, Any]) -> str:
+    """Return the name that the methods of a run's pruner begin with."""
+    return PRUNED_BEFORE if row["asked"] == OF_CHECKPOINT else str(row["pruner"])
 
 
 def _both_amounts(density: float, result: Mapping[str, Any]) -> dict[str, float]:
@@ -257,13 +265,17 @@ def _why(status: str, state: Mapping[str, Any]) -> str | None:
     return first_line(state.get("error", "")) if status == "failed" else None
 
 
-def _asked(config: Mapping[str, Any]) -> tuple[str, float]:
-    """Return the amount that a config asks for, in words, and the density that it means (NaN: none)."""
+def _asked(config: Mapping[str, Any], result: Mapping[str, Any]) -> tuple[str, float]:
+    """Return the amount that a config asks for, in words, and the density that it means (NaN: none).
+
+    A run that prunes nothing has the density of its checkpoint, which its ``result`` says.
+    """
     pruner = config.get("pruner")
     if not isinstance(pruner, Mapping):
         return "", math.nan
     if pruner.get("criterion") is None:
-        return "dense", 1.0
+        density = result.get("density") or 1.0
+        return ("dense", 1.0) if density == 1 else (OF_CHECKPOINT, density)
     absent = {"compression": None, "sparsity": None}
     try:
         amount = Amount.of({**absent, **config, "pruner": {**absent, **pruner}})

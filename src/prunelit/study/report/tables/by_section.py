@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from prunelit.study.report.order import group_key, method_key, natural_key
+from prunelit.study.report.order import group_key, is_dense, method_key, natural_key
 from prunelit.study.report.records.csv_files import read_rows
 from prunelit.study.report.records.study import Study
 from prunelit.study.report.tables.grid import Cell, Grid
@@ -159,7 +159,7 @@ def layer_grids(study: Study) -> list[Grid]:
     names = study.complete[["data", "model", "label", "asked", "density", "pruner", "seed"]]
     layers = study.layers.join(names.rename(columns={"density": "run_density"}), on="run", how="inner")
     grids = []
-    groups = layers[layers["pruner"] != "none"].groupby(["data", "model", "label"])
+    groups = layers[~layers["label"].map(is_dense).astype(bool)].groupby(["data", "model", "label"])
     for (data, model, label), rows in sorted(groups, key=lambda group: group_key(group[0])):
         amounts = list(rows.groupby("asked")["run_density"].mean().sort_values(ascending=False).index)
         by_seed = rows.groupby(["layer", "asked", "seed"], sort=False)[["kept", "density"]].mean()

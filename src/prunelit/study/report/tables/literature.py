@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from prunelit.study.report.order import is_dense
 from prunelit.study.report.records.study import Study
 from prunelit.study.report.tables.experiments import differing_settings
 from prunelit.study.report.tables.statistics import summarise
@@ -86,7 +87,7 @@ def parse_setting(text: str) -> dict[str, str]:
 def _matching(study: Study, runs: pd.DataFrame, method: str, setting: Setting) -> pd.DataFrame:
     """Return the runs of a published method that were asked for the published amount."""
     if method == "dense":
-        return runs[runs["pruner"] == "none"]
+        return runs[runs["label"].map(is_dense).astype(bool)]
     if "threshold" in setting:
         runs = runs[runs["pruner"].isin([method, f"karnin_{method}"])]
         tried = [not _threshold_row(study, str(run), setting).empty for run in runs.index]
