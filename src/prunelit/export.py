@@ -1,6 +1,7 @@
-"""The door from runs to programs: each network, cut to what pruning left, in one file that PyTorch runs.
+"""The command that writes the network of each run, cut to what pruning left, for programs of other kinds.
 
 python -m prunelit.export outputs/default/RUN
+python -m prunelit.export outputs/default/RUN --format onnx --int8
 python -m prunelit.export outputs/small/* --out programs
 """
 
@@ -9,186 +10,121 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prunelit.durable import is_full, write_atomically
-from prunelit.notice import warn
+from prunelit.exporting.destination import check_folder, target_of, write, write_card
+from prunelit.exporting.recorded_run import description_of, network_of, whole_record
+from prunelit.exporting.wanted import Wanted
 from prunelit.request import BadRequest
 from prunelit.study.integrity import DamagedRun
-from prunelit.study.record import Record
 from prunelit.study.whole_words import WholeWords, wrapped
 
 if TYPE_CHECKING:
-    from omegaconf import DictConfig
-    from torch import Tensor, nn
-
+    from prunelit.study.record import Record
     from prunelit.training.export.recorded_network import NetworkDescription
 
-DESCRIPTION = "Write the network of each run, cut to what pruning left, as a program that PyTorch runs."
+DESCRIPTION = "Write the network of each run, cut to what pruning left, and a card of what that saves."
 EXAMPLES = """\
 examples:
   python -m prunelit.export outputs/default/RUN
+  python -m prunelit.export outputs/default/RUN --format onnx --int8
+  python -m prunelit.export outputs/default/RUN --format safetensors
   python -m prunelit.export outputs/small/* --out programs
 """
-BATCH_SIZE = 64
-"""Inputs of the batch that is timed."""
+MOST_IMAGES = 1000
+"""Test images that networks are compared on, unless another number is asked for."""
 
 
-def export(run: Path, out: Path | None = None) -> dict[str, Any]:
+def export(
+    run: Path,
+    out: Path | None = None,
+    format: str = "torch",
+    int8: bool = False,
+    batch: int | None = None,
+    images: int = MOST_IMAGES,
+) -> dict[str, Any]:
     """Write the network of a complete run without the units that pruning emptied, and say what that saves.
 
-    The file is a ``torch.export`` program from images, uint8 of shape (n, channels, height, width) with any
-    n, to logits; normalisation is part of it. ``torch.export.load(FILE).module()`` runs it without
-    prunelit. The images that the run was trained on are not needed.
+    What is written was compared with the run's network: on test images of the run where they are at hand,
+    otherwise on images made with their mean and standard deviation.
 
     Args:
         run: the run's folder.
-        out: the file to write, or an existing folder, which then gets a file named after the run;
-            ``compact.pt2`` in the run's folder if not given.
+        out: the file to write, or an existing folder, which then gets a file named after the run; by default
+            a file named ``compact`` in the run's folder. The format ``safetensors`` makes a folder instead.
+        format: ``torch``, a ``torch.export`` program; ``onnx``; or ``safetensors``, for ``prunelit.load``.
+            Programs take images, uint8 of shape (n, channels, height, width), and return logits; they
+            normalise the images themselves.
+        int8: write an ONNX program that multiplies eight-bit integers, calibrated on training images.
+        batch: the number of images that a program takes; None: any.
+        images: test images to compare with, spread evenly over the test set.
 
     Returns:
         ``file``, and for ``dense`` (the network as trained, zeros and all) and ``compact`` the
         ``parameters``, the ``flops`` of one input (None where they cannot be counted), and the median
         ``milliseconds`` of a batch; ``timing`` says how these were measured: ``batch_size``, ``passes``,
-        ``threads`` and ``device``.
+        ``threads`` and ``device``. ``card`` is what ``card.json`` holds.
 
     Raises:
         DamagedRun: a file of the run is not the one that it wrote.
-        BadRequest: not the folder of a complete run, a network of which nothing can be cut out or that
-            torch.export does not take, or no place to write to.
+        BadRequest: not the folder of a complete run; a network that cannot be cut, that the format does not
+            take or that would compute something else; a package that is missing; no place to write to.
     """
-    if not (run / "result.json").is_file():
-        raise _no_run(run)
-    record = Record(run)
-    record.check(digests=True)
+    wanted, record = Wanted(format, int8, batch), whole_record(run)
     from prunelit.training.export.recorded_network import importable_from
 
-    description = _describe(record)
+    description = description_of(record)
     with importable_from(description.working_folder):
-        return _export(record, description, out)
+        return _export(record, description, out, wanted, images)
 
 
-def _export(record: Record, description: NetworkDescription, out: Path | None) -> dict[str, Any]:
-    import torch
-
+def _export(
+    record: Record, description: NetworkDescription, out: Path | None, wanted: Wanted, count: int
+) -> dict[str, Any]:
+    from prunelit.exporting.card import make_card
+    from prunelit.exporting.probe_images import probe_images
+    from prunelit.exporting.variants import make_variants
     from prunelit.pruning.compact import compact
-    from prunelit.training.export.latency import compare_latency
-    from prunelit.training.export.program import program_of
 
-    network = _network(record, description)
-    images = torch.randint(256, (2, *description.input_shape), dtype=torch.uint8)
-    example = description.normalise(images)
+    network = network_of(record, description)
+    images = probe_images(record.folder, description, count)
+    if wanted.int8 and images.training is None:
+        allowed = "left out, as eight bits are calibrated on training images"
+        raise BadRequest("--int8", "true", allowed, images.source)
+    example = description.normalise(images.test[:2])
+    weights = (record.folder / "weights.safetensors").stat().st_size
     try:
         small = compact(network, example)
-        content = program_of(small, description.normalise, description.input_shape)
+        made = make_variants(network, small, description, images, wanted, weights)
+    except BadRequest:
+        raise
     except ValueError as error:
         allowed = "a run whose network can be made smaller and exported"
         raise BadRequest("RUN", record.folder, allowed, str(error)) from error
-    batch = example[:1].repeat(BATCH_SIZE, *[1] * (example.ndim - 1))
-    networks = {"dense": network, "compact": small}
-    latency = compare_latency(networks, batch)
-    target = _write(content, record.folder, out)
-    costs = {
-        name: {**_size(each, example[:1]), "milliseconds": latency.milliseconds[name]}
-        for name, each in networks.items()
+    target = target_of(record.folder, out, wanted)
+    card = make_card(record, made, images, wanted, example[:1])
+    write(made.files, target)
+    described = write_card(card, record.folder, target, wanted)
+    return {"file": target, **_summary(card), "card": card, "card_file": described, "wanted": asdict(wanted)}
+
+
+def _summary(card: dict[str, Any]) -> dict[str, Any]:
+    """Return what the command prints first: the cost of both networks in PyTorch, with all its threads."""
+    timed = [row for row in card["latency"] if row["runtime"] == "PyTorch"][-2:]
+    costs = {row["name"]: row for row in card["networks"] if row["runtime"] == "PyTorch"}
+    both = {
+        row["name"]: {
+            **{key: costs[row["name"]][key] for key in ("parameters", "flops")},
+            "milliseconds": row["p50_ms"],
+        }
+        for row in timed
     }
-    how = ("batch_size", "passes", "threads", "device")
-    return {"file": target, **costs, "timing": {key: getattr(latency, key) for key in how}}
+    return {**both, "timing": {key: timed[0][key] for key in ("batch_size", "passes", "threads", "device")}}
 
 
-def _no_run(path: Path) -> BadRequest:
-    """Say why a path is not the folder of a complete run."""
-    allowed, why = "the folder of a complete run", ""
-    if (path / "status.json").is_file():
-        why = "the run is not complete"
-    elif next(path.glob("*/result.json"), None):
-        why = f"it is a folder of runs, which are {path / '*'}"
-    elif not path.exists():
-        why = "there is no such folder"
-    return BadRequest("RUN", path, allowed, why)
-
-
-def _describe(record: Record) -> NetworkDescription:
-    """Return what is needed to make the network of a run again."""
-    from prunelit.training.export.recorded_network import NetworkDescription, describe_from_images
-
-    recorded = record.network
-    if recorded is not None:
-        try:
-            return NetworkDescription.from_record(recorded)
-        except ValueError as error:
-            raise DamagedRun(record.folder, f"network.json {error}") from error
-    if not (record.folder / ".hydra" / "config.yaml").is_file():
-        why = "neither network.json nor .hydra/config.yaml is there"
-        raise BadRequest("RUN", record.folder, "the folder of a complete run", why)
-    try:
-        return describe_from_images(*_config(record.folder))
-    except BadRequest as error:
-        allowed = "a run with a network.json, or its images where they were"
-        raise BadRequest("RUN", record.folder, allowed, f"{error}, and there is no network.json") from error
-
-
-def _config(run: Path) -> tuple[DictConfig, str]:
-    """Return the config of a run, and the folder where it was started."""
-    from omegaconf import OmegaConf
-
-    from prunelit.study import command  # noqa: F401  (its resolvers stand in configs)
-    from prunelit.study.report.records.run_files import load_yaml
-
-    try:
-        config = OmegaConf.create(load_yaml(run / ".hydra" / "config.yaml"))
-        hydra = run / ".hydra" / "hydra.yaml"
-        runtime = load_yaml(hydra)["hydra"]["runtime"] if hydra.is_file() else {}
-        return config, str(runtime.get("cwd", Path.cwd()))
-    except Exception as error:  # of two libraries, for what is no config
-        reason = next(iter(str(error).strip().splitlines()), "")
-        raise DamagedRun(run, f".hydra cannot be read: {reason[:200]}") from error
-
-
-def _network(record: Record, description: NetworkDescription) -> nn.Module:
-    """Return the trained network of a run."""
-    try:
-        return description.network_with(record.folder / "weights.safetensors")
-    except BadRequest:
-        raise
-    except Exception as error:  # own classes may raise anything
-        reason = next(iter(str(error).strip().splitlines()), "")
-        name = description.model.get("_target_")
-        raise BadRequest(
-            *("RUN", record.folder, "a run whose network can be made again"),
-            f"{name} raises {type(error).__name__}: {reason[:200]}",
-        ) from error
-
-
-def _size(network: nn.Module, example: Tensor) -> dict[str, Any]:
-    """Return the number of parameters, and of multiply-accumulates for one input."""
-    from prunelit.pruning.flops import count_flops
-
-    flops = None
-    try:
-        flops = count_flops(network, example).total
-    except Exception as error:  # fvcore traces the network, which may raise anything
-        warn(f"FLOPs cannot be counted: {type(error).__name__}: {error}")
-    return {"parameters": sum(p.numel() for p in network.parameters()), "flops": flops}
-
-
-def _write(content: bytes, run: Path, out: Path | None) -> Path:
-    """Write the program and return its file."""
-    target = out or run / "compact.pt2"
-    if out is not None and out.is_dir():
-        target = out / f"{run.resolve().name}.pt2"
-    try:
-        write_atomically(target, content)
-    except OSError as error:
-        allowed = f"a file on a disk with {len(content):,} bytes free" if is_full(error) else ""
-        raise BadRequest(
-            "--out", target, allowed or "a file that can be written", error.strerror or ""
-        ) from error
-    return target
-
-
-def export_all(paths: Sequence[Path], out: Path | None = None) -> int:
+def export_all(paths: Sequence[Path], out: Path | None = None, **options: Any) -> int:
     """Export each of ``paths``, print what that saves, and return the exit status.
 
     Of several paths, those that are no runs (files, reports, folders of another kind) are skipped with a
@@ -202,27 +138,15 @@ def export_all(paths: Sequence[Path], out: Path | None = None) -> int:
         if path not in runs:
             print(f"skipped: {path} is not the folder of a run", file=sys.stderr)
     if len(runs) > 1 and out is not None:
-        _check_folder(out, runs)
-    return max(_export_one(run, out, named=len(paths) > 1) for run in runs)
+        check_folder(out, runs)
+    return max(_export_one(run, out, len(paths) > 1, options) for run in runs)
 
 
-def _check_folder(out: Path, runs: Sequence[Path]) -> None:
-    """Make the folder that the programs of several runs go to."""
-    names = [run.resolve().name for run in runs]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise BadRequest("--out", out, "left out", f"two of the runs are named {twice}")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        allowed = "a folder that can be written, as there are several runs"
-        raise BadRequest("--out", out, allowed, error.strerror or "") from error
-
-
-def _export_one(run: Path, out: Path | None, named: bool) -> int:
+def _export_one(run: Path, out: Path | None, named: bool, options: dict[str, Any]) -> int:
     """Export one run and return the exit status: 0 for success, 1 for a damaged run, 2 for a wrong
     request."""
     try:
-        done = export(run, out)
+        done = export(run, out, **options)
     except BadRequest as error:
         print(error, file=sys.stderr)
         return 2
@@ -236,7 +160,7 @@ def _export_one(run: Path, out: Path | None, named: bool) -> int:
 
 
 def _show(done: dict[str, Any]) -> None:
-    timing = done["timing"]
+    timing, card = done["timing"], done["card"]
     threads = f"{timing['threads']} thread" + "s" * (timing["threads"] > 1)
     for name in ("dense", "compact"):
         cost = done[name]
@@ -245,12 +169,31 @@ def _show(done: dict[str, Any]) -> None:
         print(f"{name:8} {size} {cost['milliseconds']:9.2f} ms")
     how = f"the median of {timing['passes']} passes of each, in turns, after a warm-up"
     print(f"timed    batches of {timing['batch_size']} on the {timing['device']} with {threads}: {how}")
+    print(f"checked  with {card['checked_with']}: outputs differ by {card['largest_change']:.0e} at most")
+    for row in card["networks"]:
+        if row["top1"] is not None:
+            print(f"accuracy {row['top1']:.2f} %: {row['name']} in {row['runtime']}")
+    if done["card_file"] is not None:
+        print(f"card     {done['card_file']}")
     print(f"written  {done['file']}", flush=True)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run from the command line; return the exit status: 0 for success, 1 for a damaged run, 2 for a wrong
-    request."""
+def _batch(text: str) -> int | None:
+    """Return the number of images of a batch, None for any."""
+    if text == "dynamic":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise BadRequest("--batch", text, "dynamic or an integer >= 1")
+    return int(text)
+
+
+def _images(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise BadRequest("--images", text, "an integer >= 1")
+    return int(text)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "python -m prunelit.export",
         description=wrapped(DESCRIPTION),
@@ -261,11 +204,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--out",
         type=Path,
-        help="file to write, or a folder for programs named after their runs; default: compact.pt2 in RUN",
+        help="file to write, or a folder for programs named after their runs; default: compact.pt2 in RUN, "
+        "compact.onnx, compact.int8.onnx, or the folder compact",
     )
-    given = parser.parse_args(argv)
+    parser.add_argument(
+        "--format",
+        help="torch (default): a torch.export program; onnx; or safetensors: a folder for prunelit.load",
+    )
+    parser.add_argument(
+        "--int8", action="store_true", help="an ONNX program that multiplies eight-bit integers"
+    )
+    parser.add_argument(
+        "--batch", default="dynamic", help="images that a program takes: dynamic (default), or a number"
+    )
+    parser.add_argument(
+        "--images", default=str(MOST_IMAGES), help=f"test images to compare on; default: {MOST_IMAGES}"
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run from the command line; return the exit status: 0 for success, 1 for a damaged run, 2 for a wrong
+    request."""
+    given = _parser().parse_args(argv)
     try:
-        return export_all(given.runs, given.out)
+        chosen = given.format or ("onnx" if given.int8 else "torch")
+        options = {"format": chosen, "int8": given.int8, "batch": _batch(given.batch)}
+        Wanted(**options)
+        return export_all(given.runs, given.out, **options, images=_images(given.images))
     except BadRequest as error:
         print(error, file=sys.stderr)
         return 2

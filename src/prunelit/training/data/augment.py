@@ -89,6 +89,10 @@ class Normalise:
             self.factor, self.shift = self.factor.to(images.device), self.shift.to(images.device)
         return images.to(torch.float32).mul_(self.factor).add_(self.shift)
 
+    def pixels(self, images: Tensor) -> Tensor:
+        """Return the uint8 pixels of images that were normalised."""
+        return ((images.cpu() - self.shift.cpu()) / self.factor.cpu()).round().clamp(0, 255).to(torch.uint8)
+
     def module(self) -> nn.Module:
         """The same as a module, for exported programs."""
         return _NormaliseModule(self)

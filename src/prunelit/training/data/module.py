@@ -214,6 +214,12 @@ class ImageData(pl.LightningDataModule):
             rows = rows[at_random(len(rows), num_batches * batch_size, draw)]
         return [self._clean(part, split) for part in rows.split(batch_size)]
 
+    def spread_test_images(self, count: int) -> tuple[Tensor, Tensor]:
+        """Clean test images and labels, ``count`` of them spread evenly over the test set, or all."""
+        split = self._split("test")
+        rows = torch.linspace(0, self.test_size - 1, min(count, self.test_size), dtype=torch.float64)
+        return self._clean(rows.round().long(), split)
+
     def _clean(self, rows: Tensor, split: Split) -> tuple[Tensor, Tensor]:
         if split.images is not None:
             images = torch.from_numpy(split.images[rows.numpy()])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import ceil
 from statistics import median
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 WARM_UP_PASSES = 3
 FEWEST_PASSES = 5
@@ -17,9 +19,13 @@ MOST_PASSES = 31
 
 @dataclass(frozen=True)
 class Latency:
-    """Median milliseconds of each network for a batch, and how they were measured."""
+    """Median milliseconds of each network for a batch, and how they were measured.
+
+    ``p95`` holds the milliseconds that 95 of 100 passes do not exceed.
+    """
 
     milliseconds: dict[str, float]
+    p95: dict[str, float]
     batch_size: int
     passes: int
     threads: int
@@ -27,28 +33,39 @@ class Latency:
 
 
 @torch.inference_mode()
-def compare_latency(networks: Mapping[str, nn.Module], batch: Tensor, seconds: float = 5.0) -> Latency:
-    """Time the forward passes of several networks on the CPU, side by side.
+def compare_latency(
+    networks: Mapping[str, Callable[[Tensor], Any]], batch: Tensor, seconds: float = 5.0
+) -> Latency:
+    """Time the forward passes of several networks on the device of ``batch``, side by side.
 
     Each network first makes three passes that do not count. Then all of them take turns, in an order that is
     reversed after each turn, so that a change of the machine's load or clock meets all of them alike.
 
     Args:
-        networks: by name; all take ``batch``.
+        networks: modules or functions, by name; all take ``batch``.
         batch: one batch of inputs.
         seconds: no further turn starts after this time; there are at least 5 turns and at most 31.
     """
     for network in networks.values():
         for _ in range(WARM_UP_PASSES):
             network(batch)
+    _wait_for(batch)
     taken: dict[str, list[float]] = {name: [] for name in networks}
     order, start, passes = list(networks), time.perf_counter(), 0
     while passes < FEWEST_PASSES or (passes < MOST_PASSES and time.perf_counter() - start < seconds):
         for name in order:
             begin = time.perf_counter()
             networks[name](batch)
+            _wait_for(batch)
             taken[name].append(time.perf_counter() - begin)
         order.reverse()
         passes += 1
     milliseconds = {name: 1000 * median(times) for name, times in taken.items()}
-    return Latency(milliseconds, len(batch), passes, torch.get_num_threads(), batch.device.type)
+    p95 = {name: 1000 * sorted(times)[ceil(0.95 * passes) - 1] for name, times in taken.items()}
+    return Latency(milliseconds, p95, len(batch), passes, torch.get_num_threads(), batch.device.type)
+
+
+def _wait_for(batch: Tensor) -> None:
+    """Wait until a GPU has done what it was given."""
+    if batch.device.type == "cuda":
+        torch.cuda.synchronize(batch.device)

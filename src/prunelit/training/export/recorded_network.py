@@ -112,6 +112,17 @@ def describe_from_images(cfg: DictConfig, working_folder: str) -> NetworkDescrip
     Raises:
         BadRequest: the images are not where they were.
     """
+    data = data_at_hand(cfg, working_folder)
+    model: Any = OmegaConf.to_container(cfg.model, resolve=True)
+    return NetworkDescription.of(model, data, working_folder)
+
+
+def data_at_hand(cfg: DictConfig, working_folder: str) -> ImageData:
+    """Return the data of a run, read from where its images are now; nothing is downloaded.
+
+    Raises:
+        BadRequest: they are neither where the config says nor there as seen from ``working_folder``.
+    """
     root = cfg.data.get("root")
     if root is not None and not Path(root).exists() and (Path(working_folder) / root).exists():
         cfg.data.root = str(Path(working_folder) / root)
@@ -121,8 +132,7 @@ def describe_from_images(cfg: DictConfig, working_folder: str) -> NetworkDescrip
     with within("data", cfg.data):
         data.prepare_data()
         data.setup()
-    model: Any = OmegaConf.to_container(cfg.model, resolve=True)
-    return NetworkDescription.of(model, data, working_folder)
+    return data
 
 
 @contextmanager

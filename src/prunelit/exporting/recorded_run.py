@@ -1,0 +1,121 @@
+"""A complete run as export reads it: its record, what its network takes, and the network itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prunelit.request import BadRequest
+from prunelit.study.integrity import DamagedRun
+from prunelit.study.record import Record
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+    from torch import nn
+
+    from prunelit.training.export.recorded_network import NetworkDescription
+
+COMPLETE = "the folder of a complete run"
+LOADER = "prunelit.load"
+"""What makes the network of a run that went on from a cut one."""
+
+
+def whole_record(run: Path) -> Record:
+    """Return the record of a complete run, all of whose files are those that it wrote.
+
+    Raises:
+        BadRequest: on ``RUN``; not the folder of a complete run.
+        DamagedRun: a file of the run is not the one that it wrote.
+    """
+    if not (run / "result.json").is_file():
+        raise _no_run(run)
+    record = Record(run)
+    record.check(digests=True)
+    return record
+
+
+def _no_run(path: Path) -> BadRequest:
+    """Say why a path is not the folder of a complete run."""
+    why = ""
+    if (path / "status.json").is_file():
+        why = "the run is not complete"
+    elif next(path.glob("*/result.json"), None):
+        why = f"it is a folder of runs, which are {path / '*'}"
+    elif not path.exists():
+        why = "there is no such folder"
+    return BadRequest("RUN", path, COMPLETE, why)
+
+
+def description_of(record: Record) -> NetworkDescription:
+    """Return what is needed to make the network of a run again, and to feed it.
+
+    Raises:
+        BadRequest: on ``RUN``; an old record does not say, and its images are gone.
+        DamagedRun: the record describes no network.
+    """
+    from prunelit.training.export.recorded_network import NetworkDescription, describe_from_images
+
+    recorded = record.network
+    if recorded is not None:
+        try:
+            return NetworkDescription.from_record(recorded)
+        except ValueError as error:
+            raise DamagedRun(record.folder, f"network.json {error}") from error
+    if not (record.folder / ".hydra" / "config.yaml").is_file():
+        why = "neither network.json nor .hydra/config.yaml is there"
+        raise BadRequest("RUN", record.folder, COMPLETE, why)
+    try:
+        return describe_from_images(*config_of(record.folder))
+    except BadRequest as error:
+        allowed = "a run with a network.json, or its images where they were"
+        raise BadRequest("RUN", record.folder, allowed, f"{error}, and there is no network.json") from error
+
+
+def config_of(run: Path) -> tuple[DictConfig, str]:
+    """Return the config of a run, and the folder where it was started.
+
+    Raises:
+        DamagedRun: they cannot be read.
+    """
+    from omegaconf import OmegaConf
+
+    from prunelit.study import command  # noqa: F401  (its resolvers stand in configs)
+    from prunelit.study.report.records.run_files import load_yaml
+
+    try:
+        config = OmegaConf.create(load_yaml(run / ".hydra" / "config.yaml"))
+        hydra = run / ".hydra" / "hydra.yaml"
+        runtime = load_yaml(hydra)["hydra"]["runtime"] if hydra.is_file() else {}
+        return config, str(runtime.get("cwd", Path.cwd()))
+    except Exception as error:  # of two libraries, for what is no config
+        reason = next(iter(str(error).strip().splitlines()), "")
+        raise DamagedRun(run, f".hydra cannot be read: {reason[:200]}") from error
+
+
+def network_of(record: Record, description: NetworkDescription) -> nn.Module:
+    """Return the trained network of a run, in evaluation mode.
+
+    Raises:
+        BadRequest: its class cannot be imported, or raises.
+    """
+    try:
+        return description.network_with(record.folder / "weights.safetensors")
+    except BadRequest:
+        raise
+    except Exception as error:  # own classes may raise anything
+        reason = next(iter(str(error).strip().splitlines()), "")
+        name = description.model.get("_target_")
+        raise BadRequest(
+            *("RUN", record.folder, "a run whose network can be made again"),
+            f"{name} raises {type(error).__name__}: {reason[:200]}",
+        ) from error
+
+
+def builder_of(description: NetworkDescription) -> dict[str, Any]:
+    """Return what makes the network of a run before it is cut, as ``prunelit.save`` takes it."""
+    model = {key: value for key, value in description.model.items() if key not in ("name", "_partial_")}
+    if model.get("_target_") != LOADER:
+        model |= {"num_classes": description.num_classes, "input_shape": description.input_shape}
+        if "weights" in model and str(model["_target_"]).startswith("prunelit."):
+            model["weights"] = None  # those that it was trained to lie beside
+    return model
