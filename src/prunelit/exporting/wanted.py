@@ -32,9 +32,16 @@ class Wanted:
             raise BadRequest(
                 "--batch", self.batch, "left out: a network in safetensors takes any number of images"
             )
-        missing = [name for name in PACKAGES if self.format == "onnx" and find_spec(name) is None]
+        missing = [name for name in PACKAGES if self.format == "onnx" and not _is_installed(name)]
         if missing:
             why = f"{', '.join(missing)} cannot be imported"
             raise BadRequest(
                 "--format", "onnx", "left out, or installed by: pip install 'prunelit[onnx]'", why
             )
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ValueError:  # it is marked as one that cannot be imported
+        return False
