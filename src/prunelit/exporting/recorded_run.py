@@ -58,9 +58,13 @@ def description_of(record: Record) -> NetworkDescription:
     recorded = record.network
     if recorded is not None:
         try:
-            return NetworkDescription.from_record(recorded)
+            description = NetworkDescription.from_record(recorded)
         except ValueError as error:
             raise DamagedRun(record.folder, f"network.json {error}") from error
+        if description.model.get("_target_") == LOADER:
+            folder = Path(description.working_folder) / str(description.model.get("folder"))
+            description.model["folder"] = str(folder)
+        return description
     if not (record.folder / ".hydra" / "config.yaml").is_file():
         why = "neither network.json nor .hydra/config.yaml is there"
         raise BadRequest("RUN", record.folder, COMPLETE, why)
