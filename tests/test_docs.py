@@ -18,7 +18,7 @@ WORDS = set(re.findall(r"[A-Za-z_]\w*", " ".join(re.findall(r"`([^`\n]+)`", REFE
 FILES = sorted(
     path
     for path in CONFIGS.rglob("*.yaml")
-    if path.relative_to(CONFIGS).parts[0] not in ("hydra", "experiment")
+    if path.relative_to(CONFIGS).parts[0] not in ("hydra", "experiment", "reproduce")
 )
 
 

@@ -36,6 +36,7 @@ ALLOWED = {
     "prunelit.training": (*COMMON, "prunelit.pruning", "prunelit.training"),
     "prunelit.study": (*COMMON, "prunelit.study"),
     "prunelit.report": ("prunelit.request", "prunelit.study"),
+    "prunelit.reproduce": ("prunelit.request", "prunelit.study"),
     "hydra_plugins.prunelit_slurm_launcher": ("prunelit.study",),
     "hydra_plugins.prunelit_sweeper": ("prunelit.study",),
 }
@@ -45,15 +46,19 @@ FORBIDDEN = {
     "prunelit.pruning": ("lightning", "hydra", "omegaconf", "torchvision", "torchmetrics"),
     "prunelit.study": ("torch", "lightning", "torchvision", "torchmetrics"),
     "prunelit.report": ("torch", "lightning", "torchvision", "torchmetrics"),
+    "prunelit.reproduce": ("torch", "lightning", "torchvision", "torchmetrics"),
 }
 
 
 # What a room of the study may not import: single runs know no sweep, sweeps no cluster, reports neither.
 ABOVE = {
-    "prunelit.study": ("prunelit.study.sweep", "prunelit.study.report"),
-    "prunelit.study.sweep": ("prunelit.study.sweep.slurm", "prunelit.study.report"),
-    "prunelit.study.sweep.slurm": ("prunelit.study.report",),
-    "prunelit.study.report": ("prunelit.study.sweep",),
+    "prunelit.study": ("prunelit.study.sweep", "prunelit.study.report", "prunelit.study.reproduction"),
+    "prunelit.study.sweep": (
+        *("prunelit.study.sweep.slurm", "prunelit.study.report", "prunelit.study.reproduction"),
+    ),
+    "prunelit.study.sweep.slurm": ("prunelit.study.report", "prunelit.study.reproduction"),
+    "prunelit.study.report": ("prunelit.study.sweep", "prunelit.study.reproduction"),
+    "prunelit.study.reproduction": ("prunelit.study.sweep.slurm",),
     "prunelit.study.report.watch": (),  # shows a sweep under way, by the state that the sweep wrote
 }
 

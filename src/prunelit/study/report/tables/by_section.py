@@ -28,6 +28,8 @@ TITLES = {
     "run_seconds": "seconds of the whole run",
     "destroyed_of_10": "networks of 10 that do not learn",
     "kept": "parameters kept by layer",
+    "least_sparsity_percent": "least sparsity of the layers of this size, %",
+    "greatest_sparsity_percent": "greatest sparsity of the layers of this size, %",
     "class_accuracy_percent": "test accuracy by class, %",
     "removed_fc1": "weights removed from fc1",
     "removed_fc2": "weights removed from fc2",

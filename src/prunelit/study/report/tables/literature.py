@@ -59,7 +59,7 @@ def against_literature(study: Study) -> pd.DataFrame:
         if runs.empty or fact["metric"] not in VALUES:
             continue
         setting = parse_setting(fact["setting"])
-        for label, group in _matching(study, runs, fact["method"], setting).groupby("label"):
+        for label, group in matching_runs(study, runs, fact["method"], setting).groupby("label"):
             values = [VALUES[fact["metric"]](study, str(run), setting) for run in group.index]
             by_seed = pd.Series(values, group.index).groupby(group["seed"]).mean().dropna()
             if by_seed.empty:
@@ -73,9 +73,15 @@ def against_literature(study: Study) -> pd.DataFrame:
 
 
 @cache
+def published_texts() -> pd.DataFrame:
+    """Return published.csv as printed: all values are texts, those that are not there empty."""
+    return pd.read_csv(Path(__file__).with_name("published.csv"), dtype=str, keep_default_na=False)
+
+
+@cache
 def published() -> pd.DataFrame:
     """Return published.csv; ``value`` is a number, empty texts are empty."""
-    table = pd.read_csv(Path(__file__).with_name("published.csv"), dtype=str, keep_default_na=False)
+    table = published_texts()
     return table.assign(value=pd.to_numeric(table["value"], errors="coerce"))
 
 
@@ -84,7 +90,7 @@ def parse_setting(text: str) -> dict[str, str]:
     return dict(re.findall(r"(\w+)=(.*?)(?= \w+=|$)", text))
 
 
-def _matching(study: Study, runs: pd.DataFrame, method: str, setting: Setting) -> pd.DataFrame:
+def matching_runs(study: Study, runs: pd.DataFrame, method: str, setting: Setting) -> pd.DataFrame:
     """Return the runs of a published method that were asked for the published amount."""
     if method == "dense":
         return runs[runs["label"].map(is_dense).astype(bool)]
@@ -133,6 +139,17 @@ def _kept(study: Study, run: str, setting: Setting) -> float:
     return float(same["kept"].iloc[0]) if len(same) == 1 else math.nan
 
 
+def _sparsity_of_layers(end: Callable[[pd.Series], float]) -> Value:
+    """Return the least or greatest sparsity in percent of the layers of the published size."""
+
+    def value(study: Study, run: str, setting: Setting) -> float:
+        layers = study.layers_of(run)
+        same = layers[layers["total"] == float(setting["params"])]
+        return float(100 * (1 - end(same["density"]))) if len(same) else math.nan
+
+    return value
+
+
 def _class_accuracy(study: Study, run: str, setting: Setting) -> float:
     details = study.details(run)
     if "accuracy_by_class" not in details or "class_names" not in details:
@@ -177,6 +194,8 @@ VALUES: dict[str, Value] = {
     "run_seconds": _column("seconds"),
     "destroyed_of_10": _destroyed,
     "kept": _kept,
+    "least_sparsity_percent": _sparsity_of_layers(lambda densities: densities.max()),
+    "greatest_sparsity_percent": _sparsity_of_layers(lambda densities: densities.min()),
     "class_accuracy_percent": _class_accuracy,
     "removed_fc1": _removed("fc1"),
     "removed_fc2": _removed("fc2"),

@@ -1,0 +1,253 @@
+"""What a published report holds and which sweeps repeat it, as ``conf/reproduce/NAME.yaml`` describes it.
+
+A file names the sweeps, and for each table and figure of the report the sweeps that give it. It also holds
+the texts of docs/reproduction.md: what is known of the report, which published numbers are doubtful and why,
+and what explains a difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from prunelit.request import BadRequest, nearest
+from prunelit.study.configs import CONFIGS
+
+FOLDER = CONFIGS / "reproduce"
+PARTS = ("epochs", "seeds", "images")
+"""What ``--scale`` can make smaller: epochs of training, the number of seeds, training images of an epoch."""
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One command of the training program.
+
+    Attributes:
+        name: of its folder of runs.
+        what: what it does, in a sentence.
+        run: its overrides, as they are typed.
+        seeds: how many seeds the full sweep has, from 0 on.
+        epochs: the keys that count epochs, and their values at full scale.
+        shrinks: what a scale below 1 makes smaller, of :data:`PARTS`.
+        start_from: the sweep whose run of the same seed gives the weights to start from.
+        page: whether a report's page is made of its runs.
+        mean_epochs: of a run, where that is more than the keys that count epochs say.
+    """
+
+    name: str
+    what: str
+    run: str
+    seeds: int = 1
+    epochs: Mapping[str, int] = field(default_factory=dict)
+    shrinks: tuple[str, ...] = ()
+    start_from: str = ""
+    page: bool = True
+    mean_epochs: int = 0
+
+    def overrides(self, scale: float) -> list[str]:
+        """Return the overrides at a scale, without seeds and names."""
+        shrunk = scale if "epochs" in self.shrinks else 1.0
+        counts = [f"{key}={max(1, round(shrunk * full))}" for key, full in self.epochs.items()]
+        given = self.run.split()
+        # The experiment has the full counts already: they are named only where they are others.
+        changed = counts if shrunk < 1 else []
+        keys = {text.partition("=")[0] for text in changed}
+        images = [f"+trainer.limit_train_batches={scale:g}"] if scale < 1 and "images" in self.shrinks else []
+        return [text for text in given if text.partition("=")[0] not in keys] + changed + images
+
+    def seeds_at(self, scale: float) -> list[int]:
+        """Return the seeds at a scale, one at least."""
+        shrunk = scale if "seeds" in self.shrinks else 1.0
+        return list(range(max(1, round(shrunk * self.seeds))))
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the report, or a place in its text that states numbers.
+
+    Attributes:
+        name: as in published.csv, such as ``II`` or ``figure 6``.
+        title: what it is about.
+        sweeps: the names of those that give its numbers; the one with most seeds counts.
+        same_as: another table that holds the same numbers.
+    """
+
+    name: str
+    title: str
+    sweeps: tuple[str, ...] = ()
+    same_as: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of the report.
+
+    Attributes:
+        name: as in the report, such as ``figure 9``.
+        title: what it shows.
+        sweep: whose runs give it.
+        picture: the name of our figure of these runs.
+        says: what the report reads from it.
+    """
+
+    name: str
+    title: str
+    sweep: str = ""
+    picture: str = ""
+    says: str = ""
+
+
+@dataclass(frozen=True)
+class Remark:
+    """A reason that holds for the published numbers that have all of the given values.
+
+    Without ``why`` it is what published.csv says against the number.
+    """
+
+    why: str
+    where: Mapping[str, str]
+
+    def fits(self, fact: Mapping[str, Any]) -> bool:
+        """Whether the remark is about a row of published.csv."""
+        return all(str(fact[key]) == str(value) for key, value in self.where.items())
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the comparison leaves to be explained, the sweep that looks into it, and the answer."""
+
+    asks: str
+    answer: str
+    sweep: str = ""
+    shows: tuple[str, ...] = ("top1",)
+
+
+@dataclass(frozen=True)
+class Report:
+    """A published report.
+
+    Attributes:
+        name: of the command, such as ``butler2022``.
+        key: the report's name in published.csv.
+        title: author and title.
+        about: what is known of the experiments, in Markdown.
+        sweeps, tables, pictures: by name, in order.
+        doubtful: published numbers that cannot be right as they stand.
+        reasons: why numbers of ours differ.
+        questions: what was looked into beyond the tables.
+        names: what published.csv calls data sets and networks otherwise than our runs.
+        by_method: whether runs are compared by method alone, as the report states no amount.
+    """
+
+    name: str
+    key: str
+    title: str
+    about: str
+    sweeps: Mapping[str, Sweep]
+    tables: Mapping[str, Table]
+    pictures: Mapping[str, Picture]
+    doubtful: tuple[Remark, ...] = ()
+    reasons: tuple[Remark, ...] = ()
+    questions: tuple[Question, ...] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
+    by_method: bool = False
+
+    def doubt(self, fact: Mapping[str, Any]) -> str:
+        """Return why a published number cannot be right as it stands; empty if nothing speaks against it."""
+        fitting = (remark for remark in self.doubtful if remark.fits(fact))
+        return next((remark.why or fact["doubt"] or fact["note"] for remark in fitting), "")
+
+    def reason(self, fact: Mapping[str, Any]) -> str:
+        """Return what explains a difference from a published number; empty if that is not known."""
+        return next((remark.why for remark in self.reasons if remark.fits(fact)), "")
+
+    def serving(self, table: str | None) -> list[Sweep]:
+        """Return the sweeps that give a table or figure, and those that they start from; all for None.
+
+        Raises:
+            BadRequest: the report has no such table or figure.
+        """
+        if table is None:
+            return list(self.sweeps.values())
+        places = {**self.tables, **self.pictures}
+        if table not in places:
+            raise BadRequest("--only", table, nearest(table, places), f"{self.name} has no such table")
+        names: list[str] = []
+        for places_of in (self.tables, self.pictures):
+            place = places_of.get(table)
+            if isinstance(place, Table):
+                names += self.tables[place.same_as].sweeps if place.same_as else place.sweeps
+            elif place is not None and place.sweep:
+                names.append(place.sweep)
+        sources = [self.sweeps[name].start_from for name in names if self.sweeps[name].start_from]
+        wanted = {*names, *sources}
+        return [sweep for name, sweep in self.sweeps.items() if name in wanted]
+
+
+def report_names() -> list[str]:
+    """Return the names of all reports."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def read_report(name: str) -> Report:
+    """Return the description of a report.
+
+    Raises:
+        BadRequest: there is none of that name.
+    """
+    path = FOLDER / f"{name}.yaml"
+    if name not in report_names():
+        raise BadRequest("NAME", name, nearest(name, report_names()), "there is no such report")
+    return describe(name, path)
+
+
+def describe(name: str, path: Path) -> Report:
+    """Return the description that a file holds.
+
+    Raises:
+        ValueError: it has a key that is not known here, or names a sweep that it does not describe.
+    """
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content["sweeps"] = _by_name(Sweep, content["sweeps"])
+    content["tables"] = _by_name(Table, content["tables"])
+    content["pictures"] = _by_name(Picture, content.pop("figures", {}))
+    for key in ("doubtful", "reasons"):
+        content[key] = tuple(_remark(entry) for entry in content.get(key, ()))
+    content["questions"] = tuple(_made(Question, entry) for entry in content.get("questions", ()))
+    report = _made(Report, {"name": name, **content})
+    _check(report)
+    return report
+
+
+def _by_name(kind: type[T], entries: Mapping[str, Any]) -> dict[str, T]:
+    return {str(name): _made(kind, {"name": str(name), **entry}) for name, entry in entries.items()}
+
+
+def _made(kind: type[T], values: Mapping[str, Any]) -> T:
+    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    unknown = set(values) - known
+    if unknown:
+        raise ValueError(f"{kind.__name__} has no {', '.join(sorted(unknown))}")
+    return kind(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
+
+
+def _remark(entry: Mapping[str, Any]) -> Remark:
+    return Remark(str(entry.get("why", "")), {key: str(v) for key, v in entry.items() if key != "why"})
+
+
+def _check(report: Report) -> None:
+    """Raise ValueError unless all names of sweeps and tables are described."""
+    named = [name for table in report.tables.values() for name in table.sweeps]
+    named += [picture.sweep for picture in report.pictures.values() if picture.sweep]
+    named += [question.sweep for question in report.questions if question.sweep]
+    named += [sweep.start_from for sweep in report.sweeps.values() if sweep.start_from]
+    missing = sorted(set(named) - set(report.sweeps))
+    missing += [t.same_as for t in report.tables.values() if t.same_as and t.same_as not in report.tables]
+    missing += [part for s in report.sweeps.values() for part in s.shrinks if part not in PARTS]
+    if missing:
+        raise ValueError(f"{report.name}: not described: {', '.join(missing)}")

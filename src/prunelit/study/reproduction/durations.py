@@ -1,0 +1,108 @@
+"""How long sweeps take on this machine, from one measured epoch of each."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prunelit.durable import write_atomically
+from prunelit.study.duration import duration
+from prunelit.study.reproduction.description import Sweep
+from prunelit.study.reproduction.requests import Command
+
+SHARE = 0.01
+"""Of a sweep's training images that the measured epoch takes."""
+IMPORTS = 3.0
+"""Seconds of a run beside its training and testing."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds of an epoch over all training images, and of testing; None where they could not be measured."""
+
+    epoch: float | None
+    test: float = 0.0
+
+
+class Paces:
+    """Measures an epoch of a sweep when it is first asked for, and remembers it in a file.
+
+    Args:
+        memory: the file.
+        measure: whether to measure what it does not hold.
+    """
+
+    def __init__(self, memory: Path, measure: bool = True) -> None:
+        self.memory, self.measure = memory, measure
+        try:
+            self.known: dict[str, Any] = json.loads(memory.read_text())
+        except (OSError, ValueError):
+            self.known = {}
+
+    def of(self, command: Command) -> Pace:
+        """Return the pace of a command's first run."""
+        key = _key(command)
+        if key not in self.known and self.measure:
+            pace = measured(command)
+            self.known[key] = [pace.epoch, pace.test]
+            self.memory.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.memory, json.dumps(self.known, indent=1) + "\n")
+        return Pace(*self.known.get(key, [None, 0.0]))
+
+
+def measured(command: Command) -> Pace:
+    """Train one run of a command for two short epochs, of which the second counts, and test it."""
+    overrides = [text for text in command.runs[0].overrides if text.partition("=")[0].lstrip("+") not in SET]
+    with tempfile.TemporaryDirectory() as folder:
+        short = ["pruner=none", "epochs=2", "pre_epochs=0", f"+trainer.limit_train_batches={SHARE}"]
+        own = [f"output_dir={folder}", "name=epoch", "logger=none"]
+        program = [sys.executable, "-m", "prunelit.train"]
+        done = subprocess.run([*program, *overrides, *short, *own], capture_output=True, check=False)
+        results = list(Path(folder).glob("epoch/*/result.json"))
+        if done.returncode or not results:
+            return Pace(None)
+        rows = list(csv.DictReader((results[0].parent / "metrics.csv").open()))
+        test = json.loads(results[0].read_text())["test_seconds"]
+    return Pace(float(rows[-1]["seconds"]) / SHARE, float(test))
+
+
+SET = (
+    *("pruner", "epochs", "pre_epochs", "compression", "sparsity", "checkpoint", "name", "output_dir"),
+    *("logger", "trainer.limit_train_batches", "trainer.limit_test_batches"),
+    *("pruner.criterion", "pruner.name", "pruner.threshold", "pruner.train_mode"),
+)
+"""Keys that the measured run sets itself or does not need."""
+
+
+def _key(command: Command) -> str:
+    """Return what an epoch's time depends on."""
+    texts = command.runs[0].overrides
+    kept = [text for text in texts if text.partition("=")[0].lstrip("+") not in (*SET, "seed")]
+    return " ".join(sorted(text for text in kept if not text.startswith("sweep.")))
+
+
+def seconds_of(sweep: Sweep, scale: float, pace: Pace, runs: int) -> float | None:
+    """Return about how long runs of a sweep take one after the other; scoring is not counted."""
+    if pace.epoch is None:
+        return None
+    given = dict(text.lstrip("+").split("=", 1) for text in sweep.overrides(scale) if "=" in text)
+    epochs = sum(int(given.get(key, sweep.epochs.get(key, 0))) for key in ("epochs", "pre_epochs"))
+    if sweep.mean_epochs:
+        epochs = round(sweep.mean_epochs * (scale if "epochs" in sweep.shrinks else 1.0))
+    images = scale if scale < 1 and "images" in sweep.shrinks else 1.0
+    return runs * (epochs * (images * pace.epoch + pace.test) + pace.test + IMPORTS)
+
+
+def in_words(seconds: Sequence[float | None]) -> str:
+    """Return a sum of seconds as a person reads it."""
+    known = [value for value in seconds if value is not None]
+    if len(known) < len(seconds):
+        return "not measured" if not known else f"more than {duration(sum(known))}"
+    return f"about {duration(sum(known))}" if sum(known) else "–"

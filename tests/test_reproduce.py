@@ -1,0 +1,202 @@
+"""The door of a published report: real runs of a small one, compared, and gone on with."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from prunelit.reproduce import main
+from prunelit.study.reproduction import description
+
+SMALL = """\
+key: butler2022
+title: A report
+about: About it.
+names: {mnist: digits, cifar10: digits, cifar100: digits, vgg16: fc}
+sweeps:
+  accuracy:
+    what: Two methods.
+    run: pruner=none,mag,rand compression=1 epochs=1 optimizer.lr=0.01
+    seeds: 3
+    epochs: {epochs: 1}
+    shrinks: [images, seeds]
+    page: false
+  dense: {what: Trains., run: pruner=none epochs=1}
+  onwards:
+    what: Starts from the dense weights.
+    run: pruner=snip compression=2 epochs=0
+    start_from: dense
+tables:
+  I: {title: accuracy, sweeps: [accuracy]}
+  II: {title: more, sweeps: [onwards]}
+  III: {title: times, sweeps: [accuracy]}
+  IV: {title: FLOPs}
+  V: {title: density}
+figures:
+  figure 1: {title: Errors, sweep: accuracy, picture: errors, says: little.}
+doubtful:
+  - {table: III}
+reasons:
+  - {table: I, why: digits are not MNIST}
+questions:
+  - {asks: "How accurate?", answer: Not explained, sweep: accuracy}
+"""
+
+
+MAG = "table == 'I' and data == 'mnist' and method == 'mag'"
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a call of the program came to: its exit status and what it printed."""
+
+    status: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True)
+class Done:
+    """A report that was run whole, then after one run was lost, then at a smaller scale."""
+
+    folder: Path
+    calls: list[Said]
+    runs: list[Path]
+    done_again: list[str]
+
+    def cells(self, scale: str = "") -> pd.DataFrame:
+        path = self.folder / "outputs/reproduce/small" / scale / "small.csv"
+        return pd.read_csv(path, keep_default_na=False)
+
+
+def call(folder: Path, *arguments: str) -> Said:
+    """Call the program in a folder, with the descriptions of reports in its ``descriptions``."""
+    program = (
+        "import sys; from pathlib import Path; from prunelit.study.reproduction import description;"
+        "description.FOLDER = Path('descriptions').resolve();"
+        "from prunelit.reproduce import main; sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", program, *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    return Said(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the description of one small report."""
+    folder = tmp_path_factory.mktemp("small")
+    (folder / "descriptions").mkdir()
+    (folder / "descriptions" / "small.yaml").write_text(SMALL)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def done(small: Path) -> Done:
+    """Three commands, each of which imports torch: they are given once for all tests."""
+    docs = ("--write-docs", "docs/reproduction.md")
+    calls = [call(small, "small", "--only", "I")]
+    runs = sorted((small / "outputs/reproduce/small/accuracy").glob("*/result.json"))
+    before = {run: run.stat().st_mtime_ns for run in runs}
+    shutil.rmtree(runs[4].parent)
+    calls.append(call(small, "small", "--only", "I", *docs))
+    again = [run.parent.name for run in runs if run.stat().st_mtime_ns != before[run]]
+    calls.append(call(small, "small", "--only", "I", "--scale", "0.3", "pruner=mag", *docs))
+    return Done(small, calls, runs, again)
+
+
+def test_every_run_is_done_once_and_only_what_is_lost_is_done_again(done: Done) -> None:
+    assert [said.status for said in done.calls] == [0, 0, 0]
+    # The dense network has one run a seed: it knows no compression.
+    assert len(done.runs) == 9
+    assert done.done_again == [done.runs[4].parent.name]
+    assert "1 of 9 runs left" in done.calls[1].out
+    asked = json.loads((done.folder / "outputs/reproduce/small/reproduction.json").read_text())
+    assert asked["scale"] == 1.0
+    assert len(asked["commands"]) == 1
+
+
+def test_ours_stands_beside_theirs_with_a_verdict(done: Done) -> None:
+    results = [json.loads(run.read_text()) for run in done.runs]
+    mean = sum(result["top1"] for result in results if result["pruner"] == "mag") / 3
+    (found,) = done.cells().query(MAG).to_dict("records")
+    assert (found["n"], found["verdict"], found["why"]) == (3, "differs", "digits are not MNIST")
+    assert float(found["ours"]) == pytest.approx(mean)
+    assert float(found["difference"]) == pytest.approx(mean - 97.53)
+    assert float(found["low"]) <= mean <= float(found["high"])
+    # One published run of table II failed.
+    assert set(done.cells().query("table == 'II'")["verdict"]) == {"not run", "doubtful"}
+    assert set(done.cells().query("table == 'III'")["verdict"]) == {"doubtful"}
+    assert "205 published numbers" in done.calls[0].out
+    page = (done.folder / "outputs/reproduce/small/reproduction.html").read_text()
+    assert "97.53" in page
+    assert "How accurate?" in page
+
+
+def test_a_smaller_scale_is_part_of_the_record_and_agrees_with_nothing(done: Done) -> None:
+    found = done.cells("scale0.3")
+    run = found[found["n"].astype(int) > 0]
+    assert set(run["scale"].astype(float)) == {0.3}
+    assert set(run["verdict"]) == {"open"}
+    assert set(run["why"]) == {"run at scale 0.3"}
+    (config,) = (done.folder / "outputs/reproduce/small/scale0.3/accuracy").glob("*/.hydra/config.yaml")
+    assert "limit_train_batches: 0.3" in config.read_text()
+    assert "seed: 0" in config.read_text()
+
+
+def test_the_document_keeps_what_was_run_more_fully(done: Done) -> None:
+    docs = done.folder / "docs"
+    assert "**How accurate?** Not explained" in (docs / "reproduction.md").read_text()
+    kept = pd.read_csv(docs / "reproduction" / "small.csv")
+    (mag,) = kept.query(MAG).to_dict("records")
+    assert (mag["scale"], mag["n"], mag["verdict"]) == (1.0, 3, "differs")
+    assert len(kept) == len(done.cells())
+    written = (docs / "reproduction.md").read_text()
+    assert call(done.folder, "--write-docs", "docs/reproduction.md").status == 0
+    assert (docs / "reproduction.md").read_text() == written
+
+
+def test_dry_run_prints_commands_and_runs_nothing(small: Path) -> None:
+    said = call(small, "small", "--dry-run", "--only", "II", "--output-dir", "other")
+    lines = [line for line in said.out.splitlines() if not line.startswith("#")]
+    assert said.status == 0
+    assert [("pruner=none" in line, "pruner=snip" in line) for line in lines] == [
+        (True, False),
+        (False, True),
+    ]
+    assert "checkpoint=other/reproduce/small/dense/digits-fc-none" in lines[1]
+    assert not list(small.glob("other/**/result.json"))
+
+
+@pytest.fixture
+def here(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(description, "FOLDER", small / "descriptions")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nothing"], "NAME=nothing: there is no such report; must be one of small"),
+        (["small", "--only", "VI"], "--only=VI: small has no such table; must be"),
+        (["small", "--scale", "2"], "--scale=2: must be a number in (0, 1]"),
+        (["small", "--images", "mnist=none"], "--images=mnist=none: there is no such folder"),
+        (["small", "seed=3"], "seed=3: --scale decides the seeds; must be left out"),
+        (["small", "epoch"], "override=epoch: must be key=value"),
+        (["small", "epochs=many", "--dry-run"], "epochs=many: must be an integer"),
+        ([], "NAME: no report is named"),
+    ],
+)
+def test_wrong_requests_end_in_one_line(
+    capfd: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    assert main(arguments) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith(said)
