@@ -13,8 +13,10 @@ import pytest
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 SMALL = {
     "compact": ("--model", "resnet20", "--batch", "2"),
+    "large_network": ("--weights", "4096", "--criterion", "synflow"),
     "pruned_step": ("--repeats", "1", "--batch-size", "2", "--device", "cpu"),
     "scale": ("--runs", "20", "--skip", "submit"),
+    "scores": ("--repeats", "1"),
     "selection": ("--repeats", "1", "--rounds", "2", "--device", "cpu"),
     "startup": ("--repeats", "1"),
     "sweep": ("--runs", "2", "--repeats", "1", "epochs=0"),
@@ -24,7 +26,7 @@ ON_IMAGES = {
     "epoch": ("--repeats", "1", "--logger", "none"),
     "exact": ("--images", "8", "--check", "2", "--threads", "1"),
 }
-TESTED_ELSEWHERE = {"flops_table", "snip_counts", "setting"}
+TESTED_ELSEWHERE = {"flops_table", "snip_counts", "setting", "__main__"}
 
 
 def last_line(name: str, arguments: tuple[str, ...]) -> dict:

@@ -87,12 +87,20 @@ class Objective:
 
         It is in ``dtype``, or in that of each parameter.
         """
-        total = {name: torch.zeros_like(p, dtype=dtype) for name, p in parameters.items()}
-        samples = self.count(batches, next(iter(total.values())).device)
+        samples = self.count(batches, next(iter(parameters.values())).device)
+        total: dict[str, Tensor] = {}
         for batch in batches:
+            share = num_samples(batch) / samples
             for name, value in function(batch).items():
-                total[name].add_(value, alpha=num_samples(batch) / samples)
-        return {name: self.sum_over_ranks(value) for name, value in total.items()}
+                if name in total:
+                    total[name].add_(value, alpha=share)
+                else:  # the value itself may also be that of another parameter, so it is not changed
+                    typed = value.to(dtype or parameters[name].dtype)
+                    total[name] = typed if share == 1 else typed * share
+        for name, parameter in parameters.items():
+            if name not in total:
+                total[name] = torch.zeros_like(parameter, dtype=dtype)
+        return {name: self.sum_over_ranks(total[name]) for name in parameters}
 
     def count(self, batches: Sequence[Batch], device: torch.device) -> float:
         """Return the number of samples in ``batches`` on all processes.

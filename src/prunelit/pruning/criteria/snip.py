@@ -27,4 +27,4 @@ class SNIP(Criterion):
         """Return ``|w * dL/dw|`` with L the mean loss over the objective's batches."""
         assert objective is not None
         gradients = objective.gradients(parameters)
-        return {name: (p.detach() * gradients[name]).abs() for name, p in parameters.items()}
+        return {name: (p.detach() * gradients[name]).abs_() for name, p in parameters.items()}

@@ -32,9 +32,6 @@ class Taylor(Criterion):
         def squares(batch: Batch) -> dict[str, Tensor]:
             gradients = objective.batch_gradients(batch, parameters)
             # Squares of small float32 numbers would become 0.
-            return {
-                name: (p.detach().double() * gradients[name].double()).square()
-                for name, p in parameters.items()
-            }
+            return {name: (p.detach().double() * gradients[name]).square_() for name, p in parameters.items()}
 
         return objective.mean(squares, parameters, objective.batches, torch.float64)

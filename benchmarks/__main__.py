@@ -1,0 +1,62 @@
+"""Run the benchmarks that need no data, print one table and write ``benchmarks/results.json``.
+
+    python -m benchmarks [NAME ...]
+
+Each runs in a process of its own. Its record, with versions and the load of the machine, goes into the file;
+the table shows its ratio. Names choose some of them; the records of the others stay in the file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent
+RESULTS = FOLDER / "results.json"
+RUNS: dict[str, tuple[str, ...]] = {
+    "scores": ("scores.py",),
+    "selection": ("selection.py",),
+    "large_network_mag": ("large_network.py", "--criterion", "mag"),
+    "large_network_synflow": ("large_network.py", "--criterion", "synflow"),
+    "pruned_step": ("pruned_step.py", "--repeats", "20"),
+    "compact": ("compact.py",),
+    "startup": ("startup.py", "--repeats", "3"),
+}
+
+
+def record_of(command: tuple[str, ...]) -> dict[str, Any]:
+    """Run one benchmark and return its record, with the date."""
+    script = FOLDER / command[0]
+    done = subprocess.run([sys.executable, str(script), *command[1:]], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}: status {done.returncode}\n{done.stderr[-2000:]}")
+    record: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return {"command": " ".join(command), "date": datetime.now(UTC).isoformat(timespec="minutes"), **record}
+
+
+def main() -> None:
+    """Run the chosen benchmarks."""
+    arguments = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    arguments.add_argument("names", nargs="*", metavar="NAME", help=", ".join(RUNS))
+    chosen = arguments.parse_args().names or list(RUNS)
+    if unknown := [name for name in chosen if name not in RUNS]:
+        arguments.error(f"{', '.join(unknown)}: must be of {', '.join(RUNS)}")
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    for name in chosen:
+        results[name] = record_of(RUNS[name])
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+        shown = {key: results[name].get(key) for key in ("ratio", "cpu_ratio", "load")}
+        print(
+            f"{name:24}", *(f"{key} {value}" for key, value in shown.items() if value is not None), flush=True
+        )
+
+
+if __name__ == "__main__":
+    main()
