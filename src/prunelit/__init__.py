@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from prunelit.exporting.folder import load, save
     from prunelit.pruning.call import Call
     from prunelit.pruning.compact import compact
+    from prunelit.pruning.coupling.coupled_units import coupled_units
+    from prunelit.pruning.coupling.explain import explain
     from prunelit.pruning.criteria import (
         LAMP,
         SNIP,
@@ -59,6 +61,8 @@ _HOMES = {
     "Std": "prunelit.pruning.criteria",
     "SynFlow": "prunelit.pruning.criteria",
     "compact": "prunelit.pruning.compact",
+    "coupled_units": "prunelit.pruning.coupling.coupled_units",
+    "explain": "prunelit.pruning.coupling.explain",
     "load": "prunelit.exporting.folder",
     "save": "prunelit.exporting.folder",
     "Call": "prunelit.pruning.call",
@@ -107,6 +111,8 @@ __all__ = [
     "ThiNet",
     "Timing",
     "compact",
+    "coupled_units",
+    "explain",
     "load",
     "prune",
     "save",

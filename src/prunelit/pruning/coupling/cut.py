@@ -12,8 +12,12 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from prunelit.pruning.coupling.groups import CoupledUnits
+from prunelit.pruning.coupling.narrow_attention import NarrowAttention
 from prunelit.pruning.coupling.rules.convolutions import whole_groups_go
 from prunelit.pruning.masks import attached
+
+FITTED = (nn.Linear, _ConvNd, _NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, nn.MultiheadAttention)
+"""Modules whose sizes follow from their tensors."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +26,8 @@ class Attribute:
 
     module: str
     name: str
-    old: int
-    new: int
+    old: Any
+    new: Any
 
 
 @torch.no_grad()
@@ -41,6 +45,9 @@ def cut_units(network: nn.Module, coupled: CoupledUnits, kept: Mapping[str, Tens
             id(tensor) in replaced for tensor in (*module._parameters.values(), *module._buffers.values())
         ):
             _fit(module, sizes.get(f"{name}.weight".lstrip("."), ()))
+    for module in network.modules():
+        if isinstance(module, nn.MultiheadAttention):
+            _fit_attention(module)
     masks = attached(network)
     for name in list(masks or ()):
         assert masks is not None
@@ -102,6 +109,12 @@ def _fit(module: Any, weight_shape: tuple[int, ...]) -> None:
         module.num_embeddings, module.embedding_dim = weight.shape
 
 
+def _fit_attention(module: nn.MultiheadAttention) -> None:
+    """Let attention that lost heads know it."""
+    if module.out_proj.in_features != module.num_heads * module.head_dim:
+        NarrowAttention.narrow(module)
+
+
 def _fit_convolution(module: Any, shape: tuple[int, ...], before: tuple[int, ...]) -> None:
     transposed = isinstance(module, _ConvTransposeNd)
     if module.groups > 1 and before and (transposed or whole_groups_go(before, module.groups)):
@@ -117,21 +130,33 @@ def attributes_to_fit(
 ) -> list[Attribute]:
     """Return sizes kept by modules of other kinds that may have to change, by their values before the cut.
 
-    These are integers equal to a size that an operation in the module's own forward pass was given and
-    that is another now.
+    These are integers, and integers in tuples and lists, equal to a size that an operation in the module's
+    own forward pass was given and that is another now.
     """
-    found: dict[tuple[str, str], Attribute] = {}
+    sizes: dict[str, dict[int, int]] = {}
     for literal in coupled.literals:
         new = coupled.num_kept(literal.labels, kept)
-        if new == literal.size:
+        if new != literal.size:
+            sizes.setdefault(literal.module, {}).setdefault(literal.size, new)
+    found: dict[tuple[str, str], Attribute] = {}
+    modules = dict(network.named_modules())
+    for name, changed in sizes.items():
+        if name not in modules or isinstance(modules[name], FITTED):
             continue
-        try:
-            module = network.get_submodule(literal.module)
-        except AttributeError:
-            continue
-        if isinstance(module, (nn.Linear, _ConvNd, _NormBase, nn.GroupNorm, nn.LayerNorm)):
-            continue
-        for name, value in vars(module).items():
-            if type(value) is int and value == literal.size:
-                found.setdefault((literal.module, name), Attribute(literal.module, name, value, new))
+        # A method of a part, such as a table of relative positions, runs in the name of the whole.
+        parts = modules[name].named_modules(prefix=name) if name else [("", network)]
+        for part_name, part in parts:
+            for key, value in vars(part).items() if not isinstance(part, FITTED) else ():
+                new_value = _changed(value, changed)
+                if new_value != value:
+                    found.setdefault((part_name, key), Attribute(part_name, key, value, new_value))
     return list(found.values())
+
+
+def _changed(value: Any, changed: Mapping[int, int]) -> Any:
+    """Return a size, or a tuple or list of sizes, with those that are others now."""
+    if type(value) is int:
+        return changed.get(value, value)
+    if type(value) in (tuple, list) and value and all(type(each) is int for each in value):
+        return type(value)(changed.get(each, each) for each in value)
+    return value

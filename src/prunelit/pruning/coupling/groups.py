@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from prunelit.pruning.call import Call
+from prunelit.pruning.call import Call, num_samples
 from prunelit.pruning.coupling.ledger import Ledger, Numbers, Reason, Resolved
 from prunelit.pruning.coupling.marked import Literal
 from prunelit.pruning.coupling.trace import NotTraced, traced
@@ -92,9 +92,11 @@ class CoupledUnits:
 
     Attributes:
         groups: in the order of the network's parameters.
-        shapes: of all parameters and buffers that the forward pass uses.
         not_followed: names of operations that could not be followed.
-        walk: the operations, with what they are applied to, and the units of all numbers.
+        literals: sizes that may stand as numbers in the code of modules.
+        resolved: the units of all positions of all parameters.
+        steps: the operations of a forward pass in eval mode, for counting what they cost.
+        batch: the number of inputs of that pass.
     """
 
     groups: tuple[Group, ...]
@@ -102,6 +104,7 @@ class CoupledUnits:
     literals: tuple[Literal, ...] = ()
     resolved: Resolved | None = field(default=None, repr=False)
     steps: tuple[Any, ...] = field(default=(), repr=False)
+    batch: int = 1
 
     @cached_property
     def prunable(self) -> tuple[Group, ...]:
@@ -122,21 +125,29 @@ class CoupledUnits:
         return where
 
     def num_kept(self, labels: Numbers, kept: Mapping[str, Tensor]) -> int:
-        """Return how many positions with these labels stay."""
-        assert self.resolved is not None
-        group, unit = self.place[:, self.resolved.unit_of[labels]]
-        stays = np.ones(len(labels), dtype=bool)
-        for number in np.unique(group[group >= 0]):
-            name = self.groups[number].name
+        """Return how many positions with these labels stay; what is not in ``kept`` stays whole."""
+        if id(labels) not in self._counts:
+            self._counts[id(labels)] = labels, self._count(labels)
+        _, counts = self._counts[id(labels)]
+        left = len(labels)
+        for name, per_unit in counts.items():
             if name in kept:
-                inside = group == number
-                stays[inside] = kept[name].cpu().numpy()[unit[inside]]
-        return int(stays.sum())
+                left -= int(per_unit[~kept[name].cpu().numpy()].sum())
+        return left
 
-    def holding(self, names: set[str], reason: Reason) -> CoupledUnits:
-        """Return the same with the named groups left whole."""
-        groups = tuple(replace(g, why_not=reason) if g.name in names else g for g in self.groups)
-        return replace(self, groups=groups)
+    def _count(self, labels: Numbers) -> dict[str, Numbers]:
+        """Return how many of the positions belong to each unit, by the group's name."""
+        assert self.resolved is not None
+        number, unit = self.place[:, self.resolved.unit_of[labels]]
+        found = {}
+        for each in np.unique(number[number >= 0]).tolist():
+            group = self.groups[each]
+            found[group.name] = np.bincount(unit[number == each], minlength=group.units)
+        return found
+
+    @cached_property
+    def _counts(self) -> dict[int, tuple[Numbers, dict[str, Numbers]]]:
+        return {}
 
 
 def found_groups(network: nn.Module, example: Any) -> CoupledUnits:
@@ -158,7 +169,9 @@ def found_groups(network: nn.Module, example: Any) -> CoupledUnits:
     resolved = ledger.resolve()
     order = [n for n, _ in (*network.named_parameters(), *network.named_buffers())]
     groups = _grouped(resolved, {name: place for place, name in enumerate(order)})
-    return CoupledUnits(groups, tuple(sorted(walk.not_followed)), tuple(walk.literals), resolved, steps)
+    not_followed, literals = tuple(sorted(walk.not_followed)), tuple(walk.literals)
+    batch = num_samples((call.inputs, dict(call.keywords)))
+    return CoupledUnits(groups, not_followed, literals, resolved, steps, batch)
 
 
 def _grouped(resolved: Resolved, order: Mapping[str, int]) -> tuple[Group, ...]:

@@ -49,6 +49,7 @@ def traced(network: nn.Module, call: Call, training: bool = False) -> Trace:
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
             name = type(network).__name__
             raise NotTraced(f"torch.export does not record {name}: {reason}") from error
+    program.graph.eliminate_dead_code()  # such as attention weights that nobody takes
     signature = program.graph_signature
     named = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
     first: dict[int, str] = {}

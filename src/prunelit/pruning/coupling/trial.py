@@ -23,6 +23,10 @@ TOLERANCE = 1e-3
 """Largest change of an output allowed, as a share of the largest output: sums run in another order."""
 
 
+MOST_NAMES = 4
+"""How many names of sizes are tried in all combinations."""
+
+
 class DoesNotFit(ValueError):
     """The cut network fails, or computes something else; the message says why."""
 
@@ -144,12 +148,12 @@ def fitting_copy(
 
 def _choices(network: nn.Module, attributes: list[Attribute]) -> Iterable[list[Attribute]]:
     """Return which sizes may change: all, or those of some names in some classes."""
-    kinds = {a: (type(network.get_submodule(a.module)).__name__, a.name) for a in attributes}
-    names = sorted(set(kinds.values()))
-    if len(names) > 4:
+    kinds = [(type(network.get_submodule(a.module)).__name__, a.name) for a in attributes]
+    names = sorted(set(kinds))
+    if len(names) > MOST_NAMES:
         return [attributes, []]
     subsets = chain.from_iterable(combinations(names, count) for count in range(len(names), -1, -1))
-    return [[a for a in attributes if kinds[a] in chosen] for chosen in subsets]
+    return [[a for a, kind in zip(attributes, kinds, strict=True) if kind in chosen] for chosen in subsets]
 
 
 @torch.no_grad()

@@ -1,0 +1,83 @@
+"""What a network has once units are removed: parameters, and multiply-accumulates of a forward pass."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from prunelit.pruning.coupling.cut import positions_kept
+from prunelit.pruning.coupling.groups import CoupledUnits
+from prunelit.pruning.coupling.marked import Marked
+
+PRODUCTS = ("aten.linear", "aten.matmul", "aten.mm", "aten.bmm", "aten.addmm", "aten.einsum")
+
+INTERPOLATIONS = {"upsample_nearest2d": 1, "upsample_bilinear2d": 4}
+"""Multiplications that make an element of an enlarged image."""
+
+
+def parameters_and_macs_after(
+    coupled: CoupledUnits, kept: Mapping[str, Tensor], sizes: Mapping[str, tuple[int, ...]]
+) -> tuple[int, int]:
+    """Return the parameters left, and the multiply-accumulates of one input.
+
+    Counted are convolutions, linear layers, matrix products and einsum, normalization and adaptive
+    average pooling, as fvcore counts them; nothing is run. Fused attention is left out, as there.
+
+    Args:
+        coupled: of :func:`coupled_units`.
+        kept: the units that stay, by the group's name; a group that is not there stays whole.
+        sizes: the shapes of the network's parameters, by name.
+    """
+    left = {name: list(shape) for name, shape in sizes.items()}
+    for (name, axis), stays in positions_kept(coupled, kept).items():
+        if name in left:
+            left[name][axis] = int(stays.sum())
+    parameters = sum(math.prod(shape) for shape in left.values())
+    total = 0
+    for name, given, result in coupled.steps:
+        once = isinstance(result, Marked) and result.is_weight  # whatever the size of the batch
+        total += _macs(coupled, kept, name, given, result) * (coupled.batch if once else 1)
+    return parameters, total // coupled.batch
+
+
+def _macs(
+    coupled: CoupledUnits, kept: Mapping[str, Tensor], name: str, given: tuple[Any, ...], result: Any
+) -> int:
+    """Return the multiply-accumulates of one operation."""
+    arguments, keywords, _ = given
+    operands = [a for a in tree_leaves((arguments, dict(keywords))) if isinstance(a, Marked)]
+
+    def shape(tensor: Marked) -> list[int]:
+        pairs = zip(tensor.shape, tensor.labels, strict=True)
+        return [n if along is None else coupled.num_kept(along, kept) for n, along in pairs]
+
+    if name.startswith("aten.conv") and isinstance(result, Marked):
+        kernel = math.prod(shape(operands[1])[1:])
+        return math.prod(shape(operands[0] if "transpose" in name else result)) * kernel
+    if name in PRODUCTS and isinstance(result, Marked):
+        return _of_product(name, arguments, operands, result, shape)
+    if name == "aten.batch_norm":
+        return (2 if len(operands) > 3 else 1) * math.prod(shape(operands[0]))
+    if name in ("aten.layer_norm", "aten.group_norm", "aten.instance_norm"):
+        return (5 if len(operands) > 1 else 4) * math.prod(shape(operands[0]))
+    if name.startswith("aten.adaptive_avg_pool"):
+        return math.prod(shape(operands[0]))
+    if name.startswith("aten.upsample") and isinstance(result, Marked):
+        return INTERPOLATIONS.get(name.removeprefix("aten."), 0) * math.prod(shape(result))
+    return 0
+
+
+def _of_product(name: str, arguments: Any, operands: list[Marked], result: Marked, shape: Any) -> int:
+    """Return the size of the result times the length of what is summed over."""
+    first = operands[1] if name == "aten.addmm" else operands[0]
+    if name != "aten.einsum":
+        return math.prod(shape(result)) * shape(first)[-1]
+    terms, _, outputs = arguments[0].replace(" ", "").partition("->")
+    lengths: dict[str, int] = {}
+    for term, operand in zip(terms.split(","), operands, strict=True):
+        lengths.update(zip(term, shape(operand), strict=False))
+    return math.prod(shape(result)) * math.prod(n for letter, n in lengths.items() if letter not in outputs)
