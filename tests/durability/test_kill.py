@@ -5,6 +5,7 @@ import signal
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,12 @@ MOMENTS = (
 )
 
 
-@pytest.mark.parametrize("kind", KINDS)
+def quick(only: str) -> list[Any]:
+    """Return the kinds of runs; all but one are for the slow tests."""
+    return [pytest.param(kind, marks=() if kind == only else pytest.mark.slow) for kind in KINDS]
+
+
+@pytest.mark.parametrize("kind", quick("start"))
 def test_a_run_killed_at_every_stage(kind: str, tmp_path: Path, undisturbed) -> None:
     """Pruning, an epoch, an evaluation, a checkpoint, the last test, the record, and its end."""
     place = 3 if kind == "end" else 0
@@ -33,15 +39,17 @@ def test_a_run_killed_at_every_stage(kind: str, tmp_path: Path, undisturbed) -> 
     assert findings(tmp_path) == undisturbed(*KINDS[kind])
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_run_killed_at_20_random_moments(kind: str, tmp_path: Path, undisturbed) -> None:
-    """Also again while it goes on; whenever it gets to its end, it is compared and begun anew."""
+@pytest.mark.parametrize(
+    ("kind", "times"), [("rounds", 4), *(pytest.param(kind, 20, marks=pytest.mark.slow) for kind in KINDS)]
+)
+def test_a_run_killed_at_random_moments(kind: str, times: int, tmp_path: Path, undisturbed) -> None:
+    """Also again while it continues; each time it is complete, it is compared, and another run starts."""
     wanted, kills, ends = undisturbed(*KINDS[kind]), 0, 0
     moments, whole = random.Random(kind), None
-    while kills < 20 or ends < 3:
+    while kills < times or ends < 2:
         folder, start = tmp_path / str(ends), time.monotonic()
         process = begin(folder, *SMALL, *KINDS[kind])
-        if whole and kills < 20:
+        if whole and kills < times:
             process.join(moments.uniform(0.1, 0.9) * whole)
             process.kill()
         process.join()
@@ -52,7 +60,7 @@ def test_a_run_killed_at_20_random_moments(kind: str, tmp_path: Path, undisturbe
             ends += 1
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", quick("end"))
 def test_a_run_killed_before_a_file_is_in_its_place(kind: str, tmp_path: Path, undisturbed) -> None:
     """Each attempt writes more files than the one before, the last of them only aside."""
     status, files = -signal.SIGKILL, 1

@@ -69,6 +69,7 @@ def test_a_sweep_that_nobody_waits_for_is_collected_by_the_same_command(
     assert len(local) == 2
 
 
+@pytest.mark.slow
 def test_requeued_out_of_time_and_cancelled_jobs_end_with_the_results_of_local_ones(
     cluster: Cluster, tmp_path: Path
 ) -> None:
@@ -108,6 +109,7 @@ def test_requeued_out_of_time_and_cancelled_jobs_end_with_the_results_of_local_o
     assert len(local) == 3
 
 
+@pytest.mark.slow
 def test_ranks_that_slurm_started_are_one_run(cluster: Cluster, tmp_path: Path) -> None:
     asked = ("pruner=snip", "epochs=1", "trainer=ddp", "trainer.accelerator=cpu")
     sweep(cluster, tmp_path, *SLURM, *asked, "hydra.launcher.tasks_per_node=2")

@@ -169,6 +169,33 @@ def test_no_more_runs_side_by_side_than_the_gpus_take(
     monkeypatch.setattr(
         "prunelit.study.sweep.launchers.gpus", lambda: {str(n): f"GPU-{n}" for n in range(num_gpus)}
     )
+    assert jobs_of(tmp_path, asked, each, devices=devices) == jobs
+    assert ("8 runs side by side were asked for" in capsys.readouterr().out) == (
+        asked is not None and jobs < asked
+    )
+
+
+@pytest.mark.parametrize(
+    ("asked", "threads", "jobs"),
+    [(None, 2, 4), (None, 3, 2), (8, 4, 2), (2, 4, 2), (3, 16, 1), (None, None, 8)],
+)
+def test_runs_side_by_side_have_no_more_threads_than_there_are_cores(
+    asked: int | None, threads: int | None, jobs: int, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr("prunelit.study.sweep.launchers.gpus", dict)
+    assert jobs_of(tmp_path, asked, 1, accelerator="cpu", threads=threads) == jobs
+    reduced = f"{asked} runs side by side were asked for: it is {jobs}, as the 8 cores here"
+    assert (reduced in capsys.readouterr().out) == (asked is not None and jobs < asked)
+
+
+def test_more_devices_than_there_are(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="3 of 2 devices"), leased(["a", "b"], 3, tmp_path):
+        pass
+
+
+def jobs_of(folder: Path, asked: int | None, runs_per_gpu: int, **trainer: object) -> int:
+    """The number of runs side by side in a sweep of 20 with the joblib launcher."""
     launcher = {
         "_target_": "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher",
         "n_jobs": -1,
@@ -177,21 +204,10 @@ def test_no_more_runs_side_by_side_than_the_gpus_take(
     env = {"launcher": OmegaConf.load(kind)}
     overrides = {"hydra": []}
     hydra = OmegaConf.create(
-        {"hydra": {"launcher": launcher, "env": env, "overrides": overrides, "sweep": {"dir": str(tmp_path)}}}
+        {"hydra": {"launcher": launcher, "env": env, "overrides": overrides, "sweep": {"dir": str(folder)}}}
     )
-    first = OmegaConf.merge(
-        config(devices=devices),
-        {"sweep": {"jobs": asked, "runs_per_gpu": each, "isolate": True, "wait": True}},
-    )
-    assert sweep_of(hydra, first, num_runs=20).jobs == jobs
-    assert ("8 runs side by side were asked for" in capsys.readouterr().out) == (
-        asked is not None and jobs < asked
-    )
-
-
-def test_more_devices_than_there_are(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="3 of 2 devices"), leased(["a", "b"], 3, tmp_path):
-        pass
+    of_sweep = {"jobs": asked, "runs_per_gpu": runs_per_gpu, "isolate": True, "wait": True}
+    return sweep_of(hydra, OmegaConf.merge(config(**trainer), {"sweep": of_sweep}), num_runs=20).jobs
 
 
 def config(**trainer):

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from prunelit.training.parallel.threads import choose, put_back, work
-from runs import QUICK, folders, only_folder, result
+from runs import QUICK, folders, only_folder, power_cut, result
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +55,19 @@ def test_threads_are_part_of_the_hash_only_if_given(cli) -> None:
     assert len({folder.name for folder in folders()}) == 2
 
 
-def test_no_thread_is_refused(cli) -> None:
-    status, _, err = cli(*QUICK, "trainer.threads=0")
+@pytest.mark.parametrize("number", ["0", "1025"])
+def test_numbers_that_no_machine_has_are_refused(cli, number: str) -> None:
+    status, _, err = cli(*QUICK, f"trainer.threads={number}")
     assert status == 2
-    assert err[0].startswith("trainer.threads=0: must be an integer >= 1")
+    assert err[0].startswith(f"trainer.threads={number}: must be an integer from 1 to 1024")
+
+
+def test_a_resumed_run_computes_with_as_many_threads_as_before(cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another number would add sums in another order."""
+    monkeypatch.setattr("prunelit.training.parallel.threads.SMALL", 0)
+    request = ("pruner=rand", "epochs=3", "logger=none", "model=mlp")
+    with power_cut(monkeypatch):
+        assert cli(*request)[0] == 1
+    torch.set_num_threads(2)  # as on a machine with fewer cores, or beside another run
+    assert cli(*request)[0] == 0
+    assert result()["threads"] == 3

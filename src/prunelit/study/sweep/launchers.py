@@ -98,17 +98,21 @@ def sweep_of(config: DictConfig, first: DictConfig, num_runs: int) -> Sweep:
 
 
 def _jobs_at_once(config: DictConfig, first: DictConfig, num_gpus: int) -> int:
-    """Return the number of runs at a time on this machine: as requested, but at most what the GPUs allow.
+    """Return the number of runs at a time on this machine: as requested, but at most what it allows.
 
-    By default as many as the GPUs allow, or one per core without GPUs.
+    By default as many as the GPUs allow, or without GPUs as many as have the cores that ``trainer.threads``
+    asks for, which is one for each run if it is not given.
     """
-    wanted = gpus_wanted(first.trainer, num_gpus)
-    most = max(1, num_gpus // wanted) * first.sweep.runs_per_gpu if wanted else None
+    wanted, threads = gpus_wanted(first.trainer, num_gpus), first.trainer.get("threads")
+    most, limits = None, "the GPUs here and sweep.runs_per_gpu allow"
+    if wanted:
+        most = max(1, num_gpus // wanted) * first.sweep.runs_per_gpu
+    elif threads:
+        most, limits = max(1, cores() // threads), f"the {cores()} cores here and trainer.threads allow"
     for asked in (first.sweep.jobs, config.hydra.launcher.get("n_jobs")):
         if asked is not None and asked > 0:
             if most is not None and asked > most:  # the others would occupy cores and wait
-                limit = f"it is {most}, as the GPUs here and sweep.runs_per_gpu allow"
-                print(f"{asked} runs side by side were asked for: {limit}")
+                print(f"{asked} runs side by side were asked for: it is {most}, as {limits}")
                 return most
             return int(asked)
     return most or cores()

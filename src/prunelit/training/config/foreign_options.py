@@ -162,7 +162,7 @@ class Trainer:
         Doc("The number format of weights and computation."),
     ] = "32-true"
     threads: Annotated[
-        Annotated[int, Ge(1)] | None,
+        Annotated[int, Ge(1), Le(1024)] | None,
         Doc(
             "The number of CPU threads in each process of the run. null: `OMP_NUM_THREADS` if it is "
             "set; otherwise one for a small network, and the process's share of the cores for a large "

@@ -123,3 +123,4 @@ def test_a_phone_says_that_a_table_goes_on_to_the_right(opened: Any) -> None:
     hint.wait_for(state="visible", timeout=10000)
     settle(opened)
     assert opened.evaluate("document.documentElement.scrollWidth") <= 390
+    assert opened.evaluate("document.documentElement.scrollHeight") < MOST_PIXELS

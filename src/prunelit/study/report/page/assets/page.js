@@ -7,7 +7,7 @@
   let paper = 0; // pixels of a printed line; 0 on a screen
   const vegaErrors = 1; // its warnings are of panels without bands, which are meant
   const margin = 75; // of a panel, for its axis
-  const mostPanels = () => (innerWidth < 700 ? 4 : 12); // of a figure at a time
+  const mostPanels = () => (innerWidth < 700 ? 2 : 12); // of a figure at a time
 
   // Tables come as columns; text as codes of a list.
   const column = (c) => (Array.isArray(c) ? c : c.codes.map((code) => (code < 0 ? null : c.values[code])));
@@ -119,7 +119,7 @@
     const place = document.getElementById(`chart-${figure.name}`);
     const one = select && select.value !== "" ? Number(select.value) : -1;
     const all = table(figure.data).filter((row) => (figure.of_run ? row.run === one : shown.has(row.run)));
-    const rows = figure.of_run ? all : withPanels(figure, place, all);
+    const rows = withPanels(figure, place, all);
     place.parentElement.hidden = figure.of_run && !rows.length;
     place.drawn?.finalize();
     delete place.drawn;
