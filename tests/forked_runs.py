@@ -23,7 +23,7 @@ from torch import nn
 from prunelit import train
 from prunelit.study import command
 from prunelit.study.configs import CONFIGS
-from prunelit.study.record import Record
+from prunelit.study.record import RESULT_FIELDS, Record
 from prunelit.training.module import Classifier
 
 server = multiprocessing.get_context("forkserver")
@@ -31,7 +31,10 @@ RESULT = "prunelit.training.run.result"
 LAST_CHECKPOINT = "prunelit.training.checkpoints.last_checkpoint"
 server.set_forkserver_preload(["forked_runs", RESULT, LAST_CHECKPOINT, "safetensors.torch"])
 
-CLOCKS = ("seconds", "prune_seconds", "train_seconds", "test_seconds", "peak_memory_bytes")
+CLOCKS = (
+    *("seconds", "prune_seconds", "train_seconds", "test_seconds", "peak_memory_bytes"),
+    *(key for key in RESULT_FIELDS if key.startswith("latency_")),
+)
 SMALL = (
     *("model=mlp", "model.width=32", "model._target_=forked_runs.Noisy", "data.augment=true"),
     *("epochs=3", "optimizer=momentum", "scheduler=exponential", "scheduler.gamma=0.9", "logger=none"),

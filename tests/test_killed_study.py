@@ -58,7 +58,8 @@ def found(study: Path) -> dict[str, tuple[dict, dict[str, bytes]]]:
     for path in sorted(study.glob("*/result.json")):
         result = json.loads(path.read_text())
         files = {n: (path.parent / n).read_bytes() for n in ("weights.safetensors", "masks.safetensors")}
-        runs[path.parent.name] = ({k: v for k, v in result.items() if k not in MEASURED}, files)
+        measured = {key for key in result if key in MEASURED or key.startswith("latency_")}
+        runs[path.parent.name] = ({k: v for k, v in result.items() if k not in measured}, files)
     return runs
 
 

@@ -17,7 +17,8 @@ def test_one_seed_one_result_bit_for_bit(cli) -> None:
     one, other = (load_file(folder / "weights.safetensors") for folder in folders())
     assert all(torch.equal(one[name], other[name]) for name in one)
     first, second = (json.loads((f / "result.json").read_text()) for f in folders())
-    clocks = {key for key in first if key.endswith("seconds")} | {"peak_memory_bytes"}
+    clocks = {key for key in first if key.endswith("seconds") or key.startswith("latency_")}
+    clocks |= {"peak_memory_bytes"}
     assert {k: first[k] for k in first.keys() - clocks} == {k: second[k] for k in second.keys() - clocks}
 
 

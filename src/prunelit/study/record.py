@@ -36,12 +36,18 @@ RESULT_FIELDS = (
     # what is kept: log10(prunable / kept), shares, numbers of parameters, multiply-accumulates
     *("compression", "sparsity", "density", "effective_density", "prunable", "kept"),
     *("flops_dense", "flops_sparse"),
+    # of all parameters: the network's, and what it has once what pruning emptied is cut out
+    *("parameters", "parameters_compact", "flops_compact"),
     # accuracies in percent on the test set, at the end unless the name says otherwise
     *("top1", "top5", "test_loss", "best_top1", "top1_before", "top1_after"),
     # epochs trained, score-and-mask rounds, names of layers with nothing kept
     *("epochs", "rounds", "collapsed"),
     # the cost, in seconds and bytes
     *("prune_seconds", "train_seconds", "test_seconds", "peak_memory_bytes"),
+    # how fast it is: median milliseconds of a forward pass of 1 and of 64 inputs
+    *("latency_dense_1", "latency_dense_64", "latency_masked_1", "latency_masked_64"),
+    *("latency_cut_1", "latency_cut_64"),
+    *("latency_half_1", "latency_half_64", "latency_2to4_1", "latency_2to4_64"),
     # the environment
     *("device", "precision", "threads", "versions", "git", "config_hash"),
 )

@@ -65,6 +65,15 @@ def compare_latency(
     return Latency(milliseconds, p95, len(batch), passes, torch.get_num_threads(), batch.device.type)
 
 
+@torch.inference_mode()
+def seconds_of_a_pass(network: Callable[[Tensor], Any], batch: Tensor) -> float:
+    """Return how long one forward pass takes, the first, which may be slower than others."""
+    start = time.perf_counter()
+    network(batch)
+    _wait_for(batch)
+    return time.perf_counter() - start
+
+
 def _wait_for(batch: Tensor) -> None:
     """Wait until a GPU has done what it was given."""
     if batch.device.type == "cuda":

@@ -30,6 +30,7 @@ from prunelit.training.measuring.histograms import kept_connections
 from prunelit.training.measuring.measurements import Measurements
 from prunelit.training.module import Classifier
 from prunelit.training.run import machine
+from prunelit.training.run.cut_network import cut_result
 from prunelit.training.run.parts import Parts
 from prunelit.training.scoring.batch_transfer import transferred
 
@@ -81,8 +82,10 @@ def test_and_count(run: Parts) -> RunResult:
         warn(f"FLOPs exclude {', '.join(flops.uncounted)}, which fvcore does not count")
     effective = attempt("effective density", lambda: effective_density(network, masks, example_for(run)))
     counted = count_result(masks, flops, effective)
+    example = attempt("the cut network", lambda: example_for(run)) if pruning else None
     result = {
         **counted,
+        **cut_result(network, masks, example, attempt),
         **test_result(run.trainer, module, run.measured, counted["density"]),
         "rounds": pruning.num_rounds if pruning else 0,
         "prune_seconds": pruning.seconds if pruning else 0.0,

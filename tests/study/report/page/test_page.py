@@ -39,6 +39,8 @@ def study_folder(tmp_path_factory: pytest.TempPathFactory, recording: Callable[[
                 *(f"pruner={pruner}", f"seed={seed}", f"compression={compression}", "model=mlp"),
                 top1=top1 - 10 * compression,
                 flops_sparse=1000 * 10 ** (-0.8 * compression),
+                latency_cut_64=5 - compression - seed,
+                latency_dense_64=5.0,
                 collapsed=["fc2.weight"] if pruner == "mag" and compression == 1 else [],
             )
             fill(run, {"fc1.weight": (4, 64), "fc2.weight": (3, 4)})

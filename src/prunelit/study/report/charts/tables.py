@@ -104,6 +104,7 @@ def number_runs(study: Study) -> pd.DataFrame:
             "density": 100 * runs["density"],
             "on_path": 100 * runs["effective_density"] / runs["density"],
             **{key: runs[key] for key in ("asked_compression", "flops_sparse", "top1", "top1_before")},
+            **{key: runs[key] for key in ("latency_dense_64", "latency_cut_64")},
             **{key: runs[key] for key in ("prune_seconds", "train_seconds", "test_seconds")},
         }
     )

@@ -28,6 +28,8 @@ RANGES = {
     **dict.fromkeys(("top1", "top5", "best_top1", "top1_before", "top1_after"), (0.0, 100.0)),
     **dict.fromkeys(("seed", "prunable", "kept", "epochs", "rounds", "compression"), (0.0, math.inf)),
     **dict.fromkeys(("flops_dense", "flops_sparse", "peak_memory_bytes", "threads"), (0.0, math.inf)),
+    **dict.fromkeys(("parameters", "parameters_compact", "flops_compact"), (0.0, math.inf)),
+    **{key: (0.0, math.inf) for key in RESULT_FIELDS if key.startswith("latency_")},
     **dict.fromkeys(("prune_seconds", "train_seconds", "test_seconds"), (0.0, math.inf)),
 }
 """The least and the greatest value that a number of a result can have; rounding may pass them by 1e-6."""
