@@ -105,7 +105,7 @@ def test_the_program_is_smaller_and_gives_the_network_s_logits(run: Path, traine
 
 
 def test_both_networks_are_timed_in_turns_after_a_warm_up() -> None:
-    from prunelit.training.export.latency import compare_latency
+    from prunelit.training.measuring.latency import compare_latency
 
     calls: list[str] = []
     networks = {name: torch.nn.Identity() for name in "ab"}

@@ -15,7 +15,7 @@ from prunelit.exporting.wanted import Wanted
 from prunelit.notice import warn
 from prunelit.pruning.flops import count_flops
 from prunelit.study.record import Record
-from prunelit.training.export.latency import compare_latency
+from prunelit.training.measuring.latency import compare_latency
 from prunelit.training.parallel.threads import put_back
 
 BATCH_SIZES = (1, 64)

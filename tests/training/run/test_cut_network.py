@@ -10,8 +10,8 @@ from torch import nn
 
 from prunelit.pruning.masks import apply_masks, full_masks
 from prunelit.pruning.parameters import Selection
-from prunelit.training.export.semi_structured import layers_with_pattern, semi_structured
 from prunelit.training.measuring.best_effort import BestEffort
+from prunelit.training.measuring.semi_structured import layers_with_pattern, semi_structured
 from prunelit.training.run.cut_network import LATENCIES, cut_result, filled, may_shrink
 
 EXAMPLE = torch.randn(1, 3, 8, 8)

@@ -17,9 +17,9 @@ from prunelit.pruning.flops import count_flops
 from prunelit.pruning.masks import Masks
 from prunelit.pruning.preserve import modes, random_state
 from prunelit.request import PruningWarning
-from prunelit.training.export.latency import compare_latency, seconds_of_a_pass
-from prunelit.training.export.semi_structured import semi_structured
 from prunelit.training.measuring.best_effort import BestEffort
+from prunelit.training.measuring.latency import compare_latency, seconds_of_a_pass
+from prunelit.training.measuring.semi_structured import semi_structured
 
 BATCH_SIZES = (1, 64)
 FORMS = ("dense", "masked", "cut", "half", "2to4")
