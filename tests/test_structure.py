@@ -195,6 +195,34 @@ def test_the_names_of_the_library_are_there() -> None:
         _ = prunelit.Prunning
 
 
+def test_each_public_name_stands_in_one_list() -> None:
+    """Names of criteria stand in their package alone, all others in the file that type checkers read."""
+    import prunelit
+    from prunelit.pruning import criteria
+    from prunelit.training.data.sources import SOURCES
+
+    package = SOURCE / "prunelit"
+    listed = (package / "__init__.pyi").read_text()
+    assert set(criteria.__all__) < set(prunelit.__all__)
+    assert [name for name in criteria.__all__ if re.search(rf"\b{name}\b", listed)] == []
+    loaded = (package / "__init__.py").read_text()
+    assert [name for name in prunelit.__all__ if f'"{name}"' in loaded] == []
+    naming = [
+        name_of(path)
+        for path in (package / "training" / "data").glob("*.py")
+        if all(f'"{name}"' in path.read_text() for name in SOURCES)
+    ]
+    assert naming == ["prunelit.training.data.sources"]
+
+
+def test_networks_of_a_family_extend_one_config() -> None:
+    """What all files of a class say, only the first of the family says."""
+    for kind in ("VGG", "CifarResNet"):
+        files = (ROOT / "conf" / "model").glob("*.yaml")
+        first = [path for path in files if path.read_text().count(f"models.{kind}\n")]
+        assert len(first) == 1, first
+
+
 def test_options_are_checked_by_their_declarations_alone() -> None:
     """Only what reads records, and the mechanism itself, tells booleans from numbers by hand."""
     readers = (

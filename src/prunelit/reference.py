@@ -19,7 +19,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from prunelit.declared import Option, options_of
-from prunelit.study.configs import CONFIGS
+from prunelit.study.configs import CONFIGS, load_choice
 from prunelit.study.identity import register_resolvers
 from prunelit.study.options import SweepOptions, TopLevel
 from prunelit.training.config.keys import Node, nodes_of
@@ -118,11 +118,9 @@ def _chosen(plain: DictConfig, group: str, choice: str) -> DictConfig:
     """Return a config with another choice of one group, without composing it again."""
     cfg = plain.copy()
     OmegaConf.set_struct(cfg, False)
-    node = OmegaConf.load(CONFIGS / group / f"{choice}.yaml")
-    if group == "pruner":
-        base = {str(key): value for key, value in plain.pruner.items() if key != "criterion"}
-        node = OmegaConf.merge(base, node)
-    cfg[group] = node
+    node = load_choice(group, choice)
+    base = {str(key): value for key, value in plain.pruner.items() if key != "criterion"}
+    cfg[group] = OmegaConf.merge(base, node) if group == "pruner" else node
     return cfg
 
 

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from prunelit.request import BadRequest
+from prunelit.study.configs import load_choice
 from prunelit.training.models import FC, MLP, VGG, CifarResNet, Conv, ConvNet, LeNet5, LeNet300100, ResNet18
 
 CONF = Path(__file__).parents[3] / "conf" / "model"
@@ -23,7 +24,7 @@ SHAPES = {"convnet": CIFAR, "lenet5": MNIST, "vgg16_mnist": (1, 32, 32)}
 
 def build(name: str, shape: tuple[int, int, int], **options: Any) -> Any:
     """The network of ``conf/model/<name>.yaml``, as the program builds it."""
-    config: Any = OmegaConf.merge(OmegaConf.load(CONF / f"{name}.yaml"), options)
+    config: Any = OmegaConf.merge(load_choice("model", name), options)
     OmegaConf.resolve(config)
     del config["name"]
     # Partial: Hydra puts what a target raises into an exception of its own, unless it is called here.

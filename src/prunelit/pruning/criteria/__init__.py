@@ -1,35 +1,22 @@
-"""The pruning criteria, one file each."""
+"""The pruning criteria, one file each. A criterion is public because it is imported here."""
 
-from prunelit.pruning.criteria.criterion import Criterion
-from prunelit.pruning.criteria.exact import Exact
-from prunelit.pruning.criteria.fisher import Fisher
-from prunelit.pruning.criteria.grasp import GraSP
-from prunelit.pruning.criteria.hessian import Hessian
-from prunelit.pruning.criteria.karnin import Karnin
-from prunelit.pruning.criteria.l1_filter import L1Filter
-from prunelit.pruning.criteria.lamp import LAMP
-from prunelit.pruning.criteria.mag import Mag
-from prunelit.pruning.criteria.rand import Rand
-from prunelit.pruning.criteria.snip import SNIP
-from prunelit.pruning.criteria.std import Std
-from prunelit.pruning.criteria.synflow import SynFlow
-from prunelit.pruning.criteria.taylor import Taylor
-from prunelit.pruning.criteria.thinet import ThiNet
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "LAMP",
-    "SNIP",
-    "Criterion",
-    "Exact",
-    "Fisher",
-    "GraSP",
-    "Hessian",
-    "Karnin",
-    "L1Filter",
-    "Mag",
-    "Rand",
-    "Std",
-    "SynFlow",
-    "Taylor",
-    "ThiNet",
-]
+from prunelit.pruning.criteria.criterion import Criterion as Criterion
+from prunelit.pruning.criteria.exact import Exact as Exact
+from prunelit.pruning.criteria.fisher import Fisher as Fisher
+from prunelit.pruning.criteria.grasp import GraSP as GraSP
+from prunelit.pruning.criteria.hessian import Hessian as Hessian
+from prunelit.pruning.criteria.karnin import Karnin as Karnin
+from prunelit.pruning.criteria.l1_filter import L1Filter as L1Filter
+from prunelit.pruning.criteria.lamp import LAMP as LAMP
+from prunelit.pruning.criteria.mag import Mag as Mag
+from prunelit.pruning.criteria.rand import Rand as Rand
+from prunelit.pruning.criteria.snip import SNIP as SNIP
+from prunelit.pruning.criteria.std import Std as Std
+from prunelit.pruning.criteria.synflow import SynFlow as SynFlow
+from prunelit.pruning.criteria.taylor import Taylor as Taylor
+from prunelit.pruning.criteria.thinet import ThiNet as ThiNet
+
+if not TYPE_CHECKING:  # type checkers take the imports
+    __all__ = sorted(name for name, value in list(globals().items()) if isinstance(value, type))

@@ -141,6 +141,7 @@ class Cifar100(Cifar10):
     """The same with 100 fine or 20 coarse classes (``data.labels``)."""
 
     class_name = "CIFAR100"
+    own_options = ("labels",)
     constants = ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762))
     layout = "a folder with cifar-100-python (the unpacked cifar-100-python.tar.gz)"
 

@@ -11,14 +11,17 @@ import uuid
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from filelock import FileLock
 
 from prunelit.durable import fsync_folder, write_atomically
 from prunelit.image_files import CACHE as FOLDER
-from prunelit.training.data.options import Options
 from prunelit.training.data.source import Contents, Source, Split
+
+if TYPE_CHECKING:
+    from prunelit.training.data.options import Options
 
 log = logging.getLogger(__name__)
 

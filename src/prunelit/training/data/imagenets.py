@@ -25,6 +25,7 @@ class ImageNet(Tree):
     """
 
     augmentation = "resized_crop"
+    own_options = ("bits",)
     constants = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     layout = "a folder with train/ and val/, each with a folder of images for every class (n01440764 …)"
     test_kinds = (VALIDATION,)
@@ -48,6 +49,7 @@ class TinyImageNet(Tree):
     """
 
     augmentation = "crop"
+    own_options = ("bits",)
     constants = ((0.4802, 0.4481, 0.3975), (0.2770, 0.2691, 0.2821))
     layout = "a folder with tiny-imagenet-200 (the unpacked tiny-imagenet-200.zip)"
     url = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 from typing_extensions import Doc
 
 from prunelit.declared import Says, check_fields, options_of
 from prunelit.request import BadRequest, nearest
+from prunelit.training.data.sources import SOURCES
 
-Dataset = Literal[
-    "digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "tiny_imagenet", "imagenet", "folder"
-]
-DATASETS: tuple[str, ...] = get_args(Dataset)
-READ_BY = {
-    "bits": ("folder", "tiny_imagenet", "imagenet"),
-    "test_share": ("folder",),
-    "labels": ("cifar100",),
+DATASETS = tuple(SOURCES)
+"""The names of all data sets."""
+
+if TYPE_CHECKING:
+    Dataset = str
+else:
+    Dataset = Literal[DATASETS]
+
+OWN_OPTIONS = {
+    option: [name for name, source in SOURCES.items() if option in source.own_options]
+    for option in sorted({option for source in SOURCES.values() for option in source.own_options})
 }
-"""Options that only some data sets read; for the others they must be omitted."""
+"""Options that only some data sets read, and these data sets; for the others they must be omitted."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +123,7 @@ class Options:
         for name in ("mean", "std"):
             if getattr(self, name) == ():
                 raise BadRequest(name, "[]", options_of(Options)[name].expected)
-        for name, readers in READ_BY.items():
+        for name, readers in OWN_OPTIONS.items():
             if self.dataset not in readers and getattr(self, name) != options_of(Options)[name].default:
                 why = f"only data={' and data='.join(readers)} read it"
                 raise BadRequest(name, getattr(self, name), "left out", why)

@@ -8,14 +8,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from filelock import FileLock
 
 from prunelit.request import BadRequest
 from prunelit.training.data.layout import has_class_folders
-from prunelit.training.data.options import Options
+
+if TYPE_CHECKING:
+    from prunelit.training.data.options import Options
 
 Preview = tuple[int, tuple[int, int, int]]
 Augmentation = Literal["none", "crop", "resized_crop"]
@@ -57,6 +59,8 @@ class Source(ABC):
     """The usual augmentation for these images."""
     constants: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     """Mean and std of each channel in the literature; None: compute them from the training images."""
+    own_options: tuple[str, ...] = ()
+    """The options that this data set reads and not every other data set."""
     layout: str = "a folder"
     """The required contents of ``data.root``, for messages."""
 

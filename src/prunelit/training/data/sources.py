@@ -1,12 +1,16 @@
-"""Which class reads which data set."""
+"""Which class reads which data set: the one list of their names."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from prunelit.training.data.arrays import Cifar10, Cifar100, Digits, FashionMnist, Mnist
 from prunelit.training.data.imagenets import ImageNet, TinyImageNet
-from prunelit.training.data.options import Options
 from prunelit.training.data.source import Source
 from prunelit.training.data.trees import Tree
+
+if TYPE_CHECKING:
+    from prunelit.training.data.options import Options
 
 SOURCES: dict[str, type[Source]] = {
     "digits": Digits,
@@ -21,5 +25,5 @@ SOURCES: dict[str, type[Source]] = {
 
 
 def source_of(options: Options) -> Source:
-    """The data set that ``options`` names, once they are checked."""
+    """Return the data set that ``options`` names, once they are checked."""
     return SOURCES[options.dataset](options)

@@ -34,6 +34,7 @@ class Tree(Source):
     all of them are; otherwise all are read as RGB.
     """
 
+    own_options: tuple[str, ...] = ("bits", "test_share")
     layout = "a folder with train/ and test/ (or val/), each with a folder of images for every class"
     test_kinds: tuple[tuple[str, ...], ...] = (TEST, VALIDATION)
     center = False

@@ -118,7 +118,7 @@ def build_criterion(node: DictConfig | str) -> Criterion:
         if not isinstance(criterion, Criterion):
             raise BadRequest("pruner.criterion._target_", node._target_, "a subclass of prunelit.Criterion")
         return criterion
-    classes = [getattr(criteria, name) for name in criteria.__all__]
+    classes = [value for value in vars(criteria).values() if isinstance(value, type)]
     known = {found.__module__.rpartition(".")[2]: found for found in classes if found is not Criterion}
     if node not in known:
         raise BadRequest("pruner.criterion", node, nearest(node, known))
