@@ -33,7 +33,7 @@ from torch.utils.data import DataLoader
 
 from prunelit.study.configs import CONFIGS
 from prunelit.train import train
-from prunelit.training.run import from_config
+from prunelit.training.run import parts
 
 BATCH_SIZE, TEST_BATCH_SIZE, DENSITY = 64, 256, 10**-0.5
 
@@ -130,7 +130,7 @@ def since(start: tuple[float, float]) -> tuple[float, float]:
 
 def run(overrides: list[str], clock: Clock) -> float:
     """Do a whole run with the clock among its callbacks; return its test accuracy in percent."""
-    build_trainer = from_config.build_trainer
+    build_trainer = parts.build_trainer
 
     def build_trainer_with_clock(*args: Any, **kwargs: Any) -> pl.Trainer:
         trainer = build_trainer(*args, **kwargs)
@@ -139,7 +139,7 @@ def run(overrides: list[str], clock: Clock) -> float:
 
     with tempfile.TemporaryDirectory() as folder, initialize_config_dir(str(CONFIGS), version_base="1.3"):
         cfg = compose("config", [f"output_dir={folder}", *overrides])
-        from_config.build_trainer = build_trainer_with_clock
+        parts.build_trainer = build_trainer_with_clock
         with redirect_stdout(sys.stderr):
             return float(train(cfg)["top1"])
 

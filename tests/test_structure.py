@@ -286,7 +286,17 @@ def test_one_file_alone_knows_when() -> None:
 def test_rooms_of_training_import_only_the_rooms_before_them() -> None:
     training = "prunelit.training"
     rooms = (
-        *("models", "data", "lightning_classes", "parallel", "scoring", "restoring", "fit", "holding"),
+        *(
+            "models",
+            "data",
+            "lightning_classes",
+            "lightning_overhead",
+            "parallel",
+            "scoring",
+            "restoring",
+            "fit",
+            "holding",
+        ),
         *("metrics", "module", "network_pruner", "callback", "hold_masks"),
         *("checkpoints", "config", "measuring", "run", "export"),
     )
@@ -301,3 +311,54 @@ def test_rooms_of_training_import_only_the_rooms_before_them() -> None:
     inside = {name_of(path).split(".")[2] for path in FILES if name_of(path).startswith(f"{training}.")}
     assert inside == set(rooms)
     assert wrong == []
+
+
+REGISTRIES = ["prunelit.pruning.coupling.rules.RULES"]
+"""Tables that decorators fill while modules are imported, and nothing changes later."""
+
+MUTABLE = ("list", "dict", "set", "deque", "defaultdict", "Counter", "count")
+CHANGES = ("append", "add", "clear", "extend", "insert", "pop", "remove", "discard", "setdefault", "update")
+
+
+def constants(tree: ast.Module) -> set[str]:
+    """The names that a module assigns a mutable container at its top level."""
+    displays = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)
+    found = set()
+    for node in tree.body:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            made = node.value.func if isinstance(node.value, ast.Call) else None
+            name = getattr(made, "id", getattr(made, "attr", None))
+            if isinstance(node.value, displays) or name in MUTABLE:
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                found |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return found
+
+
+def changed_names(tree: ast.Module) -> set[str]:
+    """The variables whose contents the functions of a module change."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in CHANGES:
+            found.add(getattr(node.func.value, "id", ""))  # type: ignore[attr-defined]
+        targets = getattr(node, "targets", [getattr(node, "target", None)])
+        found |= {getattr(t.value, "id", "") for t in targets if isinstance(t, ast.Subscript)}
+    return found
+
+
+def test_no_module_holds_state() -> None:
+    """Containers at the top level are tables that nothing changes, and no function rebinds a global."""
+    held = []
+    for path in FILES:
+        tree = ast.parse(path.read_text())
+        held += [name_of(path) for node in ast.walk(tree) if isinstance(node, ast.Global)]
+        tables = constants(tree) - {"__all__"}
+        held += [
+            f"{name_of(path)}.{name}"
+            for name in tables
+            if name in changed_names(tree) or not name.strip("_")[:1].isupper()
+        ]
+    assert held == REGISTRIES
+
+
+def test_the_entry_point_of_a_run_is_short() -> None:
+    assert (SOURCE / "prunelit" / "train.py").read_text().count("\n") < 120

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -16,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from prunelit.request import BadRequest
+from prunelit.training.lightning_overhead import QuickHookNames, with_signature
 from prunelit.training.metrics import Totals
 from prunelit.training.parallel.agreement import share_buffers
 from prunelit.training.parallel.sharding import FullyShard, make_whole, shard
@@ -33,7 +33,7 @@ class NonFiniteLoss(ArithmeticError):
     """The loss became NaN or infinite; the message names the first layer with such an output."""
 
 
-class Classifier(pl.LightningModule):
+class Classifier(QuickHookNames, pl.LightningModule):
     """Trains ``network`` by cross-entropy and counts loss, top-1 and top-5 accuracy.
 
     Its state dict is the network's own, so that checkpoints load into the plain network with
@@ -85,6 +85,7 @@ class Classifier(pl.LightningModule):
         """Return ``pruning_loss`` from the network's output, in float64."""
         return F.cross_entropy(logits.double(), batch[1])
 
+    @with_signature
     def training_step(self, batch: Images, batch_idx: int) -> Tensor:
         """Return the training loss of one batch."""
         images, labels = batch
@@ -94,9 +95,6 @@ class Classifier(pl.LightningModule):
             self._check_finite(loss, images)
         self.train_totals.update(loss.detach(), logits.detach(), labels)
         return loss
-
-    # Lightning inspects the arguments in each step; a stored signature takes a tenth of the time.
-    training_step.__signature__ = inspect.signature(training_step)  # type: ignore[attr-defined]
 
     def validation_step(self, batch: Images, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Count one batch of the test set (loader 0) or of the validation split (loader 1)."""
@@ -190,14 +188,6 @@ class Classifier(pl.LightningModule):
         self.evaluated = checkpoint.get("evaluated", {})
         if "train_totals" in checkpoint and self.global_rank == 0:
             self.train_totals.go_on(checkpoint["train_totals"])
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute; fast, because Lightning sets the name of the running hook about fifty times per
-        step."""
-        if name == "_current_fx_name":
-            object.__setattr__(self, name, value)
-        else:
-            super().__setattr__(name, value)
 
     def _check_finite(self, loss: Tensor, images: Tensor) -> None:
         value = loss.item()

@@ -15,13 +15,14 @@ from lightning.pytorch.callbacks import Checkpoint
 from prunelit.interruption import BATCHES, ELSEWHERE, EVALUATION, Interrupted, Interruption
 from prunelit.notice import warn
 from prunelit.training.checkpoints.weight_files import is_whole
+from prunelit.training.lightning_overhead import NotCalledInSteps
 from prunelit.training.parallel import threads
 
 STEPS_OF_GPUS = 10
 """Steps between two queries of ranks on GPUs whether to save, as each query synchronizes with the GPU."""
 
 
-class LastCheckpoint(Checkpoint):
+class LastCheckpoint(NotCalledInSteps, Checkpoint):  # type: ignore[misc]
     """Saves ``last.ckpt`` after every epoch, every few minutes within one, and before a signal ends the run.
 
     Within an epoch it saves just after an optimizer step, so that no accumulated gradient is lost, but not
@@ -36,9 +37,6 @@ class LastCheckpoint(Checkpoint):
     """
 
     state_key = "prunelit.LastCheckpoint"
-    # Lightning calls these in each step; attributes that are not callable are skipped.
-    on_before_zero_grad = on_before_backward = None  # type: ignore[assignment]
-    on_after_backward = on_before_optimizer_step = None  # type: ignore[assignment]
 
     def __init__(
         self, folder: Path, interruption: Interruption | None = None, minutes: float | None = None

@@ -1,41 +1,31 @@
-"""Config nodes to objects."""
+"""The data, network, pruning callback, optimizer and module that a config describes."""
 
 from __future__ import annotations
 
-import logging
-import os
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
-from functools import cached_property, partial
-from pathlib import Path
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from lightning.pytorch.profilers import PassThroughProfiler
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from prunelit.interruption import Interruption
 from prunelit.pruning import criteria
 from prunelit.pruning.criteria import Criterion
 from prunelit.pruning.preserve import modes
 from prunelit.request import BadRequest, nearest, within
 from prunelit.training.callback import Pruning
-from prunelit.training.checkpoints.contents import WholeFiles, densities_of
-from prunelit.training.checkpoints.last_checkpoint import LastCheckpoint
+from prunelit.training.checkpoints.contents import densities_of
 from prunelit.training.config.instantiate import build, build_foreign
-from prunelit.training.config.run_logger import build_logger
 from prunelit.training.data import ImageData
 from prunelit.training.fit.timing import When, settle
 from prunelit.training.module import Classifier
-from prunelit.training.parallel.sharding import check_strategy
 from prunelit.training.run import schedule_length
-from prunelit.training.run.progress_bar import Progress
 
 
 def build_data(cfg: DictConfig) -> ImageData:
@@ -174,117 +164,3 @@ def num_epochs(cfg: DictConfig, pruning: Pruning | None) -> int:
     if pruning is None:
         return int(cfg.pre_epochs + cfg.epochs)
     return pruning.moment.run_epochs(_settled(cfg)[1], len(pruning.steps))
-
-
-def build_trainer(
-    cfg: DictConfig,
-    epochs: int,
-    folder: Path,
-    callbacks: list[Callback],
-    bar: Progress | None,
-    interruption: Interruption | None = None,
-    inference_mode: bool = True,
-) -> pl.Trainer:
-    """Return the Trainer, with checkpoints, logger and the progress bar ``bar``."""
-    check_trainer(cfg)
-    monitor = "validation/top1" if cfg.data.validation else "test/top1"
-    checkpoints: list[Callback] = [
-        Checkpoint(folder / "checkpoints", "best", monitor=monitor, mode="max", enable_version_counter=False),
-        # After the best, which it knows of then.
-        LastCheckpoint(folder / "checkpoints", interruption, cfg.sweep.checkpoint_minutes),
-    ]
-    defaults: dict[str, Any] = {"profiler": NoProfiler(), "inference_mode": inference_mode}
-    logger = build_logger(cfg, folder)
-    trainer: pl.Trainer = build_foreign(
-        without_threads(cfg.trainer),
-        max_epochs=epochs,
-        default_root_dir=str(folder),
-        callbacks=[*callbacks, *checkpoints, *([bar] if bar else [])],
-        logger=logger or False,
-        enable_progress_bar=bar is not None,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        log_every_n_steps=0,
-        **{key: value for key, value in defaults.items() if key not in cfg.trainer},
-    )
-    trainer.strategy.checkpoint_io = WholeFiles()
-    for callback in callbacks:
-        if isinstance(callback, Pruning):
-            check_strategy(trainer.strategy, callback.criterion)
-    if not torch.cuda.is_available():
-        # Lightning's choice for machines with a GPU; without one it costs each optimizer step 50 us.
-        os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
-    return trainer
-
-
-def without_threads(trainer: DictConfig) -> DictConfig:
-    """Return the node of the Trainer's arguments: ``threads`` is prunelit's own."""
-    node = trainer.copy()
-    with open_dict(node):
-        node.pop("threads", None)
-    return node
-
-
-def try_trainer(cfg: DictConfig) -> None:
-    """Raise BadRequest for what would make no Trainer; the one that is made leaves nothing."""
-    check_trainer(cfg)
-    nothing = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
-    given: dict[str, Any] = dict.fromkeys(nothing, False)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the run itself gives them
-        build_foreign(without_threads(cfg.trainer), **given)
-
-
-class Checkpoint(ModelCheckpoint):
-    """Costs a step next to nothing, though Lightning calls a dozen hooks of every callback in each."""
-
-    # What is not callable is passed over.
-    on_train_batch_start = on_before_zero_grad = on_before_backward = None  # type: ignore[assignment]
-    on_after_backward = on_before_optimizer_step = None  # type: ignore[assignment]
-
-    @cached_property
-    def state_key(self) -> str:
-        """The arguments that tell one from another; asked for at each hook."""
-        return super().state_key
-
-
-class NoProfiler(PassThroughProfiler):
-    """Measures nothing: Lightning enters a profiler's context some fifty times a step."""
-
-    nothing = nullcontext()
-
-    def profile(self, action_name: str) -> Any:
-        """Return a context that does nothing, always the same one."""
-        return self.nothing
-
-
-def check_trainer(cfg: DictConfig) -> None:
-    """Raise BadRequest for a device that this machine lacks."""
-    accelerator, devices = cfg.trainer.accelerator, cfg.trainer.devices
-    if (
-        accelerator in ("gpu", "cuda")
-        and not torch.cuda.is_available()
-        and not torch.backends.mps.is_available()
-    ):
-        raise BadRequest("trainer.accelerator", accelerator, "cpu or auto", "this machine has no GPU")
-    if isinstance(devices, int) and accelerator in ("gpu", "cuda") and devices > torch.cuda.device_count():
-        raise BadRequest("trainer.devices", devices, f"at most {torch.cuda.device_count()}")
-    if devices != "auto" and devices in (-1, "-1") and not torch.cuda.is_available():
-        raise BadRequest("trainer.devices", devices, "an integer >= 1", "this machine has no GPU to count")
-    if devices != 1 and cfg.data.get("eval_batch_size") == 1:
-        # A share with an image less cannot have as many batches, and its rank would be waited for.
-        raise BadRequest("data.eval_batch_size", 1, "2 or more", "there are several devices")
-    check_strategy_name(cfg)
-
-
-def check_strategy_name(cfg: DictConfig) -> None:
-    """Raise BadRequest for a strategy that masks do not hold under or that starts processes itself."""
-    strategy, precision = cfg.trainer.strategy, cfg.trainer.precision
-    ddp = ("ddp", "ddp_find_unused_parameters_true")
-    if isinstance(strategy, str) and strategy not in ("auto", *ddp, "fully_shard"):
-        raise BadRequest("trainer.strategy", strategy, f"auto, {', '.join(ddp)}, fully_shard, or a _target_")
-    if strategy == "fully_shard" and precision not in ("32-true", "bf16-mixed", "bf16-true", "16-true"):
-        why = "trainer.strategy is fully_shard"
-        raise BadRequest("trainer.precision", precision, "32-true, bf16-mixed, bf16-true or 16-true", why)

@@ -33,6 +33,7 @@ from prunelit.training.parallel import threads
 from prunelit.training.run import from_config, machine
 from prunelit.training.run.progress_bar import Progress
 from prunelit.training.run.schedule_length import ScheduleLength, first_length, warn_of_late_milestones
+from prunelit.training.run.trainer import build_trainer, try_trainer
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def assemble(
     # Parts made by torch.jit fail in inference mode.
     inference_mode = not any(isinstance(part, torch.jit.ScriptModule) for part in network.modules())
     shown = _progress(bar)
-    trainer = from_config.build_trainer(cfg, epochs, folder, callbacks, shown, interruption, inference_mode)
+    trainer = build_trainer(cfg, epochs, folder, callbacks, shown, interruption, inference_mode)
     module = from_config.build_module(cfg, network, num_classes, length)
     return Parts(pruning, data, network, module, measured, trainer, epochs)
 
@@ -139,7 +140,7 @@ def try_parts(cfg: DictConfig) -> None:
     data = from_config.build_data(cfg)
     with within("data", cfg.data):
         data.check()
-    from_config.try_trainer(cfg)
+    try_trainer(cfg)
     with within("data", cfg.data):
         known = data.preview() is not None
     if known:

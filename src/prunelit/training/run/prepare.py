@@ -29,7 +29,7 @@ def prepare() -> None:
 def check_parts(cfg: DictConfig) -> None:
     """Raise BadRequest for a key of any group that is unknown or wrong, or for a device that is not there."""
     from prunelit.training.config.keys import check_config
-    from prunelit.training.run.from_config import check_trainer
+    from prunelit.training.run.trainer import check_trainer
 
     check_config(cfg)
     check_trainer(cfg)
