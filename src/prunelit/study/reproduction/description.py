@@ -167,17 +167,17 @@ class Report:
         return next((remark.why for remark in self.reasons if remark.fits(fact)), "")
 
     def serving(self, table: str | None) -> list[Sweep]:
-        """Return the sweeps that give a table or figure, and those that they start from; all for None.
+        """Return the sweeps that give a table or figure, or one by name, and those that they start from.
 
         Raises:
             BadRequest: the report has no such table or figure.
         """
         if table is None:
             return list(self.sweeps.values())
-        places = {**self.tables, **self.pictures}
+        places = {**self.tables, **self.pictures, **self.sweeps}
         if table not in places:
             raise BadRequest("--only", table, nearest(table, places), f"{self.name} has no such table")
-        names: list[str] = []
+        names = [table] if table in self.sweeps else []
         for places_of in (self.tables, self.pictures):
             place = places_of.get(table)
             if isinstance(place, Table):
