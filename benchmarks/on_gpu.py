@@ -1,12 +1,13 @@
-"""What only a GPU can do in a few minutes, the most valuable first, each result on disk as soon as it is there.
+"""What only a GPU can do in a few minutes, most valuable first, each result on disk as soon as it is there.
 
-    python benchmarks/on_gpu.py --minutes 14 --out DIR [--images cifar10=DIR --images cifar100=DIR] [key=value ...]
+    python benchmarks/on_gpu.py --minutes 14 --out DIR [--images cifar10=DIR ...] [key=value ...]
 
-The steps, in order: the tests that need a GPU; the benchmarks that the documentation quotes for a GPU; table II of
-Butler on CIFAR-10, then on CIFAR-100; the LeNet-5 runs of Mikler, many on the GPU at a time; Shi at scale 0.1.
-A step that does not end in time is interrupted, which saves its runs. The same command with the same DIR leaves
-out what is complete and goes on with the rest. DIR/steps.json says what became of each step, and DIR/NAME.txt
-holds what it printed; the runs and the comparisons with published numbers lie in DIR/outputs/reproduce.
+The steps, in order: the tests that need a GPU; the benchmarks that the documentation quotes for a GPU;
+table II of Butler on CIFAR-10, then on CIFAR-100; the LeNet-5 runs of Mikler, many on the GPU at a time;
+Shi at scale 0.1. A step that does not end in time is interrupted, which saves its runs. The same command
+with the same DIR leaves out what is complete and goes on with the rest. DIR/steps.json says what became of
+each step, and DIR/NAME.txt holds what it printed; the runs and the comparisons with published numbers lie
+in DIR/outputs/reproduce.
 
 ``--rehearse`` does the same steps on the CPU with tiny settings: digits, a small network, one epoch.
 """
@@ -51,24 +52,25 @@ class Done:
 
 def steps(rehearse: bool, images: list[str], overrides: list[str]) -> list[Step]:
     """Return all steps, the most valuable first."""
-    sweep = [*overrides, "trainer=gpu", "hydra/launcher=joblib"]
+    sweep, packed = [*overrides, "trainer=gpu", "hydra/launcher=joblib"], "sweep.runs_per_gpu"
     named = [text for folder in images for text in ("--images", folder)]
     if rehearse:
         small = ["data=digits", "model=fc", "epochs=1", "trainer=cpu", *overrides]
+        one, ten = ("pruner=mag", "compression=0.5"), ("pruner=mag", "sparsity=0.9")
         return [
             _test("tests/gpu", "-k", "nothing_at_all"),
             _benchmark("selection", "--repeats", "1", "--rounds", "2", "--device", "cpu"),
-            _report("butler_cifar10", "butler2022", "--only", "cifar10", *small, "pruner=mag", "compression=0.5"),
-            _report("mikler_lenet5", "mikler2019", "--only", "figure 2", *small, "pruner=mag", "sparsity=0.9"),
+            _report("butler_cifar10", "butler2022", "--only", "cifar10", *small, *one),
+            _report("mikler_lenet5", "mikler2019", "--only", "figure 2", *small, *ten),
         ]
     return [
         _test("tests/gpu"),
         _benchmark("pruned_step", "--repeats", "200"),
         _benchmark("selection", "--repeats", "1"),
-        _report("butler_cifar10", "butler2022", "--only", "cifar10", *named, *sweep, "sweep.runs_per_gpu=8"),
-        _report("butler_cifar100", "butler2022", "--only", "cifar100", *named, *sweep, "sweep.runs_per_gpu=8"),
-        _report("mikler_lenet5", "mikler2019", "--only", "figure 2", *sweep, "sweep.runs_per_gpu=16"),
-        _report("shi", "shi2022", "--scale", "0.1", *named, *sweep, "sweep.runs_per_gpu=4"),
+        _report("butler_cifar10", "butler2022", "--only", "cifar10", *named, *sweep, f"{packed}=8"),
+        _report("butler_cifar100", "butler2022", "--only", "cifar100", *named, *sweep, f"{packed}=8"),
+        _report("mikler_lenet5", "mikler2019", "--only", "figure 2", *sweep, f"{packed}=16"),
+        _report("shi", "shi2022", "--scale", "0.1", *named, *sweep, f"{packed}=4"),
     ]
 
 
@@ -124,7 +126,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     arguments.add_argument("--minutes", type=float, default=14, help="in all; 14")
     arguments.add_argument("--out", type=Path, required=True, help="where results go; the same to go on")
-    arguments.add_argument("--images", metavar="DATA=DIR", action="append", default=[], help="as of reproduce")
+    arguments.add_argument("--images", metavar="DATA=DIR", action="append", default=[], help="of reproduce")
     arguments.add_argument("--rehearse", action="store_true", help="tiny settings on the CPU")
     arguments.add_argument("overrides", metavar="key=value", nargs="*", help="of every run")
     given = arguments.parse_intermixed_args()

@@ -11,7 +11,7 @@ import pytest
 from prunelit.study.report.records.study import Study
 from prunelit.study.report.tables.grid import markdown
 from prunelit.study.reproduction.cells import compare
-from prunelit.study.reproduction.description import read_report
+from prunelit.study.reproduction.description import read_report, report_names
 from prunelit.study.reproduction.document import Outcome, document
 from prunelit.study.reproduction.requests import Request
 from prunelit.study.reproduction.tables import counts, grids
@@ -121,3 +121,11 @@ def test_what_was_run_on_more_seeds_or_at_a_larger_scale_is_kept(tmp_path: Path)
         in text.replace("\\", "")
     )
     assert markdown(grids(report, kept.cells)[0]) in text
+
+
+def test_the_page_on_published_experiments_is_what_the_command_writes() -> None:
+    """``python -m prunelit.reproduce --write-docs docs/reproduction.md`` writes it."""
+    docs = Path(__file__).parents[3] / "docs"
+    reports = [read_report(name) for name in report_names()]
+    found = {report.name: Outcome.read(report, docs / "reproduction") for report in reports}
+    assert (docs / "reproduction.md").read_text() == document(reports, found)

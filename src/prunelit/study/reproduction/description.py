@@ -141,6 +141,7 @@ class Report:
         reasons: why numbers of ours differ.
         questions: what was looked into beyond the tables.
         names: what published.csv calls data sets and networks otherwise than our runs.
+        more: what was measured beside the sweeps, in Markdown.
         by_method: whether runs are compared by method alone, as the report states no amount.
     """
 
@@ -155,6 +156,7 @@ class Report:
     reasons: tuple[Remark, ...] = ()
     questions: tuple[Question, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict)
+    more: str = ""
     by_method: bool = False
 
     def doubt(self, fact: Mapping[str, Any]) -> str:
