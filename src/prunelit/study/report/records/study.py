@@ -1,4 +1,4 @@
-"""A study: the records of many runs as tables, read from files alone."""
+"""A study: the records of many runs as tables, read from files only."""
 
 from __future__ import annotations
 
@@ -46,23 +46,21 @@ class Study:
     """The runs of a study.
 
     Attributes:
-        runs: a row a run, complete or not. The index ``run`` is the folder's path below the one asked for.
-            Columns: the keys of ``result.json`` (shares 0 to 1, accuracies in percent; NaN or None where not
-            known), and
-            ``status``: complete, running, failed, or incomplete (its process no longer exists);
-            ``error``: why it failed or stopped, one line, or None;
-            ``folder``: the run's folder, a Path;
-            ``label``: the method's name, see :func:`~prunelit.study.report.records.labels.labels`;
-            ``asked``: the amount asked for, such as ``compression 0.5``, ``sparsity 0.9``, ``dense``,
-            ``threshold 0.45``, ``2:4``, or an empty text if not known;
-            ``asked_density``: the kept share that this means, NaN if the method decides;
-            ``asked_compression``, ``asked_sparsity``: the same as numbers that equal what was typed;
-            ``seconds``: of pruning, training and testing;
-            ``epochs_asked``, ``pre_epochs_asked``, ``rounds_asked``: by the config.
+        runs: one row per run, complete or not. The index ``run`` is the path of the folder relative to the
+            requested one. Columns: the keys of ``result.json`` (shares 0 to 1, accuracies in percent; NaN or
+            None where not known), and ``status``: complete, running, failed, or incomplete (its process no
+            longer exists); ``error``: why it failed or stopped, one line, or None; ``folder``: the run's
+            folder, a Path; ``label``: the method's name, see
+            :func:`~prunelit.study.report.records.labels.labels`; ``asked``: the requested amount, such as
+            ``compression 0.5``, ``sparsity 0.9``, ``dense``, ``threshold 0.45``, ``2:4``, or an empty text if
+            not known; ``asked_density``: the kept share that this means, NaN if the method decides;
+            ``asked_compression``, ``asked_sparsity``: the requested amount as a number that equals the given
+            value; ``seconds``: the seconds for pruning, training and testing; ``epochs_asked``,
+            ``pre_epochs_asked``, ``rounds_asked``: by the config.
         epochs: ``metrics.csv`` of all runs, column ``run`` first.
         rounds: ``rounds.csv`` likewise.
         layers: ``layers.csv`` likewise.
-        skipped: a line for each file that could not be read, naming it.
+        skipped: a line that names each file that could not be read.
         configs: the config of each run as Hydra wrote it, interpolations as they stand; empty if not known.
     """
 
@@ -110,7 +108,7 @@ class Study:
         return Arrays(self.folder(run) / "details.npz")
 
     def thresholds(self, run: str) -> pd.DataFrame:
-        """Return ``thresholds.csv`` of a run that was given a list of thresholds; else an empty table."""
+        """Return ``thresholds.csv`` of a run with a list of thresholds, otherwise an empty table."""
         return read_rows({run: self.folder(run)}, "thresholds.csv", [])
 
     def rounds_of(self, run: str) -> pd.DataFrame:
@@ -122,7 +120,7 @@ class Study:
         return self.layers[self.layers["run"] == run]
 
     def weights(self, run: str) -> Mapping[str, np.ndarray]:
-        """Return the final weights by parameter name; empty if there are none that NumPy can hold."""
+        """Return the final weights by parameter name; empty if NumPy does not support them."""
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
@@ -136,9 +134,9 @@ class Study:
 
 
 def read_study(folders: Sequence[Path]) -> Study:
-    """Read the records at and below ``folders``.
+    """Read the records in ``folders``.
 
-    What is truncated, foreign or of a newer version is left out, with a line in ``skipped``.
+    Files that are truncated or of another version are skipped, with a line in ``skipped``.
 
     Raises:
         BadRequest: a folder is missing.
@@ -164,14 +162,14 @@ def read_study(folders: Sequence[Path]) -> Study:
 
 def _config_dirs(text: str) -> list[str]:
     """Return the folders that a run was given by ``--config-dir``, from its ``hydra.yaml``."""
-    if "command-line" not in text:  # as a rule: parsing takes twenty times as long as looking
+    if "command-line" not in text:  # the usual case: parsing takes twenty times as long as searching
         return []
     sources = yaml.safe_load(text)["hydra"]["runtime"]["config_sources"]
     return [source["path"] for source in sources if source["provider"] == "command-line"]
 
 
 def _named(folders: Sequence[Path]) -> list[tuple[str, Path]]:
-    """Return each run once, with its path below the folder asked for, or below what all of them share."""
+    """Return each run once, with its path relative to the requested folder, or to the common parent."""
     tops = [folder.absolute() for folder in folders]
     top = Path(os.path.commonpath(tops)) if tops else Path()
     runs: dict[Path, Path] = {}
@@ -183,7 +181,7 @@ def _named(folders: Sequence[Path]) -> list[tuple[str, Path]]:
 
 
 def _unused(name: str, names: Mapping[str, Files]) -> str:
-    """Return the name of a run as valid text; names that differ only in bytes that are none stay apart."""
+    """Return the name of a run as valid text; names that only differ in invalid bytes stay distinct."""
     text = os.fsencode(name).decode("utf-8", "replace")
     while text in names:
         text += "'"
@@ -208,7 +206,7 @@ def _runs(found: Mapping[str, Files]) -> pd.DataFrame:
 OF_CHECKPOINT = "as in the checkpoint"
 """The amount asked for by runs that prune nothing and start from a pruned checkpoint."""
 ASKED = (*("asked_density", "epochs_asked", "pre_epochs_asked", "rounds_asked"),)
-"""Numbers that the config asks for."""
+"""Numbers requested by the config."""
 COLUMNS = (
     *RESULT_FIELDS,
     *("status", "error", "folder", "label", "asked"),
@@ -249,8 +247,8 @@ def _method(row: Mapping[str, Any]) -> str:
 
 
 def _both_amounts(density: float, result: Mapping[str, Any]) -> dict[str, float]:
-    """Return the amount asked for as compression and as sparsity, the one that was typed as it was typed."""
-    # Rounding takes away what powers and logarithms add: 0.5 that was asked for is 0.5 here.
+    """Return the requested amount as compression and as sparsity, the given one unchanged."""
+    # Rounding removes errors of powers and logarithms, so that a requested 0.5 is 0.5.
     amounts = {
         "asked_compression": round(-math.log10(density), 12) + 0.0 if density > 0 else math.nan,
         "asked_sparsity": round(1 - density, 12),
@@ -259,14 +257,14 @@ def _both_amounts(density: float, result: Mapping[str, Any]) -> dict[str, float]
 
 
 def _why(status: str, state: Mapping[str, Any]) -> str | None:
-    """Return why a run is not complete and not under way."""
+    """Return why a run is neither complete nor running."""
     if status == "incomplete":
         return why_stopped(state)
     return first_line(state.get("error", "")) if status == "failed" else None
 
 
 def _asked(config: Mapping[str, Any], result: Mapping[str, Any]) -> tuple[str, float]:
-    """Return the amount that a config asks for, in words, and the density that it means (NaN: none).
+    """Return the requested amount of a config in words, and the corresponding density (NaN: none).
 
     A run that prunes nothing has the density of its checkpoint, which its ``result`` says.
     """
