@@ -1,4 +1,4 @@
-"""The configuration reference is complete, and the examples of the README hold."""
+"""The examples of the README print what it says, and the links of the documentation lead somewhere."""
 
 from __future__ import annotations
 
@@ -6,51 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
-from omegaconf import DictConfig, OmegaConf
 
-from prunelit.reference import rewritten, tables
-from prunelit.study.configs import CONFIGS
-from prunelit.study.record import RESULT_FIELDS
-
-README = Path(__file__).parents[1] / "README.md"
-REFERENCE = (Path(__file__).parents[1] / "docs" / "configuration.md").read_text()
-WORDS = set(re.findall(r"[A-Za-z_]\w*", " ".join(re.findall(r"`([^`\n]+)`", REFERENCE))))
-FILES = sorted(
-    path
-    for path in CONFIGS.rglob("*.yaml")
-    if path.relative_to(CONFIGS).parts[0] not in ("hydra", "experiment", "reproduce")
-)
-
-
-def keys(node: DictConfig) -> set[str]:
-    """All keys of a yaml file but Hydra's own."""
-    found = set()
-    for key in map(str, node):
-        if key in ("hydra", "defaults") or key.startswith("_"):
-            continue
-        found.add(key)
-        value = node._get_node(key)
-        if isinstance(value, DictConfig):
-            found |= keys(value)
-    return found
-
-
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONFIGS)))
-def test_every_key_and_choice_is_in_the_reference(path: Path) -> None:
-    config = OmegaConf.load(path)
-    assert isinstance(config, DictConfig)
-    assert keys(config) - WORDS == set()
-
-
-def test_the_tables_of_keys_are_those_of_the_declarations() -> None:
-    """``python -m prunelit.reference docs/configuration.md`` writes them."""
-    found = tables()
-    assert all(f"<!-- keys: {name} -->" in REFERENCE for name in found)
-    assert rewritten(REFERENCE, found) == REFERENCE
-
-
-def test_every_key_of_a_result_is_in_the_reference() -> None:
-    assert set(RESULT_FIELDS) - WORDS == set()
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def examples() -> list[tuple[str, str]]:
@@ -67,3 +26,26 @@ def test_an_example_of_the_readme_prints_what_it_says(
     monkeypatch.chdir(tmp_path)
     exec(code, {"__name__": "example"})
     assert capsys.readouterr().out.splitlines()[-1] == last
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_a_file_and_a_heading(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text())
+    for link in links:
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_the_overview_names_every_page() -> None:
+    overview = (ROOT / "docs" / "index.md").read_text()
+    for page in (ROOT / "docs").glob("*.md"):
+        assert page.name == "index.md" or f"({page.name}" in overview, page.name

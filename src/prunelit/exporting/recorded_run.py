@@ -121,5 +121,5 @@ def builder_of(description: NetworkDescription) -> dict[str, Any]:
     if model.get("_target_") != LOADER:
         model |= {"num_classes": description.num_classes, "input_shape": description.input_shape}
         if "weights" in model and str(model["_target_"]).startswith("prunelit."):
-            model["weights"] = None  # those that it was trained to lie beside
+            model["weights"] = None  # those that it was trained to are next to
     return model

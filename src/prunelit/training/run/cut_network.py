@@ -26,7 +26,7 @@ FORMS = ("dense", "masked", "cut", "half", "2to4")
 """The network without a zero, with its zeros, without the units that pruning emptied; and, where weights have
 the pattern 2:4 and there is a GPU, in half precision as it is and with products that skip the zeros."""
 LATENCIES = tuple(f"latency_{form}_{size}" for form in FORMS for size in BATCH_SIZES)
-"""Keys of ``result.json``: median milliseconds of a batch of so many inputs."""
+"""Keys of ``result.json``: median milliseconds of a batch of this size."""
 SECONDS = 0.5
 """How long the turns of one measurement take at most, if they are not fewer than five."""
 LONGEST_PASS = 1.0
