@@ -1,5 +1,4 @@
-"""Seconds in which ThiNet chooses the channels of VGG16's widest layers, compared with the algorithm as
-published.
+"""Seconds in which ThiNet chooses the channels of VGG16's widest layers, beside the algorithm as written.
 
     python benchmarks/thinet.py [--images N] [--positions N] [--literal CHANNELS]
 

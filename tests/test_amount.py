@@ -4,7 +4,7 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from prunelit.amount import Amount
+from prunelit.amount import BUDGETS, Amount
 from prunelit.declared import options_of
 from prunelit.request import BadRequest
 from prunelit.training.config.keys import pruner_options
@@ -58,6 +58,7 @@ def test_the_options_that_editors_know_are_those_that_are_declared() -> None:
         "layer_densities",
         "pre_epochs",
         "grow",
+        *BUDGETS,
         *PARTS,
     }
     assert set(get_type_hints(PruningOptions)) == declared

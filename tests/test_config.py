@@ -7,6 +7,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
+from prunelit.amount import Amount
 from prunelit.request import BadRequest
 from prunelit.study.checks import check
 from prunelit.study.configs import CONFIGS
@@ -92,9 +93,9 @@ def test_every_pruner_says_its_name_and_builds(path: Path) -> None:
     assert cfg.pruner.name == path.stem
     if cfg.pruner.densities_from is not None:
         with pytest.raises(BadRequest, match=r"pruner\.densities_from="):
-            build_pruning(cfg, None, None)
+            build_pruning(cfg, Amount())
         return
-    pruning = build_pruning(cfg, 0.5, None)
+    pruning = build_pruning(cfg, Amount(0.5))
     assert (pruning is None) == (path.stem == "none")
 
 

@@ -13,12 +13,6 @@ from prunelit.study.configs import CONFIGS
 from prunelit.study.identity import config_hash
 from prunelit.training.run import from_config
 
-
-def amounts(cfg: DictConfig) -> tuple[float | None, float | None]:
-    amount = Amount.of(cfg)
-    return amount.compression, amount.sparsity
-
-
 EXPERIMENTS = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
 BUTLER = [name for name in EXPERIMENTS if name.startswith("butler")]
 
@@ -40,7 +34,7 @@ def test_it_builds_its_network_optimizer_and_pruner(experiment: str) -> None:
     assert network.train()(torch.zeros(2, *preview[1])).shape == (2, num_classes)
     optimizer = from_config.build_optimizer(cfg, network.parameters())
     assert optimizer.param_groups[0]["lr"] == cfg.optimizer.lr
-    pruning = from_config.build_pruning(cfg, *amounts(cfg))
+    pruning = from_config.build_pruning(cfg, Amount.of(cfg))
     assert pruning is not None
     pruning.check(network)
 
@@ -51,7 +45,7 @@ def test_the_pruner_can_be_chosen_and_prunes_in_one_round(experiment: str, prune
     cfg = composed(f"experiment={experiment}", f"pruner={pruner}", "compression=2")
     check(cfg)
     assert cfg.pruner.name == pruner
-    pruning = from_config.build_pruning(cfg, *amounts(cfg))
+    pruning = from_config.build_pruning(cfg, Amount.of(cfg))
     assert pruning is not None
     assert pruning.plan.rounds == 1
     assert pruning.density == pytest.approx(0.01)
@@ -69,6 +63,6 @@ def test_mikler_s_biases_compete_with_the_weights() -> None:
     for experiment, published in (("mikler_lenet300100", 266_610), ("mikler_lenet5", 61_706)):
         cfg = composed(f"experiment={experiment}")
         network, _ = from_config.build_network(cfg, from_config.build_data(cfg))
-        pruning = from_config.build_pruning(cfg, *amounts(cfg))
+        pruning = from_config.build_pruning(cfg, Amount.of(cfg))
         assert pruning is not None
         assert sum(p.numel() for p in pruning.selection.of(network).values()) == published

@@ -17,6 +17,7 @@ FILES = sorted(path for path in SOURCE.rglob("*.py"))
 COMMON = (
     "prunelit.request",
     "prunelit.declared",
+    "prunelit.budget",
     "prunelit.amount",
     "prunelit.former_options",
     "prunelit.durable",
@@ -29,10 +30,11 @@ COMMON = (
 ALLOWED = {
     "prunelit": ("prunelit",),
     **dict.fromkeys(COMMON, ("prunelit.request", "prunelit.declared")),
+    "prunelit.amount": ("prunelit.request", "prunelit.declared", "prunelit.budget"),
     "prunelit.notice": ("prunelit.place", "prunelit.request"),
     "prunelit.pruning": (
-        *("prunelit.request", "prunelit.declared", "prunelit.amount", "prunelit.former_options"),
-        *("prunelit.durable", "prunelit.pruning"),
+        *("prunelit.request", "prunelit.declared", "prunelit.amount", "prunelit.budget"),
+        *("prunelit.former_options", "prunelit.durable", "prunelit.pruning"),
     ),
     "prunelit.training": (*COMMON, "prunelit.pruning", "prunelit.training"),
     "prunelit.study": (*COMMON, "prunelit.study"),

@@ -1,5 +1,6 @@
 # The public names of the library, each once. Type checkers read this file, and __init__.py loads from it.
 
+from prunelit.budget import Budget as Budget
 from prunelit.exporting.folder import load as load
 from prunelit.exporting.folder import save as save
 from prunelit.pruning.call import Call as Call

@@ -9,16 +9,22 @@ from typing import Annotated, Any
 from annotated_types import Ge, Lt
 from typing_extensions import Doc
 
+from prunelit.budget import Budget, FlopsKept, ParametersKept, Speedup
 from prunelit.declared import check_fields
 from prunelit.request import BadRequest, within
+
+BUDGETS = ("flops", "params", "speedup")
+"""The options that limit what the network may cost."""
+KEYS = ("compression", "sparsity", *BUDGETS)
+"""The options that request an amount, of which at most one is given."""
 
 
 @dataclass(frozen=True)
 class Amount:
-    """A compression, a sparsity, or neither, in which case the method decides.
+    """A compression, a sparsity, a budget, or none of them, in which case the method decides.
 
     Raises:
-        BadRequest: both are given, or one is out of range.
+        BadRequest: several are given, or one is out of range.
     """
 
     compression: Annotated[
@@ -28,12 +34,17 @@ class Amount:
         Annotated[float, Ge(0), Lt(1)] | None,
         Doc("The share of the prunable parameters to remove, instead of `compression`."),
     ] = None
+    flops: FlopsKept = None
+    params: ParametersKept = None
+    speedup: Speedup = None
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.compression is not None and self.sparsity is not None:
-            both = f"compression={self.compression} is given too"
-            raise BadRequest("sparsity", self.sparsity, "compression or sparsity, not both", both)
+        given = [key for key in KEYS if getattr(self, key) is not None]
+        if len(given) > 1:
+            first, second = given[:2]
+            why = f"{first}={getattr(self, first)} is given too"
+            raise BadRequest(second, getattr(self, second), f"{first} or {second}, not both", why)
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Amount:
@@ -44,28 +55,44 @@ class Amount:
         pruner = config["pruner"]
         if pruner["criterion"] is None:
             return cls(0.0)
-        if config["compression"] is None and config["sparsity"] is None:
+        given = cls.at_top_level(config)
+        if given.is_decided:
             with within("pruner", ("compression",)):
                 return cls() if sets_density(pruner) else cls(pruner["compression"])
-        return cls(config["compression"], config["sparsity"])
+        return given
+
+    @classmethod
+    def at_top_level(cls, config: Mapping[str, Any]) -> Amount:
+        """Return the amount that the top level of a config requests, without that of the pruner."""
+        return cls(**{key: config[key] for key in KEYS if key in config})
 
     @property
     def is_decided(self) -> bool:
         """Whether the method decides the amount."""
-        return self.compression is None and self.sparsity is None
+        return all(getattr(self, key) is None for key in KEYS)
 
     @property
     def density(self) -> float | None:
-        """The kept share, ``10 ** -compression`` or ``1 - sparsity``; None if the method decides."""
+        """The kept share, ``10 ** -compression`` or ``1 - sparsity``; None if the method or a budget
+        decides."""
         if self.sparsity is not None:
             return 1 - self.sparsity
         return None if self.compression is None else float(10**-self.compression)
 
     @property
+    def budget(self) -> Budget | None:
+        """The limit on what the network may cost, if there is one."""
+        if self.flops is not None:
+            return Budget("flops", self.flops, *self.given)
+        if self.params is not None:
+            return Budget("params", self.params, *self.given)
+        return None if self.speedup is None else Budget("flops", 1 / self.speedup, *self.given)
+
+    @property
     def given(self) -> tuple[str, float]:
         """The key and value that were given, for messages; a whole number without decimals."""
-        key = "compression" if self.sparsity is None else "sparsity"
-        value = getattr(self, key) or 0.0
+        key = next((key for key in KEYS if getattr(self, key) is not None), "compression")
+        value = float(getattr(self, key) or 0.0)
         return key, int(value) if value.is_integer() else value
 
     @property
@@ -75,11 +102,12 @@ class Amount:
 
     @property
     def short(self) -> str:
-        """A part of a folder's name, such as ``c0.5`` or ``s0.9``; empty if the method decides."""
+        """A part of a folder's name, such as ``c0.5``, ``s0.9`` or ``flops0.5``; empty if the method
+        decides."""
         if self.is_decided:
             return ""
         key, value = self.given
-        return f"{key[0]}{value}"
+        return f"{key if self.budget else key[0]}{value}"
 
 
 SETS_DENSITY = ("pattern", "densities_from", "layer_densities")

@@ -129,3 +129,8 @@ def test_names_of_many_runs_differ() -> None:
             cfg.seed, cfg.epochs = seed, epochs
             names.add(slug(cfg))
     assert len(names) == 2000
+
+
+def test_runs_keep_their_folders_when_options_are_added() -> None:
+    """A digit that changes here repeats every complete run of every user: see ``ADDED`` in identity.py."""
+    assert slug(config("pruner=synflow", "compression=0.5")) == "digits-fc-synflow-c0.5-seed0-b04c2731ec"

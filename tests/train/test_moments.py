@@ -7,6 +7,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from safetensors.torch import load_file
 
+from prunelit.amount import Amount
 from prunelit.study.configs import CONFIGS
 from prunelit.training.run.from_config import build_pruning
 from runs import QUICK, folders, only_folder, result, rows
@@ -50,7 +51,7 @@ def test_rounds_by_epoch_leave_the_published_sparsities(cli) -> None:
 def test_rounds_go_on_until_the_target_is_passed(cli, target: float, count: int, sparsity: float) -> None:
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         cfg = compose("config", ["pruner=iterative", f"sparsity={target}"])
-    pruning = build_pruning(cfg, None, target)
+    pruning = build_pruning(cfg, Amount(sparsity=target))
     assert len(pruning.steps) == count
     assert round(100 * (1 - pruning.steps[-1][1]), 2) == sparsity
 

@@ -14,6 +14,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
+from prunelit.amount import Amount
 from prunelit.study.configs import CONFIGS
 from prunelit.study.record import RESULT_FIELDS
 from prunelit.training.models import FC
@@ -27,7 +28,7 @@ def planned(pruner: str) -> tuple[list[float | None], int]:
         cfg = compose("config", [f"pruner={pruner}", "epochs=2"])
     if pruner in ("like", "nm"):
         return [None], 2
-    pruning = build_pruning(cfg, 0.5, None)
+    pruning = build_pruning(cfg, Amount(0.5))
     densities = pruning.plan.targets(pruning.density) if pruning else [1.0]
     epochs = num_epochs(cfg, pruning)
     if pruning:  # weights that change places are as many after as before

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
+from prunelit.budget import Budget
 from prunelit.pruning.checked_scores import checked_scores
 from prunelit.pruning.coupling.competition import Competition, competition
+from prunelit.pruning.coupling.within_budget import Spending, spending_of
 from prunelit.pruning.criteria.criterion import Criterion
 from prunelit.pruning.doubts import Doubts, warn_of_dense
 from prunelit.pruning.masks import (
@@ -36,7 +38,7 @@ from prunelit.request import BadRequest
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of pruning: final masks, the scores of the last round, the density after each round."""
+    """What pruning gave: final masks, the last round's scores, the density after each round."""
 
     masks: Masks
     scores: Scores
@@ -52,7 +54,7 @@ class Outcome:
 def prune(
     network: nn.Module,
     criterion: Criterion,
-    density: float | None,
+    density: float | Budget | None,
     *,
     selection: Selection = Selection(),
     plan: Plan = Plan(),
@@ -79,14 +81,15 @@ def prune(
     Args:
         network: any module; parameters are named as in ``named_parameters()``.
         criterion: computes the scores.
-        density: kept share of the prunable parameters, in [0, 1]; None: as ``plan`` decides.
+        density: kept share of the prunable parameters, in [0, 1]; a ``Budget`` removes whole units until the
+            network costs no more, whatever ``selection.granularity``; None: as ``plan`` decides.
         selection: what is prunable.
         plan: rounds, schedule, scope and what follows.
         objective: batches, loss and example input; some criteria need none.
         seed: of the random state in which scores are computed.
         agree: makes the final masks the same on several processes.
         reports: ``dense`` warns of weights that are not prunable, ``density`` where whole units miss the
-            density; a caller that prunes in several steps requests each once.
+            density; a caller that prunes in several steps asks for each once.
 
     Raises:
         BadRequest: a density that is out of range or keeps less than one parameter.
@@ -97,12 +100,15 @@ def prune(
     Warns:
         PruningWarning: weights stay dense, ties decide, layers end empty, or filters cannot be cut out.
     """
+    budget = density if isinstance(density, Budget) else None
+    if isinstance(density, Budget):
+        selection, density = replace(selection, granularity="unit"), density.share
     by_unit = selection.granularity == "unit"
     if criterion.unit == "filter":
         selection = replace(selection, bias=True, norm=True)
         plan = replace(plan, scope="layer", pattern=None, layer_densities=None)
     parameters = selection.of(network)
-    if density is not None:
+    if density is not None and budget is None:
         check_density(density, count_all(parameters))
     criterion.check(objective)
     start = starting_masks(network, parameters)
@@ -114,9 +120,13 @@ def prune(
     with random_state(seed):
         with preserved(network, parameters.values(), keep_values):
             groups: Groups | Competition | None
+            spending = None
             if by_unit:
                 groups = competition(network, criterion, parameters, objective, plan)
                 plan = replace(plan, keep_at_least=max(1, plan.keep_at_least))
+                if budget is not None:
+                    spending = spending_of(network, groups, objective, budget)
+                    targets = plan.targets(density, spending.share_of(groups.alive(start)))
             else:
                 groups = criterion.groups(network, parameters, objective)
             doubts = Doubts(network, criterion, plan.scope, plan.train_mode, plan.shuffle, groups)
@@ -127,7 +137,7 @@ def prune(
                     apply_masks(parameters, masks)
                 scores = checked_scores(criterion, network, parameters, objective, scores)
                 ties = Ties()
-                chosen = _choose(plan, scores, target, masks, groups, ties)
+                chosen = _choose(plan, scores, target, masks, groups, ties, spending)
                 doubts.add(ties, masks)
                 masks = chosen
                 densities.append(density_of(masks))
@@ -143,7 +153,8 @@ def prune(
     apply_masks(*_all_masked(network))
     if not plan.reinitialize:
         criterion.adjust(network, masks)
-    doubts.warn(scores, density if "density" in reports else None, start, masks)
+    reached = density if "density" in reports and budget is None else None
+    doubts.warn(scores, reached, start, masks)
     return Outcome(masks, scores, densities)
 
 
@@ -154,12 +165,15 @@ def _choose(
     previous: Masks,
     groups: Groups | Competition | None,
     ties: Ties,
+    spending: Spending | None,
 ) -> Masks:
     """Return the masks of one round, by single weights or by groups."""
     if groups is None:
         return plan.masks(scores, density, previous, ties)
     competing = groups.gather(scores)
     alive = groups.alive(previous)
+    if spending is not None and density is not None:
+        return groups.spread(spending.units(density, plan, competing, alive, ties), previous)
     kept = plan.masks(competing, density, alive, ties) if competing else {}
     if isinstance(groups, Competition):
         kept = groups.rounded(kept, competing, alive)
@@ -174,9 +188,9 @@ def _shuffled(masks: Masks, start: Masks, groups: Groups | Competition | None) -
 
 
 def starting_masks(network: nn.Module, parameters: Parameters) -> Masks:
-    """Return the masks of an earlier pruning of ``network``; everything else is kept.
+    """Return the masks that an earlier pruning left on ``network``; everything else is kept.
 
-    A mask of another shape belongs to a layer that was replaced since, and is ignored.
+    A mask of another shape belongs to a layer that was replaced since, and is left out.
     """
     masks = {name: _full_mask(p) for name, p in parameters.items()}
     for name, mask in (attached(network) or {}).items():
@@ -200,7 +214,7 @@ def _all_masked(network: nn.Module) -> tuple[Parameters, Masks]:
 def check_density(density: float, n: int, asked: tuple[str, float] | None = None) -> None:
     """Raise BadRequest unless ``density`` is in [0, 1] and keeps at least one of ``n`` parameters.
 
-    ``asked`` is the key and value from which the density comes, for the message.
+    ``asked`` is the key and value that the density comes from, for the message.
     """
     key, value = asked or ("density", density)
     if not 0 <= density <= 1:

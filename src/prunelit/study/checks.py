@@ -67,8 +67,8 @@ def check_name(name: str) -> None:
 
 
 def check_amount(cfg: DictConfig) -> None:
-    """Raise BadRequest unless at most one of compression and sparsity is given and allowed for the pruner."""
-    given = Amount(cfg.compression, cfg.sparsity)
+    """Raise BadRequest unless at most one amount is given and allowed for the pruner."""
+    given = Amount.at_top_level(cfg)
     if given.is_decided:
         Amount.of(cfg)
     elif sets_density(cfg.pruner):

@@ -12,7 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from prunelit.amount import Amount, set_by, sets_density
+from prunelit.amount import BUDGETS, Amount, set_by, sets_density
 from prunelit.request import BadRequest
 from prunelit.study.configs import CONFIGS
 
@@ -21,6 +21,19 @@ NO_RESULT = (
     *("data.download", "data.workers", "data.in_memory"),
 )
 """Keys that cannot change the result and are therefore not part of the identity."""
+
+ADDED = {
+    "checkpoint_strict": True,
+    "trainer.threads": None,
+    **dict.fromkeys(("data.mean", "data.std", "data.bits", "data.test_share"), None),
+    **dict.fromkeys(BUDGETS, None),
+    "pruner.granularity": "weight",
+    "pruner.unit_scores": "sum",
+    "pruner.normalize": "mean",
+    "pruner.round_to": 1,
+}
+"""Keys that were added after the first version, with the value that is equivalent to no key, so that earlier
+runs keep their folders."""
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:
@@ -44,15 +57,11 @@ def config_hash(cfg: DictConfig) -> str:
         _drop(values, key.split("."))
     if values.get("data", {}).get("name") != "folder":
         _drop(values, ["data", "root"])
-    if values.get("trainer", {}).get("threads") is None:
-        _drop(values, ["trainer", "threads"])
-    if values.get("checkpoint_strict") is True:
-        _drop(values, ["checkpoint_strict"])
-    for key in ("mean", "std", "bits", "test_share"):  # null is equivalent to no key
-        if values.get("data", {}).get(key) is None:
-            _drop(values, ["data", key])
     amount = _amount(cfg)
-    values["compression"], values["sparsity"] = amount.compression, amount.sparsity
+    values |= vars(amount)
+    for key, default in ADDED.items():
+        if OmegaConf.select(cfg, key) == default or (key in BUDGETS and getattr(amount, key) is None):
+            _drop(values, key.split("."))
     _drop(values, ["pruner", "compression"])
     text = json.dumps(_canonical(values), sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:10]

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Le, Lt
 from typing_extensions import Doc
 
+from prunelit.budget import FlopsKept, ParametersKept, Speedup
 from prunelit.declared import Says
 
 MOST_SHARERS = 16
@@ -34,9 +35,12 @@ class TopLevel:
         Annotated[float, Ge(0), Lt(1)] | None,
         Doc(
             "The share of the prunable parameters to remove, instead of `compression`: 0.9 keeps 10 "
-            "%. If both are null, `pruner.compression` applies."
+            "%. If all amounts are null, `pruner.compression` applies."
         ),
     ] = None
+    flops: FlopsKept = None
+    params: ParametersKept = None
+    speedup: Speedup = None
     epochs: Annotated[
         int,
         Ge(0),

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from prunelit.amount import KEYS
 from prunelit.durable import remove_partial_files, write_atomically
 from prunelit.study import bounded
 from prunelit.study.devices import numbered
@@ -32,7 +33,7 @@ Row = Mapping[str, Any]
 
 RESULT_FIELDS = (
     # the settings
-    *("pruner", "model", "data", "seed", "asked_compression", "asked_sparsity"),
+    *("pruner", "model", "data", "seed", *(f"asked_{key}" for key in KEYS)),
     # what is kept: log10(prunable / kept), shares, numbers of parameters, multiply-accumulates
     *("compression", "sparsity", "density", "effective_density", "prunable", "kept"),
     *("flops_dense", "flops_sparse"),

@@ -13,12 +13,7 @@ from prunelit.study.identity import config_hash, method, resolved
 
 def requested(cfg: DictConfig) -> dict[str, Any]:
     """Return the keys with which every result begins: method, network, data, seed, and the amount."""
-    amount = Amount.of(cfg)
-    return {
-        **_subject(cfg),
-        "asked_compression": amount.compression,
-        "asked_sparsity": amount.sparsity,
-    }
+    return {**_subject(cfg), **{f"asked_{key}": value for key, value in vars(Amount.of(cfg)).items()}}
 
 
 def result_of(cfg: DictConfig, found: Mapping[str, Any]) -> dict[str, Any]:
@@ -32,8 +27,7 @@ def hyperparameters(cfg: DictConfig) -> dict[str, Any]:
     pruner, optimizer = values["pruner"], values["optimizer"]
     return {
         **_subject(cfg),
-        "compression": "" if amount.compression is None else amount.compression,
-        "sparsity": "" if amount.sparsity is None else amount.sparsity,
+        **{key: "" if value is None else value for key, value in vars(amount).items()},
         **{key: values[key] for key in ("epochs", "pre_epochs", "batch_size", "label_smoothing")},
         **{f"pruner.{key}": pruner[key] for key in ("rounds", "schedule", "scope", "when")},
         "pruner.pattern": pruner["pattern"] or "",

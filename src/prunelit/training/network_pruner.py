@@ -12,7 +12,7 @@ import lightning.pytorch as pl
 from torch import nn
 from typing_extensions import Unpack
 
-from prunelit.amount import Amount
+from prunelit.amount import BUDGETS, Amount
 from prunelit.pruning.criteria import Criterion
 from prunelit.pruning.doubts import warn_of_dense, warn_of_late_weights
 from prunelit.pruning.growth import exchange
@@ -62,6 +62,10 @@ class NetworkPruner(HoldingCallback):
             raise BadRequest("criterion", criterion, "a criterion instance, such as prunelit.Mag()")
         super().__init__()
         given = by_name(options)
+        amount = Amount(compression, sparsity, **{key: given.pop(key, None) for key in BUDGETS})
+        self.budget = amount.budget
+        if self.budget is not None:
+            given["granularity"] = "unit"
         given = for_filters(given) if criterion.unit == "filter" else given
         self.thresholds = listed_thresholds(given)
         chosen = distribute(given)
@@ -69,12 +73,12 @@ class NetworkPruner(HoldingCallback):
         self.sample, self.timing, self.retraining = chosen[3:]
         check_thresholds(self.thresholds, self.plan, self.timing)
         self.criterion, self.network_name, self.seed = criterion, network, seed
-        amount = Amount(compression, sparsity)
         if amount.is_decided and not self.plan.decides_density:
             raise BadRequest("compression", None, "a number >= 0", "sparsity is not given either")
         self.density, self.asked = amount.density, amount.given
         self.moment = self.timing.moment
-        self.steps = self.moment.steps(self.plan, self.density)
+        share = self.density if self.budget is None else self.budget.share
+        self.steps = self.moment.steps(self.plan, share)
         self._prunes_within_epochs = self.moment.within_epochs
         self._monitors, self._timeline = Monitors(), Timeline()
         self._observer: Observer | None = None
@@ -177,7 +181,8 @@ class NetworkPruner(HoldingCallback):
     def prune(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Do the next pruning: score, mask, apply the masks, and prepare for retraining."""
         plan, density = self.steps[self.num_done]
-        work = partial(prune, criterion=self.criterion, density=density, plan=plan, seed=self.seed)
+        goal = density if self.budget is None or density is None else replace(self.budget, share=density)
+        work = partial(prune, criterion=self.criterion, density=goal, plan=plan, seed=self.seed)
         is_last = self.num_done + 1 == len(self.steps)
         # The warning about dense parameters was given at the start of the fit.
         work = partial(work, reports=("density",) if is_last else ())

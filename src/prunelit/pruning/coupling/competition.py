@@ -26,6 +26,7 @@ class Competition:
 
     Attributes:
         groups: which can be pruned and are.
+        coupled: all groups of the network.
         combine: how the scores of a unit's parts become one: ``sum``, ``mean`` or ``max`` over the members.
         normalize: what the scores of a group are divided by: their ``mean``, their ``max``, or ``none``.
         of_filters: whether each score is already that of a whole unit.
@@ -33,6 +34,7 @@ class Competition:
     """
 
     groups: tuple[Group, ...]
+    coupled: CoupledUnits
     combine: str = "sum"
     normalize: str = "mean"
     of_filters: bool = False
@@ -42,7 +44,7 @@ class Competition:
     def among(cls, coupled: CoupledUnits, parameters: Parameters, **options: object) -> Competition:
         """Return the competition of those groups all of whose parts are prunable."""
         chosen = tuple(g for g in coupled.prunable if _is_prunable(g, parameters))
-        return replace(cls(chosen), **options)  # type: ignore[arg-type]
+        return replace(cls(chosen, coupled), **options)  # type: ignore[arg-type]
 
     def gather(self, scores: Scores) -> Scores:
         """Return one score for each unit, by the name of its group."""
@@ -75,8 +77,7 @@ class Competition:
             return kept
         found = {}
         for group in self.groups:
-            width = group.members[0].positions // group.units or 1
-            step = self.round_to // gcd(self.round_to, width)
+            step = self.step(group.name)
             mask, alive = kept[group.name], previous[group.name]
             count = max(step, step * int(int(mask.sum()) / step + 0.5))
             count = min(count, int(alive.sum()))
@@ -85,6 +86,12 @@ class Competition:
             found[group.name] = torch.zeros_like(mask)
             found[group.name][best] = True
         return found
+
+    def step(self, name: str) -> int:
+        """Return the number of units of a group that change its width by a multiple of ``round_to``."""
+        group = next(group for group in self.groups if group.name == name)
+        width = group.members[0].positions // group.units or 1
+        return self.round_to // gcd(self.round_to, width)
 
     def _scores(self, group: Group, scores: Scores) -> Tensor:
         members = _counted(group, scores)
@@ -102,7 +109,7 @@ class Competition:
 
 
 def _is_prunable(group: Group, parameters: Parameters) -> bool:
-    """Return whether a unit is without effect once its prunable parts are 0."""
+    """Tell whether a unit is without effect once its prunable parts are 0."""
     sources = all(m.name in parameters for m in group.members if m.role == "source")
     sinks = all(m.name in parameters for m in group.members if m.role == "sink")
     has_sources = any(m.role == "source" for m in group.members)

@@ -101,5 +101,5 @@ class Literal:
 
 
 def is_labelled(labels: Labels) -> bool:
-    """Return whether any of these positions could be removed."""
+    """Tell whether any of these positions could be removed."""
     return labels is not None and bool(np.any(labels))

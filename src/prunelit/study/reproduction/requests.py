@@ -81,7 +81,7 @@ def commands(report: Report, request: Request, sweeps: Sequence[Sweep]) -> list[
 
     Raises:
         BadRequest: a value that is wrong.
-        HydraException: a name or key is unknown to Hydra.
+        HydraException: a name or key that Hydra does not know.
     """
     with composing() as compose:
         return [

@@ -38,7 +38,7 @@ OF_PRUNER = (
         "compression",
         Annotated[
             Annotated[float, Ge(0)] | None,
-            Doc("The compression to use if the top-level `compression` and `sparsity` are null."),
+            Doc("The compression to use if no amount is given at the top level."),
         ],
         0.5,
     ),

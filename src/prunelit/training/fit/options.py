@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, TypedDict
 
 from annotated_types import Len
 
+from prunelit.amount import KEYS
 from prunelit.declared import Option, Says, options_of
 from prunelit.former_options import refuse_former
 from prunelit.pruning.growth import Growth
@@ -126,6 +127,9 @@ class PruningOptions(TypedDict, total=False):
     ``Sample``, ``Timing`` or ``Retraining``.
     """
 
+    flops: float | None
+    params: float | None
+    speedup: float | None
     granularity: Literal["weight", "unit"]
     bias: bool
     norm: bool
@@ -175,7 +179,7 @@ def distribute(options: dict[str, Any]) -> Options:
         if key == "density":
             raise BadRequest("density", options[key], "sparsity, which is 1 - density, or compression")
         if key not in known:
-            raise BadRequest(key, options[key], nearest(key, known | {"compression", "sparsity"}))
+            raise BadRequest(key, options[key], nearest(key, known | set(KEYS)))
     chosen: Any = [
         kind(**{f.name: options[f.name] for f in fields(kind) if f.name in options})
         for kind in PARTS.values()

@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn.parameter import UninitializedParameter
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from prunelit.amount import KEYS, Amount
 from prunelit.pruning import criteria
 from prunelit.pruning.criteria import Criterion
 from prunelit.pruning.preserve import modes
@@ -116,7 +117,7 @@ def build_criterion(node: DictConfig | str) -> Criterion:
     return named
 
 
-def build_pruning(cfg: DictConfig, compression: float | None, sparsity: float | None) -> Pruning | None:
+def build_pruning(cfg: DictConfig, amount: Amount) -> Pruning | None:
     """Return the pruning callback, None for the dense baseline."""
     if cfg.pruner.criterion is None:
         return None
@@ -128,8 +129,7 @@ def build_pruning(cfg: DictConfig, compression: float | None, sparsity: float | 
             *("criterion", "compression", "densities_from", "when"),
             layer_densities=densities_of(cfg.pruner.densities_from),
             criterion=build_criterion(cfg.pruner.criterion),
-            compression=compression,
-            sparsity=sparsity,
+            **{key: getattr(amount, key) for key in KEYS},
             pre_epochs=cfg.pre_epochs or (0 if is_trained else None),
             when=_settled(cfg)[0],
             network="network",
@@ -153,7 +153,7 @@ def full_keys(cfg: DictConfig) -> Iterator[None]:
     """Complete the keys of wrong requests that callback, criterion or data raise inside the block."""
     node = cfg.pruner.criterion
     criterion = {str(key) for key in node} if isinstance(node, DictConfig) else set()
-    own = {str(key) for key in cfg.pruner} - {"compression", "sparsity"}
+    own = {str(key) for key in cfg.pruner} - set(KEYS)
     data = {str(key) for key in cfg.data} - own
     with within("pruner", own), within("pruner.criterion", criterion - own), within("data", data):
         yield

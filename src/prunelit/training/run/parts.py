@@ -102,8 +102,7 @@ def assemble(
     machine.forget_peak_memory()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     check_config(cfg)
-    amount = Amount.of(cfg)
-    pruning = from_config.build_pruning(cfg, amount.compression, amount.sparsity)
+    pruning = from_config.build_pruning(cfg, Amount.of(cfg))
     data = from_config.build_data(cfg)
     with within("data", cfg.data):
         data.check()
@@ -135,8 +134,7 @@ def try_parts(cfg: DictConfig) -> None:
         BadRequest: a wrong value.
     """
     check_config(cfg)
-    amount = Amount.of(cfg)
-    pruning = from_config.build_pruning(cfg, amount.compression, amount.sparsity)
+    pruning = from_config.build_pruning(cfg, Amount.of(cfg))
     data = from_config.build_data(cfg)
     with within("data", cfg.data):
         data.check()

@@ -1,4 +1,4 @@
-"""The confusion matrices of a run, before and after pruning."""
+"""What a run mistakes for what, before and after pruning."""
 
 from __future__ import annotations
 

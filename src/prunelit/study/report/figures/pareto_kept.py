@@ -1,4 +1,4 @@
-"""Pareto frontier: test accuracy and kept parameters: the runs that are not dominated."""
+"""Pareto frontier: test accuracy and kept parameters: the runs that no other beats in both."""
 
 from __future__ import annotations
 

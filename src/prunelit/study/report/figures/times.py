@@ -1,4 +1,4 @@
-"""The time of a run: scoring, training, testing."""
+"""What a run costs: scoring, training, testing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Convert configs recorded by earlier versions to the present keys."""
+"""Configs that an earlier version recorded, with the keys of today."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 OF_GROWTH = {"every": 1, "share": 0.1, "decay": "none", "stop": 1.0, "regrow": False}
-"""The values of the keys of ``pruner.grow`` without growth."""
+"""What the keys of ``pruner.grow`` are where nothing grows."""
 
 
 def with_present_keys(config: dict[str, Any]) -> dict[str, Any]:
-    """Return a recorded config; values of one former key for scope, densities and growth are distributed to
-    their present keys."""
+    """Return a recorded config; what one key said of scope, densities and growth has a key each."""
     pruner = config.get("pruner")
     if not isinstance(pruner, Mapping) or "pattern" in pruner or "scope" not in pruner:
         return config

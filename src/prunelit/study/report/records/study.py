@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shlex
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,6 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from prunelit.amount import Amount, set_by, sets_density
 from prunelit.request import BadRequest
 from prunelit.study.bounded import LONGEST_NAME, check_plain, read_text
 from prunelit.study.process import is_gone
@@ -24,6 +22,7 @@ from prunelit.study.report.plain_text import plain
 from prunelit.study.report.records.arrays import Arrays
 from prunelit.study.report.records.csv_files import read_rows
 from prunelit.study.report.records.labels import labels
+from prunelit.study.report.records.requested_amount import OF_CHECKPOINT, both_amounts, requested_amount
 from prunelit.study.report.records.run_files import (
     NUMBER_FIELDS,
     Files,
@@ -203,8 +202,6 @@ def _runs(found: Mapping[str, Files]) -> pd.DataFrame:
     return table
 
 
-OF_CHECKPOINT = "as in the checkpoint"
-"""The amount asked for by runs that prune nothing and start from a pruned checkpoint."""
 ASKED = (*("asked_density", "epochs_asked", "pre_epochs_asked", "rounds_asked"),)
 """Numbers requested by the config."""
 COLUMNS = (
@@ -222,7 +219,7 @@ def _row(files: Files) -> dict[str, Any]:
         status = "complete"
     elif status not in ("running", "failed") or (status == "running" and is_gone(state)):
         status = "incomplete"
-    asked, density = _asked(config, files.result or {})
+    asked, density = requested_amount(config, files.result or {})
     named = {group: _at(config, group, "name") for group in ("pruner", "model", "data")}
     return {
         **{key: UNKNOWN if name is None else plain(str(name)[:LONGEST_NAME]) for key, name in named.items()},
@@ -234,7 +231,7 @@ def _row(files: Files) -> dict[str, Any]:
         "folder": files.folder,
         "asked": asked,
         "asked_density": density,
-        **_both_amounts(density, files.result or {}),
+        **both_amounts(density, files.result or {}),
         "epochs_asked": _number(config.get("epochs")),
         "pre_epochs_asked": _number(config.get("pre_epochs")),
         "rounds_asked": _number(_at(config, "pruner", "rounds")),
@@ -246,46 +243,11 @@ def _method(row: Mapping[str, Any]) -> str:
     return PRUNED_BEFORE if row["asked"] == OF_CHECKPOINT else str(row["pruner"])
 
 
-def _both_amounts(density: float, result: Mapping[str, Any]) -> dict[str, float]:
-    """Return the requested amount as compression and as sparsity, the given one unchanged."""
-    # Rounding removes errors of powers and logarithms, so that a requested 0.5 is 0.5.
-    amounts = {
-        "asked_compression": round(-math.log10(density), 12) + 0.0 if density > 0 else math.nan,
-        "asked_sparsity": round(1 - density, 12),
-    }
-    return {key: amount if result.get(key) is None else result[key] for key, amount in amounts.items()}
-
-
 def _why(status: str, state: Mapping[str, Any]) -> str | None:
     """Return why a run is neither complete nor running."""
     if status == "incomplete":
         return why_stopped(state)
     return first_line(state.get("error", "")) if status == "failed" else None
-
-
-def _asked(config: Mapping[str, Any], result: Mapping[str, Any]) -> tuple[str, float]:
-    """Return the requested amount of a config in words, and the corresponding density (NaN: none).
-
-    A run that prunes nothing has the density of its checkpoint, which its ``result`` says.
-    """
-    pruner = config.get("pruner")
-    if not isinstance(pruner, Mapping):
-        return "", math.nan
-    if pruner.get("criterion") is None:
-        density = result.get("density") or 1.0
-        return ("dense", 1.0) if density == 1 else (OF_CHECKPOINT, density)
-    absent = {"compression": None, "sparsity": None}
-    try:
-        amount = Amount.of({**absent, **config, "pruner": {**absent, **pruner}})
-    except BadRequest:
-        return "", math.nan
-    if amount.density is not None:
-        return amount.words, amount.density
-    if sets_density(pruner):
-        return plain(set_by(pruner)), math.nan
-    threshold = pruner.get("threshold")
-    first = threshold[0] if isinstance(threshold, list) and threshold else threshold
-    return plain(f"threshold {first}"), math.nan
 
 
 def _at(config: Mapping[str, Any], group: str, key: str) -> Any:

@@ -1,4 +1,4 @@
-"""The width of text in LaTeX's default font."""
+"""How wide a text is in LaTeX's own font."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the config of a run differs from the published experiment with which it is compared."""
+"""Where a run's config differs from the published experiment that it is laid beside."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Any
 
 import yaml
 
+from prunelit.amount import KEYS
 from prunelit.study.report.records.labels import flatten, value_text
 
 
 def differing_settings(report: str, data: str, model: str, config: Mapping[str, Any]) -> str:
-    """Return the differences of the run, such as ``pruner.rounds=100 (published: 1)``; empty if nothing.
+    """Return what the run has otherwise, as ``pruner.rounds=100 (published: 1)``; empty if nothing.
 
     The published settings are those of ``conf/experiment``; where there is none, nothing is known.
     """
@@ -21,7 +22,7 @@ def differing_settings(report: str, data: str, model: str, config: Mapping[str, 
     if not config or not by_pruner:
         return ""
     ours = flatten(config)
-    # A single experiment applies to all methods; of several, the one of the method applies.
+    # An experiment that is alone there serves all methods; among several it must be the method's own.
     alone = next(iter(by_pruner.values())) if len(by_pruner) == 1 else {}
     settings = by_pruner.get(str(ours.get("pruner.name")), alone)
     return "; ".join(
@@ -46,7 +47,7 @@ def published_settings() -> dict[tuple[str, str, str], dict[str, dict[str, Any]]
         content.pop("name", None)
         names = {f"{group}.name": chosen[group] for group in ("optimizer", "scheduler") if group in chosen}
         key = (path.stem.partition("_")[0], chosen.get("data", ""), chosen.get("model", ""))
-        amount = ("compression", "sparsity", "pruner.threshold")
+        amount = (*KEYS, "pruner.threshold")
         settings = {name: value for name, value in flatten(content).items() if name not in amount}
         found.setdefault(key, {})[chosen.get("pruner", "")] = {**names, **settings}
     return found

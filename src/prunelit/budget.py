@@ -1,0 +1,55 @@
+"""A limit on what a network may cost once units are removed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Le
+from typing_extensions import Doc
+
+FlopsKept = Annotated[
+    Annotated[float, Gt(0), Le(1)] | None,
+    Doc(
+        "Remove whole units until at most this share of the dense network's multiply-accumulates is left. "
+        "Sets `pruner.granularity=unit`."
+    ),
+]
+ParametersKept = Annotated[
+    Annotated[float, Gt(0), Le(1)] | None,
+    Doc(
+        "Remove whole units until at most this share of all parameters is left. Sets "
+        "`pruner.granularity=unit`."
+    ),
+]
+Speedup = Annotated[
+    Annotated[float, Ge(1)] | None,
+    Doc(
+        "Remove whole units until the dense network has at least this many times the multiply-accumulates "
+        "of what is left: `speedup=2` is `flops=0.5`."
+    ),
+]
+Quantity = Literal["flops", "params"]
+"""What a budget limits: multiply-accumulates of one input, or parameters."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The share of the dense network's cost to keep at most, for pruning whole units.
+
+    Attributes:
+        quantity: ``flops`` (multiply-accumulates of one input, as fvcore counts them) or ``params`` (all
+            parameters).
+        share: the kept share of the dense network's, in (0, 1].
+        key, value: the option that the budget comes from, for messages; ``speedup=2`` is a share of 0.5.
+    """
+
+    quantity: Quantity
+    share: float
+    key: str = ""
+    value: float | None = None
+
+    @property
+    def given(self) -> tuple[str, float]:
+        """The option and its value."""
+        return self.key or self.quantity, self.share if self.value is None else self.value
