@@ -1,4 +1,4 @@
-"""One epoch of ``fc`` on MNIST with its test pass: a run of prunelit beside a plain loop.
+"""One epoch of ``fc`` on MNIST with its test pass: a run of prunelit compared with a plain loop.
 
     python benchmarks/epoch.py --data-root DIR [--repeats N] [--logger NAME] [--workers N]
 

@@ -1,4 +1,4 @@
-"""FLOPs of a pruned, untrained VGG16 beside table IV of Butler, Network Pruning - Extended (2022).
+"""FLOPs of a pruned, untrained VGG16 compared with table IV of Butler, Network Pruning - Extended (2022).
 
     python benchmarks/flops_table.py [--cifar10 DIR] [--seed N]
 
@@ -95,7 +95,8 @@ def millions(
 
 
 def classification(network: nn.Module) -> Callable[[tuple[Tensor, Tensor]], Tensor]:
-    """Return the mean cross-entropy of a batch of uint8 images, cropped and mirrored anew at each call."""
+    """Return the mean cross-entropy of a batch of uint8 images, cropped and mirrored at random in each
+    call."""
 
     def loss(batch: tuple[Tensor, Tensor]) -> Tensor:
         images, labels = batch

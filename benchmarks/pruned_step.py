@@ -1,4 +1,4 @@
-"""A training step of a pruned VGG16-BN beside a dense one: what it costs to hold masks.
+"""A training step of a pruned VGG16-BN compared with a dense one: the cost of applying masks.
 
     python benchmarks/pruned_step.py [--repeats N] [--batch-size N] [--device cpu|cuda]
 
@@ -63,7 +63,7 @@ class Alternate(Callback):
 
 
 def fit(network: nn.Module, clock: Alternate, batch: tuple[Tensor, Tensor], steps: int) -> None:
-    """Train ``network`` for so many steps on one batch."""
+    """Train ``network`` for this many steps on one batch."""
     with tempfile.TemporaryDirectory() as folder:
         trainer = pl.Trainer(
             accelerator="gpu" if clock.device.type == "cuda" else "cpu",

@@ -1,4 +1,4 @@
-"""What a study of 10,000 runs costs beside the runs themselves: files, bytes, seconds.
+"""The cost of a study of 10,000 runs in addition to the runs themselves: files, bytes, seconds.
 
     python benchmarks/scale.py [--runs N] [--folder DIR]
 

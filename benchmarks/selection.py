@@ -1,4 +1,4 @@
-"""Scores of VGG16 to masks: prunelit's exact selection beside a full ``torch.kthvalue`` a round.
+"""Scores of VGG16 to masks: prunelit's exact selection compared with a full ``torch.kthvalue`` per round.
 
     python benchmarks/selection.py [--repeats N] [--rounds N] [--compression X] [--device cpu|cuda]
 

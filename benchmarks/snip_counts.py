@@ -1,4 +1,4 @@
-"""What SNIP keeps in each tensor of two LeNets, beside figures 6 and 7 of Mikler and Plaszczyk (2019).
+"""What SNIP keeps in each tensor of two LeNets, compared with figures 6 and 7 of Mikler and Plaszczyk (2019).
 
     python benchmarks/snip_counts.py MNIST_ROOT [--seeds N]
 
@@ -68,7 +68,7 @@ def snip_scores(model: str, batches: list[tuple[Tensor, Tensor]], seed: int) -> 
 
 
 def table(root: Path, seeds: int = 3) -> Iterator[Cell]:
-    """Every published cell beside the mean over seeds."""
+    """Every published cell and the mean over seeds."""
     batches = images(root)
     for model in NETWORKS:
         scores = [snip_scores(model, batches, seed) for seed in range(seeds)]

@@ -1,4 +1,4 @@
-"""Seconds from the command of the default run to its first training step, beside the bare imports.
+"""Seconds from the command of the default run to its first training step, compared with the bare imports.
 
     python benchmarks/startup.py [--repeats N] [OVERRIDE ...]
 

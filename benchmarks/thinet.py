@@ -1,4 +1,5 @@
-"""Seconds in which ThiNet chooses the channels of VGG16's widest layers, beside the algorithm as written.
+"""Seconds in which ThiNet chooses the channels of VGG16's widest layers, compared with the algorithm as
+published.
 
     python benchmarks/thinet.py [--images N] [--positions N] [--literal CHANNELS]
 

@@ -26,7 +26,7 @@ ON_IMAGES = {
     "epoch": ("--repeats", "1", "--logger", "none"),
     "exact": ("--images", "8", "--check", "2", "--threads", "1"),
 }
-TESTED_ELSEWHERE = {"flops_table", "snip_counts", "setting", "__main__"}
+TESTED_ELSEWHERE = {"flops_table", "on_gpu", "snip_counts", "setting", "__main__"}
 
 
 def last_line(name: str, arguments: tuple[str, ...]) -> dict:
@@ -51,3 +51,16 @@ def test_a_benchmark_prints_its_record_last(name: str) -> None:
 @pytest.mark.parametrize("name", ON_IMAGES)
 def test_a_benchmark_on_images_prints_its_record_last(name: str, real_data: Path) -> None:
     assert last_line(name, (*ON_IMAGES[name], "--data-root", str(real_data)))["benchmark"] == name
+
+
+@pytest.mark.slow
+def test_the_steps_for_a_gpu_are_rehearsed_and_gone_on_with(tmp_path: Path) -> None:
+    arguments = ("--rehearse", "--minutes", "15", "--out", str(tmp_path))
+    steps = last_line("on_gpu", arguments)["steps"]
+    assert steps == dict.fromkeys(steps, "done")
+    assert set(steps) == {"gpu_tests", "benchmark_selection", "butler_cifar10", "mikler_lenet5"}
+    runs = list((tmp_path / "outputs" / "reproduce").glob("*/*/*/result.json"))
+    assert len(runs) == 3 + 10
+    before = {run: run.stat().st_mtime_ns for run in runs}
+    assert last_line("on_gpu", arguments)["steps"] == steps
+    assert {run: run.stat().st_mtime_ns for run in runs} == before

@@ -59,7 +59,7 @@ def export(
             normalise the images themselves.
         int8: write an ONNX program that multiplies eight-bit integers, calibrated on training images.
         batch: the number of images that a program takes; None: any.
-        images: test images to compare with, spread evenly over the test set.
+        images: test images to compare with, evenly spaced over the test set.
 
     Returns:
         ``file``, and for ``dense`` (the network as trained, zeros and all) and ``compact`` the

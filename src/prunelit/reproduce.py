@@ -39,7 +39,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--list", action="store_true", help="show what there is, what is done, and how long the rest takes")
     add("--dry-run", action="store_true", help="print the commands, run nothing")
     add("--compare", action="store_true", help="run nothing, compare what is there")
-    add("--only", metavar="TABLE", help="the sweeps of one table or figure, such as IV")
+    add("--only", metavar="TABLE", help="the sweeps of one table or figure, such as IV, or one sweep")
     add("--scale", metavar="S", default="1", help="in (0, 1]: fewer epochs, seeds or images; default: 1")
     add("--images", metavar="DATA=DIR", action="append", default=[], help="read a data set from a folder")
     add("--output-dir", metavar="DIR", default="outputs", help="where studies lie; default: outputs")

@@ -23,6 +23,7 @@ from prunelit.pruning import criteria
 from prunelit.pruning.masks import count_all, make_masks
 from prunelit.pruning.objective import Objective
 from prunelit.pruning.plan import Plan
+from prunelit.study.configs import CONFIGS
 from prunelit.training.checkpoints.last_checkpoint import checkpoint_to_resume
 from prunelit.training.run.from_config import build_optimizer
 from runs import result
@@ -33,7 +34,7 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
 CRITERIA = [getattr(criteria, name)() for name in criteria.__all__ if name != "Criterion"]
-OPTIMIZERS = sorted(Path("conf/optimizer").glob("*.yaml"))
+OPTIMIZERS = sorted((CONFIGS / "optimizer").glob("*.yaml"))
 EXACT = ("trainer=gpu", "trainer.deterministic=true")
 
 

@@ -29,7 +29,7 @@ class ProbeImages:
     """Images as uint8 tensors of shape (n, channels, height, width).
 
     Attributes:
-        test: spread evenly over the test set, or made.
+        test: evenly spaced over the test set, or made.
         labels: of ``test``; None for images that were made.
         training: a random part of the training images; None where they are not at hand.
         source: what they are, in words.

@@ -55,7 +55,8 @@ def describe(network: nn.Module, original: nn.Module) -> Structure:
     for name, module in network.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             raise NotDescribable(f"{name or 'the network'} is a scripted module")
-        entry = _difference(name, module, _part(original, name))
+        inside_new = any("class" in found.modules.get(prefix, {}) for prefix in _prefixes(name))
+        entry = _difference(name, module, None if inside_new else _part(original, name))
         if entry:
             found.modules[name] = entry
     found.tensors = dict(_tensors(network, original))
@@ -64,6 +65,12 @@ def describe(network: nn.Module, original: nn.Module) -> Structure:
         name for name in theirs - {n for n, _, _ in named_tensors(network)} if _has_owner(network, name)
     )
     return found
+
+
+def _prefixes(name: str) -> list[str]:
+    """Return the names of the modules that hold a module."""
+    parts = name.split(".")
+    return [".".join(parts[:end]) for end in range(1, len(parts))]
 
 
 def named_tensors(network: nn.Module) -> Iterator[tuple[str, Tensor, str]]:

@@ -1,9 +1,9 @@
-"""The loss without one weight: many weights at once, with all that lies before their layer computed once.
+"""The loss without one weight: many weights at once, with everything before their layer computed once.
 
-Without one weight, a linear or convolutional layer gives its old output less one product, in one
-unit or channel. A network that ``torch.fx`` can trace is run once; then, for a stack of such
-outputs, only what follows the layer is run again. Where that cannot be (see
-:meth:`Ablation.changes`), each weight is set to 0 in turn and the whole network is run.
+Without one weight, a linear or convolutional layer gives its former output minus one product, in one unit or
+channel. A network that ``torch.fx`` can trace is run once; then, for a stack of such outputs, only the
+operations after the layer are run again. If this is not possible (see :meth:`Ablation.changes`), each weight
+is set to 0 in turn and the whole network is run.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Ablation:
     """Changes of the loss of one batch when single weights are set to 0.
 
     Args:
-        network: what the objective's loss runs; its modes are left as they are.
+        network: what the objective's loss runs; its modes are not changed.
         trace: the network's graph, from :func:`traced`; None: run whole networks.
         objective: its ``loss``, and its ``head`` if it has one.
         batch: one of the objective's batches.
@@ -48,8 +48,8 @@ class Ablation:
     def changes(self, name: str, wanted: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield flat indices of parameter ``name``, and by how much the loss grows, in float64.
 
-        ``wanted`` holds the indices asked for. First come those that change nothing: weights at 0,
-        and those whose inputs are 0 in every sample.
+        ``wanted`` contains the requested indices. The first are those that change nothing: weights at 0, and
+        those whose inputs are 0 in every sample.
 
         Whole networks are run, weight by weight, where the objective has no ``head``, the network
         cannot be traced, the layer is called more than once, its parameter is shared, or the first
@@ -78,7 +78,7 @@ class Ablation:
                     yield index[None], (self._loss() - self.base)[None]
 
     def _loss(self) -> Tensor:
-        """Return the loss of the network as it stands."""
+        """Return the loss of the unchanged network."""
         if self.head is None:
             loss = self.loss(self.batch)  # of a training step, which may insist on a graph
         else:
@@ -88,7 +88,7 @@ class Ablation:
 
     @torch.no_grad()
     def _is_the_loss(self, head: Head) -> bool:
-        """Tell whether ``head`` of this network's output is the loss: not so for a part of a network."""
+        """Return whether ``head`` of this network's output is the loss: not so for a part of a network."""
         try:
             value = head(self.network(self.batch[0]), self.batch)
         except Exception:  # the head of another output, or a loss that takes no float64
@@ -125,7 +125,8 @@ class Ablation:
 
     @torch.no_grad()
     def _agrees(self, suffix: Suffix, parameter: nn.Parameter, wanted: Tensor) -> bool:
-        """Tell whether the largest weight's removal, stacked on quite other values, gives what it should."""
+        """Return whether the largest weight's removal, stacked on quite other values, gives what it
+        should."""
         index = wanted[parameter.detach().flatten()[wanted].abs().argmax()]
         stacked = suffix.without(index[None])
         with without(parameter, int(index)):
@@ -161,7 +162,7 @@ def without(parameter: nn.Parameter, index: int) -> Iterator[None]:
 
 
 def _close(found: Tensor, expected: Tensor) -> bool:
-    """Tell whether two outputs differ by rounding only, also in the short formats of a GPU's products."""
+    """Return whether two outputs differ by rounding only, also in the short formats of a GPU's products."""
     if not isinstance(found, Tensor) or not isinstance(expected, Tensor) or found.shape != expected.shape:
         return False
     tolerance = torch.finfo(expected.dtype).eps ** 0.25 * float(expected.abs().max())

@@ -1,4 +1,5 @@
-"""How many parameters each layer keeps, where layers do not compete: densities by layer, and N:M patterns."""
+"""The number of parameters that each layer keeps if layers do not compete: densities by layer, and N:M
+patterns."""
 
 from __future__ import annotations
 
@@ -22,11 +23,11 @@ def erdos_renyi_densities(
 ) -> dict[str, float]:
     """Return the density of each tensor under the Erdos-Renyi rule, at ``density`` overall.
 
-    A weight of shape (out, in, ...) has a density proportional to ``(out + in) / (out * in)``
-    (Mocanu et al., https://arxiv.org/abs/1707.04780), with ``kernel`` to
-    ``(out + in + kernel sizes) / (out * in * kernel sizes)`` (Evci et al.,
-    https://arxiv.org/abs/1911.11134). Where that exceeds 1 the layer is dense and the others share
-    what is left. Tensors of one dimension (biases, normalisation) stay dense while that leaves enough.
+    A weight of shape (out, in, ...) has a density proportional to ``(out + in) / (out * in)`` (Mocanu et al.,
+    https://arxiv.org/abs/1707.04780), with ``kernel`` to ``(out + in + kernel sizes) / (out * in * kernel
+    sizes)`` (Evci et al., https://arxiv.org/abs/1911.11134). If this exceeds 1, the layer is dense and the
+    others share the rest. Tensors of one dimension (biases, normalisation) stay dense while that leaves
+    enough.
     """
     sizes = {name: math.prod(shape) for name, shape in shapes.items()}
     raw = {name: _raw_density(shape, kernel) for name, shape in shapes.items()}
@@ -55,7 +56,7 @@ def pattern_of(text: str) -> tuple[int, int]:
     """Return (N, M) of a pattern such as ``2:4``.
 
     Raises:
-        BadRequest: the text is of another form, or more are kept than there are.
+        BadRequest: the text has another form, or N > M.
     """
     found = PATTERN.fullmatch(text)
     n, m = (int(found[1]), int(found[2])) if found else (1, 0)
@@ -69,10 +70,10 @@ def pattern_mask(
 ) -> Tensor:
     """Keep the ``n`` highest scores of each ``m`` consecutive inputs of an output unit.
 
-    Groups run along axis 1, the input units, at each kernel position, as sparse matrix units read
-    them; the last group may be smaller. Of equal scores the first are kept. Tensors of one dimension
-    are left as ``previous`` has them. ``ties`` notes under ``name`` where order decided.
-    Source: Zhou et al., https://arxiv.org/abs/2102.04010.
+    Groups run along axis 1, the input units, at each kernel position, as sparse matrix units read them; the
+    last group may be smaller. Of equal scores the first are kept. Tensors of one dimension are left as
+    ``previous`` has them. ``ties`` records under ``name`` where the order decided. Source: Zhou et al.,
+    https://arxiv.org/abs/2102.04010.
     """
     if score.ndim < 2:
         return previous.clone()

@@ -1,9 +1,9 @@
-"""Find the averaged copies that a module keeps of its own parts, as of an exponential moving average.
+"""Find the averaged copies that a module keeps of its own parts, such as exponential moving averages.
 
 Such a copy follows the part that trains: its weights are not to be chosen among, and pruned weights are to be
-0 in it as well. It is known by torch's class ``AveragedModel``, or by its name: that of the attribute or of
-the class that holds it has one of the words in ``WORDS``, as in ``self.ema = deepcopy(self.network)`` or
-timm's ``ModelEmaV2``. Other copies, such as a teacher or the layers of an attention block, are no averages.
+0 in it as well. It is recognized by torch's class ``AveragedModel``, or by its name: that of the attribute or
+of the class that holds it has one of the words in ``WORDS``, as in ``self.ema = deepcopy(self.network)`` or
+timm's ``ModelEmaV2``. Other copies, such as a teacher or the layers of an attention block, are not averages.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _FOUND = "_prunelit_average"
 
 
 def averaged_copies(root: nn.Module) -> list[nn.Module]:
-    """Return the parts of ``root`` that hold averages of other parts; of nested ones the outermost.
+    """Return the parts of ``root`` that hold averages of other parts; the outermost of nested ones.
 
     A copy by name needs the class and the shapes of another part, and either no gradient or, when it is seen
-    first, equal weights. Once found, a copy stays one.
+    first, equal weights. A copy that was found once remains one.
     """
     found: list[nn.Module] = []
     inside: set[nn.Module] = set()
@@ -44,7 +44,7 @@ def averaged_copies(root: nn.Module) -> list[nn.Module]:
 
 
 def says_average(name: str) -> bool:
-    """Tell whether the name of an attribute or of a class says that it is an average."""
+    """Return whether the name of an attribute or of a class says that it is an average."""
     return not WORDS.isdisjoint(word.lower() for word in _WORD.findall(name))
 
 

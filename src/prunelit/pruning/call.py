@@ -130,7 +130,7 @@ def _subsets(places: list[int]) -> Iterator[set[int]]:
 
 
 def _are_first_rows(found: list[Tensor], whole: list[Tensor], size: int) -> bool:
-    """Tell whether outputs of one sample are the first rows of the outputs of ``size`` samples."""
+    """Return whether outputs of one sample are the first rows of the outputs of ``size`` samples."""
     if len(found) != len(whole):
         return False
     for one, many in zip(found, whole, strict=True):

@@ -1,4 +1,4 @@
-"""The scores of a criterion, or an error that says in one line what is wrong with them."""
+"""Compute and check the scores of a criterion; errors are reported in one line."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def checked_scores(
 
 
 def _has_loss_in_train_mode(network: nn.Module, objective: Objective) -> bool:
-    """Tell whether the loss can be computed in train mode, and only there."""
+    """Return whether the loss can be computed in train mode, and only there."""
     if not objective.batches:
         return False
     runs = {}

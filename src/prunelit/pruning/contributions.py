@@ -1,8 +1,9 @@
-"""What each input channel of a layer adds to its outputs, at sampled places; and which to do without.
+"""The contribution of each input channel of a layer to its outputs at sampled positions, and the order of
+removal.
 
-A layer's output, less its bias, is a sum over its input channels: ``y = sum of x_c``. Samples of it
-are the rows of a matrix X with a column a channel. All that a choice of channels needs is the Gram
-matrix ``G = X' X``, which has as many rows and columns as there are channels, however many samples.
+A layer's output, less its bias, is a sum over its input channels: ``y = sum of x_c``. Samples of it are the
+rows of a matrix X with one column per channel. The choice of channels only needs the Gram matrix ``G = X'
+X``, which has as many rows and columns as there are channels, however many samples.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from prunelit.pruning.objective import Objective
 from prunelit.pruning.preserve import random_state
 
 CHUNK = 2**22
-"""Products of weights and inputs held at a time."""
+"""The number of products of weights and inputs in memory at a time."""
 
 
 def gram_matrices(
@@ -28,8 +29,8 @@ def gram_matrices(
 ) -> dict[str, Tensor]:
     """Return the Gram matrix of each layer's channels, in float64, over all batches and processes.
 
-    One forward pass a batch. Positions are drawn by the global random state and the batch's place, so
-    that they are the same however many processes share the batches.
+    One forward pass per batch. Positions are drawn by the global random state and the batch's place, so that
+    they are the same however many processes share the batches.
 
     Args:
         network: holds the layers, which are plain convolutions or linear ones.

@@ -1,4 +1,4 @@
-"""Let networks run so that gradients, and gradients of gradients, can be taken of what they compute."""
+"""Run networks with operations that have first and second derivatives."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def differentiable() -> Iterator[None]:
 
 
 class _KeepingActivations:
-    """Stands in for ``torch.utils.checkpoint.CheckpointFunction`` and saves no memory."""
+    """Replaces ``torch.utils.checkpoint.CheckpointFunction`` without saving memory."""
 
     @staticmethod
     def apply(run: Callable[..., Any], preserve_rng_state: bool, *args: Any) -> Any:
@@ -58,5 +58,5 @@ class _KeepingActivations:
 
 
 def _only_run(*_: Any, **__: Any) -> Iterator[None]:
-    """Stand in for what ``torch.utils.checkpoint`` does around a call with ``use_reentrant=False``."""
+    """Replace what ``torch.utils.checkpoint`` does around a call with ``use_reentrant=False``."""
     yield

@@ -1,4 +1,4 @@
-"""What a user should know of a pruning: an error where scores decide nothing, else warnings."""
+"""Checks of a pruning: an error if the scores decide nothing, otherwise warnings."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from prunelit.pruning.units import Groups, obstacle_to_cut
 from prunelit.request import PruningWarning
 
 SMALL = 0.01
-"""Share of a network's parameters below which embeddings and the like go without a word."""
+"""The share of a network's parameters below which there is no warning about embeddings and the like."""
 ROUNDING = 0.005
-"""Difference of two densities that needs no word, besides what the rounding to whole filters makes."""
+"""Difference of densities below which there is no warning, in addition to the rounding to whole filters."""
 
 
 def warn_of_dense(network: nn.Module, selection: Selection) -> None:
     """Warn once, in one line, of the weights of ``network`` that stay dense, with the reasons.
 
-    Embeddings and single parameters are no surprise: they count only if they are many.
+    Embeddings and single parameters are expected to be dense and are only reported if there are many.
     """
     reasons = selection.left_dense(network)
     sizes = {name: p.numel() for name, p in network.named_parameters(remove_duplicate=False)}
@@ -46,15 +46,15 @@ def warn_of_late_weights(names: list[str]) -> None:
 
 @dataclass
 class Doubts:
-    """Gathers during one pruning what is doubtful about it.
+    """Collects the doubtful results of one pruning.
 
     Attributes:
-        network: what is pruned.
-        criterion: whose scores decide.
-        scope: what competes.
-        train_mode: whether scores are taken in train mode.
-        shuffled: whether masks are moved to random places in their layers.
-        groups: what is kept or removed together.
+        network: the pruned network.
+        criterion: computes the scores.
+        scope: which parameters compete.
+        train_mode: whether scores are computed in train mode.
+        shuffled: whether masks are moved to random positions in their layers.
+        groups: the parameters that are kept or removed together.
         ties: of the last round in which they decided a considerable number.
     """
 
@@ -67,9 +67,9 @@ class Doubts:
     ties: Ties = field(default_factory=Ties)
 
     def add(self, ties: Ties, previous: Masks) -> None:
-        """Look at one round.
+        """Check one round.
 
-        A criterion that observes the training and has seen none yet is let go on, with a warning.
+        A criterion that has not observed any training yet is allowed, with a warning.
 
         Raises:
             UndecidedScores: all scores are equal, and not because ``previous`` cut the network already.
@@ -110,7 +110,7 @@ class Doubts:
         )
 
     def _warn_of_density(self, groups: Groups, density: float, masks: Masks) -> None:
-        """Warn if more is kept than asked for, by more than the rounding to whole units."""
+        """Warn if more is kept than requested, by more than the rounding to whole units."""
         sizes = {name: mask.numel() for name, mask in masks.items()}
         by_unit = [sum(sizes[name] for name in units.members) / units.count for units in groups.units]
         rounding = (sum(by_unit) + len(groups.alone)) / 2 / count_all(masks)
@@ -135,7 +135,7 @@ class Doubts:
         return type(self.criterion).__name__
 
     def _remedy(self) -> str:
-        """Return what may give scores that differ."""
+        """Return the possible remedies."""
         remedies = []
         uses_network = self.criterion.needs != "nothing"
         statistics = any(isinstance(m, _NormBase) and m.track_running_stats for m in self.network.modules())

@@ -1,4 +1,4 @@
-"""Scores that are NaN or infinite, which put nothing in order."""
+"""Detect scores that are NaN or infinite."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from prunelit.request import OneLineFault
 
 
 class NonFiniteScores(OneLineFault, ArithmeticError):
-    """A criterion gave NaN or infinity; the message names the layers and what may help."""
+    """A criterion gave NaN or infinity; the message names the layers and remedies."""
 
 
 def check_finite(scores: Mapping[str, Tensor]) -> None:

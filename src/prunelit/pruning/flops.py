@@ -1,4 +1,4 @@
-"""Multiply-accumulates of one forward pass of one input, by fvcore, whole and by layer.
+"""Multiply-accumulates of one forward pass of one input, by fvcore, in total and by layer.
 
 A sparse network's count weights each layer's by the layer's kept share: what a machine would do
 that skips every removed weight at every position it is used.
@@ -36,7 +36,7 @@ _WEIGHT_PLACES = {
 # What may stand between a parameter and its use as a weight, element for element.
 _ELEMENTWISE = {"alias", "contiguous", "detach", "mul", "t", "to", "transpose", "type_as", "_weight_norm"}
 
-# Operations that multiply and add like a layer, which fvcore does not know.
+# Operations that multiply and add like a layer and that fvcore does not count.
 _HEAVY = re.compile(
     r"(aten::((quantized_)?(lstm|gru|rnn_tanh|rnn_relu)(_cell)?|scaled_dot_product_attention|_?fft_\w+|cdist"
     r"|bilinear|_trilinear|addbmm|baddbmm|addmv|mv|dot|vdot|outer|tensordot|linalg_\w+)"
@@ -79,7 +79,7 @@ class Flops:
 
 
 def count_flops(network: nn.Module, example: Tensor | tuple[Any, ...] | Call) -> Flops:
-    """Count once, in eval mode and without gradients; the network is left as it was.
+    """Count once, in eval mode and without gradients; the network is not changed.
 
     fvcore looks at shapes only. It leaves out activations, sums, max and fixed average pooling,
     softmax, recurrent layers and fused attention (``scaled_dot_product_attention``); the linear layers
@@ -108,7 +108,7 @@ def count_flops(network: nn.Module, example: Tensor | tuple[Any, ...] | Call) ->
         _unfused_attention(),
         warnings.catch_warnings(),
     ):
-        warnings.simplefilter("ignore")  # torch.jit's farewell and the tracer's doubts: shapes are enough
+        warnings.simplefilter("ignore")  # only shapes are used
         try:
             return _counted(network, call)
         except Exception as error:
@@ -121,8 +121,8 @@ def count_flops(network: nn.Module, example: Tensor | tuple[Any, ...] | Call) ->
 def undisturbed(network: nn.Module) -> Iterator[None]:
     """Eval mode within; afterwards, also after an error, every module is as it was.
 
-    Restored are each module's own train or eval mode, its hooks, its buffers (the same tensors with
-    the same values) and the random state. Weights are the caller's to leave alone.
+    Restored are each module's own train or eval mode, its hooks, its buffers (the same tensors with the same
+    values) and the random state. The caller must not change the weights.
     """
     modules = list(network.modules())
     hooks = [(kept, dict(kept)) for m in modules for kept in (m._forward_pre_hooks, m._forward_hooks)]
@@ -157,9 +157,9 @@ def _unfused_attention() -> Iterator[None]:
 
 
 class _FlatCall(nn.Module):
-    """The network from tensors to a plain tuple of tensors: the tracer knows few kinds of containers.
+    """The network from tensors to a plain tuple of tensors: the tracer supports few kinds of containers.
 
-    The network is no submodule, and the state is its tensors alone: fvcore hangs hooks on submodules,
+    The network is not a submodule, and the state is its tensors alone: fvcore hangs hooks on submodules,
     which scripted ones refuse, and the tracer takes no other state, such as that of quantised layers.
     """
 

@@ -1,10 +1,10 @@
 """The flow through a network: the sum of the tensors that carry it to the outputs, before they are squashed.
 
-What follows the last layer with parameters may saturate or normalise, as log_softmax, sigmoid or
-tanh do: its outputs do not grow with the signal, and their sum says nothing of it (that of softmax
-is 1). Such operations are left out, and the flow is taken as it enters them. Which ones these are is
-found by trying: an operation passes the flow on if twice its input gives twice its output and none
-of its outputs falls when an input grows. Sums, means, reshaping, pooling, ReLU and GELU pass it on.
+What follows the last layer with parameters may saturate or normalise, as log_softmax, sigmoid or tanh do:
+their outputs do not grow with the signal, and their sum does not depend on it (that of softmax is 1). Such
+operations are skipped, and the flow is taken at their input. They are found by trying: an operation passes
+the flow on if twice its input gives twice its output and none of its outputs falls when an input grows. Sums,
+means, reshaping, pooling, ReLU and GELU pass it on.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LOSSES = {
 
 
 class NoFlow(BadRequest):
-    """No signal passes through a network, so that its flow scores nothing."""
+    """No signal passes through a network, so that SynFlow has no scores."""
 
     shows_in_the_run = True
 
@@ -56,8 +56,8 @@ class NoFlow(BadRequest):
 def flow_ends(network: nn.Module, tensors: dict[str, Tensor], call: Call) -> list[Tensor]:
     """Run ``network`` with ``tensors`` for its parameters and return the tensors whose sum is the flow.
 
-    Losses among the outputs carry none: results of loss functions, and numbers that stay a single one
-    for any number of samples. They count only where there is nothing else.
+    Losses among the outputs carry none: results of loss functions, and numbers that stay a single one for any
+    number of samples. They are only used if there is nothing else.
 
     Args:
         network: runs in the modes that it is in.
@@ -110,7 +110,7 @@ def _float64() -> Iterator[None]:
 
 
 def _is_loss(value: Value) -> bool:
-    """Tell whether a loss function comes after the last layer with parameters."""
+    """Return whether a loss function comes after the last layer with parameters."""
     waiting, seen = [value], {value}
     while waiting:
         each = waiting.pop()
@@ -169,7 +169,8 @@ def _dominator(value: Value) -> Value | None:
 
 
 def _passes_on(value: Value, sources: list[Value]) -> tuple[bool, bool]:
-    """Tell whether ``value`` grows in proportion with ``sources``; and whether it is proportional at all."""
+    """Return whether ``value`` grows in proportion with ``sources``; and whether it is proportional at
+    all."""
     with torch.enable_grad():
         trial = {v: _pattern(v.tensor, i).mul_(LARGE).requires_grad_() for i, v in enumerate(sources)}
         try:
@@ -188,7 +189,7 @@ def _passes_on(value: Value, sources: list[Value]) -> tuple[bool, bool]:
 
 
 def _pattern(tensor: Tensor, start: int = 0) -> Tensor:
-    """Return numbers between 0.5 and 1.5 of the tensor's shape, none of which is equal to its neighbours."""
+    """Return numbers between 0.5 and 1.5 of the tensor's shape, in which neighbors differ."""
     steps = torch.arange(tensor.numel(), dtype=torch.float64, device=tensor.device) + start * 0.7071
     return (steps * 0.6180339887498949 % 1 + 0.5).view(tensor.shape)
 

@@ -24,7 +24,7 @@ from prunelit.pruning.objective import Objective, split_batch
 from prunelit.pruning.parameters import Parameters
 
 CHUNK = 2**24
-"""Derivatives that are held at once."""
+"""The number of derivatives in memory at a time."""
 
 
 def gauss_newton_diagonal(

@@ -1,13 +1,14 @@
-"""Drop and grow: every layer keeps its number of weights while some of them change their places.
+"""Drop and grow: weights move to other positions while the number of weights in each layer stays the same.
 
 SET: Mocanu, Mocanu, Stone, Nguyen, Gibescu and Liotta, Scalable training of artificial neural networks with
 adaptive sparse connectivity inspired by network science, https://arxiv.org/abs/1707.04780
 RigL: Evci, Gale, Menick, Castro and Elsen, Rigging the lottery: making all tickets winners,
 https://arxiv.org/abs/1911.11134
 
-Of the k weights that a layer keeps, the ``share * k`` of least magnitude are dropped and as many grown: at
-random (SET) or where the loss has its largest gradient (RigL). Grown weights start at 0. SET's paper drops
-the smallest positive and the largest negative weights apart; here, as in RigL's comparison, by magnitude.
+Of the k weights that a layer keeps, the ``share * k`` of least magnitude are dropped and the same number is
+grown: at random (SET) or where the loss has its largest gradient (RigL). Grown weights start at 0. SET's
+paper drops the smallest positive and the largest negative weights apart; here, as in RigL's comparison, by
+magnitude.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from prunelit.pruning.rounds import Outcome, starting_masks
 
 @dataclass(frozen=True)
 class Growth:
-    """Which weights take the places of others while training goes on."""
+    """The options of weight exchanges during training."""
 
     at: Annotated[
         Literal["random", "gradient"] | None,

@@ -9,7 +9,7 @@ from prunelit.pruning.masks import Scores
 from prunelit.pruning.parameters import Parameters
 
 CHUNK = 2**21
-"""Elements of Hessian rows that are held at once."""
+"""The number of elements of Hessian rows in memory at a time."""
 
 
 def exact_diagonal(gradient: Tensor, parameter: nn.Parameter) -> Tensor:

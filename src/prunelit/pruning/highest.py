@@ -7,7 +7,7 @@ again between other values. Pieces that fit a processor's cache are shared out t
 uses; these never wait for each other, so several processes on the same cores do not slow each other down
 more than their work does.
 
-On a GPU the bits of the k-th highest are found one by one, a pass over all scores for each.
+On a GPU the bits of the k-th highest are found one by one, with one pass over all scores for each.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Highest:
     """The highest scores.
 
     Attributes:
-        masks: True where a score is among them, one mask a tensor.
+        masks: True where a score is among them, one mask per tensor.
         num_competing: number of candidates.
         threshold: the least score among them; None where all candidates or none are marked.
         num_tied: by tensor, how many candidates have that score; None if all of those are marked.

@@ -24,21 +24,21 @@ OTHER = "not the weight of a Conv*d, Linear or MultiheadAttention"
 
 
 def is_weight(module: nn.Module, leaf: str) -> bool:
-    """Tell whether the parameter ``leaf`` of ``module`` is a weight that pruning knows how to remove."""
+    """Return whether the parameter ``leaf`` of ``module`` is a weight that pruning knows how to remove."""
     if isinstance(module, nn.MultiheadAttention):
         return leaf in ATTENTION
     return isinstance(module, LAYERS) and leaf == "weight"
 
 
 def is_bias(module: nn.Module, leaf: str) -> bool:
-    """Tell whether the parameter ``leaf`` of ``module`` is the bias of a layer with such weights."""
+    """Return whether the parameter ``leaf`` of ``module`` is the bias of a layer with such weights."""
     if isinstance(module, nn.MultiheadAttention):
         return leaf == "in_proj_bias"
     return isinstance(module, LAYERS) and leaf == "bias"
 
 
 def is_matrix(tensor: Tensor) -> bool:
-    """Tell whether ``tensor`` extends along two axes or more, as weights do and scales or shifts do not."""
+    """Return whether ``tensor`` extends along two axes or more, as weights do and scales or shifts do not."""
     return sum(size > 1 for size in tensor.shape) > 1
 
 

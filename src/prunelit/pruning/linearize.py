@@ -1,4 +1,4 @@
-"""A network's parameters and inputs made positive, so that its output grows along every path."""
+"""Make the parameters and inputs of a network positive, so that its output grows along every path."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def linearized(
 def signal_inputs(network: nn.Module, call: Call) -> list[bool]:
     """Tell for each tensor of ``call`` whether it is a signal, which an input of ones can stand for.
 
-    Integers and bools are none. A floating-point tensor is none but a mask or a setting if it
+    Integers and bools are not. A floating-point tensor is a mask or a setting, and not a signal, if it
 
     * is passed for an argument whose name contains ``mask``,
     * holds minus infinity, or a number below -10,000 that stands for it,

@@ -149,7 +149,7 @@ def _name(node: Node) -> str:
 
 
 def _is_parameter(node: Node) -> bool:
-    """Tell whether a node gives a parameter, as it is or reshaped."""
+    """Return whether a node gives a parameter, as it is or reshaped."""
     while type(node).__name__ != "AccumulateGrad":
         sources = [source for source, _ in node.next_functions if source is not None]
         if _name(node) not in RESHAPING or len(sources) != 1:
@@ -159,7 +159,7 @@ def _is_parameter(node: Node) -> bool:
 
 
 def depends_otherwise(loss: Tensor, logits: Tensor) -> bool:
-    """Tell whether ``loss`` depends on a leaf that requires a gradient by a way past ``logits``."""
+    """Return whether ``loss`` depends on a leaf that requires a gradient by a way past ``logits``."""
     waiting: list[Node] = [] if loss.grad_fn is None else [loss.grad_fn]
     found: set[Node] = set(waiting)
     while waiting:

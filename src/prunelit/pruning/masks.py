@@ -1,4 +1,4 @@
-"""Scores to masks: exact counts, a stated rule for ties, and what is done with masks.
+"""From scores to masks: exact counts, a rule for ties, and operations on masks.
 
 A mask is a bool tensor of its parameter's shape, True where the parameter is kept. Masks and
 scores go by the parameters' full names.
@@ -52,8 +52,8 @@ def make_masks(
     tensor is a competition of its own, with its own ``n``. Where scores tie at the threshold,
     the parameters that come first are kept: tensors in their order, elements in row-major order.
 
-    ``keep_at_least`` parameters of each tensor, its highest, are kept before the others compete.
-    ``ties`` notes where the order of parameters, and not their scores, decides.
+    ``keep_at_least`` parameters of each tensor, its highest, are kept before the others compete. ``ties``
+    records where the order of parameters, and not their scores, decides.
 
     Raises:
         NonFiniteScores: a score is NaN or infinite.
@@ -181,7 +181,7 @@ def collapsed_layers(masks: Masks) -> list[str]:
 
 
 def shuffle_within_layers(masks: Masks, among: Masks) -> Masks:
-    """Return masks with the same count a layer at random positions, drawn where ``among`` is True.
+    """Return masks with the same count per layer at random positions, drawn where ``among`` is True.
 
     Draws from the global random state of the CPU.
     """
@@ -205,19 +205,19 @@ def digest(masks: Masks) -> str:
 
 
 def attach(network: nn.Module, masks: Masks) -> None:
-    """Note ``masks`` on the network itself, outside its state dict, so that copies of it keep them.
+    """Attach ``masks`` to the network itself, outside of its state dict, so that copies of it keep them.
 
-    Masks noted earlier under other names stay noted.
+    Masks attached earlier under other names are kept.
     """
     network.__dict__["_prunelit_masks"] = {**(attached(network) or {}), **masks}
 
 
 def detach(network: nn.Module) -> None:
-    """Forget the masks noted on ``network``."""
+    """Remove the masks attached to ``network``."""
     network.__dict__.pop("_prunelit_masks", None)
 
 
 def attached(network: nn.Module) -> Masks | None:
-    """Return the masks noted on the network or on a copy of it, or None."""
+    """Return the masks attached to the network or to a copy of it, or None."""
     masks: Masks | None = network.__dict__.get("_prunelit_masks")
     return masks

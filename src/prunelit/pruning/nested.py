@@ -13,8 +13,8 @@ from torch.nn.utils.rnn import PackedSequence, pack_sequence, unpack_sequence
 def tensors_in(value: Any) -> list[Tensor]:
     """Return every tensor in ``value``, in order; one that is there twice is returned twice.
 
-    Beside the standard containers this knows subclasses of ``dict`` such as the outputs of Hugging
-    Face models, named tuples, dataclasses, and any object that holds tensors as attributes.
+    In addition to the standard containers, this supports subclasses of ``dict`` such as the outputs of
+    Hugging Face models, named tuples, dataclasses, and any object that holds tensors as attributes.
     """
     found: list[Tensor] = []
     _collect(value, found, set())

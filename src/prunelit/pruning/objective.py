@@ -1,4 +1,4 @@
-"""What data-driven criteria differentiate: batches, a loss of one batch, and an example input."""
+"""What data-driven criteria use: batches, a loss of one batch, and an example input."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class Objective:
         batches: what the loss is taken on; any structure of tensors with samples along axis 0.
         inputs: positional arguments of the network's forward pass, for their shapes and types.
         keywords: its keyword arguments.
-        sum_over_ranks: adds up a tensor over the processes that share the batches; every process
-            calls it equally often. One process alone returns the tensor as it is.
+        sum_over_ranks: adds up a tensor over the processes that share the batches; every process calls it the
+            same number of times. A single process returns the tensor unchanged.
         head: where a batch is a tuple that starts with the network's only input, and the loss is
             taken on its output: maps output and batch to the mean loss, in float64 if it can.
             It lets ``Exact`` run only what follows a layer; None: it runs ``loss`` as a whole.
-        first: a batch that every process has, where ``batches`` may hold none; None: it holds some.
+        first: a batch that every process has, if ``batches`` may be empty; None if it is not.
         places: the place of each of ``batches`` among those of all processes; None: 0, 1, 2, …
     """
 

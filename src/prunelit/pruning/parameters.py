@@ -1,4 +1,4 @@
-"""Which parameters of a network are prunable: the only place that decides."""
+"""Decide which parameters of a network are prunable."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Patterns = Says("a pattern, or a list of patterns")
 
 @dataclass(frozen=True)
 class Selection:
-    """The prunable parameters: weights of layers that train, and what is added or left out.
+    """The prunable parameters: weights of trained layers, and the options to add or exclude parameters.
 
     These are the weights of every ``Conv*d`` and ``Linear``, and of ``MultiheadAttention`` those that make
     queries, keys and values. Patterns need not name the wrappers of ``torch.compile`` and
@@ -92,8 +92,8 @@ class Selection:
     def left_dense(self, network: nn.Module) -> dict[str, str]:
         """Return the weights of ``network`` that are not prunable, by name, with the reason in a few words.
 
-        Weights are parameters that extend along two axes or more. What ``exclude`` and ``only`` leave
-        out is not among them.
+        Weights are parameters that extend along two axes or more. Parameters excluded by ``exclude`` and
+        ``only`` are not included.
         """
         candidates = self._candidates(network)
         trained = network.__dict__.get(_TRAINED, frozenset())
@@ -161,22 +161,23 @@ _TRAINED = "_prunelit_trained"
 
 
 def note_trainable(network: nn.Module) -> None:
-    """Note on the network, outside its state dict, which parameters need a gradient now or did before.
+    """Record on the network, outside of its state dict, which parameters require a gradient now or did
+    before.
 
-    Call it while a fit goes on: then a parameter that a step of another optimizer holds still at the
-    moment, as those of a GAN take turns, stays prunable.
+    Call it during a fit, so that a parameter that is temporarily frozen by the step of another optimizer, as
+    in a GAN, stays prunable.
     """
     now = {name for name, p in network.named_parameters(remove_duplicate=False) if p.requires_grad}
     network.__dict__[_TRAINED] = frozenset(now) | network.__dict__.get(_TRAINED, frozenset())
 
 
 def forget_trainable(network: nn.Module) -> None:
-    """Forget what :func:`note_trainable` noted, as at the start of another fit."""
+    """Remove the record of :func:`note_trainable`, for example at the start of another fit."""
     network.__dict__.pop(_TRAINED, None)
 
 
 def in_groups(reasons: dict[str, str]) -> str:
-    """Return in one line which weights stay dense, those of one reason together."""
+    """Return in one line which weights stay dense, grouped by reason."""
     groups: dict[str, list[str]] = {}
     for name, reason in reasons.items():
         groups.setdefault(reason, []).append(name)
@@ -192,7 +193,7 @@ def abridged(names: list[str], most: int = 8) -> str:
 def _named(network: nn.Module) -> Iterator[tuple[str, nn.Module, str, nn.Parameter]]:
     """Yield full name, module, name within the module and the parameter, a shared one again and again.
 
-    Averages of weights that a module keeps of its own parts are left out: they follow those parts.
+    Averages that a module keeps of its own parts are excluded, because they follow these parts.
     """
     averaged = {inner for average in averaged_copies(network) for inner in average.modules()}
     for module_name, module in network.named_modules():
@@ -203,7 +204,7 @@ def _named(network: nn.Module) -> Iterator[tuple[str, nn.Module, str, nn.Paramet
 
 
 def _matches(name: str, pattern: str) -> bool:
-    """Tell whether ``pattern`` names the parameter or one of the modules that hold it."""
+    """Return whether ``pattern`` names the parameter or one of the modules that hold it."""
     whole = name.split(".")
     bare = [part for part in whole if part != "_orig_mod"]
     unwrapped = bare[1:] if bare[0] == "module" else bare

@@ -1,4 +1,5 @@
-"""Numbers of each parameter, summed over batches, that outlast an interruption in a file."""
+"""Sums over batches for each parameter element, saved in a file so that an interrupted computation
+resumes."""
 
 from __future__ import annotations
 
@@ -23,34 +24,34 @@ SAVE_EVERY = 30.0
 
 
 class Partial:
-    """Sums over batches of one float64 number a parameter element, and how far they are.
+    """Sums over batches of one float64 number per parameter element, and their progress.
 
     Args:
         parameters: whose elements are numbered.
-        file: where to save; None: nowhere. What lies there is taken up.
+        file: the file for saving; None: no saving. An existing file is loaded.
     """
 
     def __init__(self, parameters: Parameters, file: Path | None = None) -> None:
         self.file, self.saved = file, time.monotonic()
         self.num_batches = 0  # finished ones
         self.total = _flat(parameters, 0.0)
-        self.current = _flat(parameters, torch.nan)  # of the batch under way; NaN is missing
+        self.current = _flat(parameters, torch.nan)  # of the current batch; NaN is missing
         state = None if file is None else _read(file)
         if state is not None:
             self.num_batches, self.total, self.current = state["batches"], state["total"], state["current"]
 
     def missing(self, name: str) -> Tensor:
-        """Return the flat indices that the batch under way still lacks."""
+        """Return the flat indices that the current batch still lacks."""
         return self.current[name].isnan().nonzero()[:, 0]
 
     def put(self, name: str, indices: Tensor, values: Tensor) -> None:
-        """Note numbers of the batch under way; save them now and then."""
+        """Record numbers of the current batch, and save them from time to time."""
         self.current[name][indices.cpu()] = values
         if time.monotonic() - self.saved > SAVE_EVERY:
             self.save()
 
     def finish_batch(self, weight: float) -> None:
-        """Add the batch's numbers times ``weight``, and begin the next."""
+        """Add the batch's numbers times ``weight``, and start the next."""
         total = {name: self.total[name] + weight * values for name, values in self.current.items()}
         current = {name: torch.full_like(values, torch.nan) for name, values in self.current.items()}
         # All at once: a signal that ends the run here must not save a batch that is counted by half.
@@ -78,7 +79,7 @@ class Partial:
 
 
 def _read(file: Path) -> dict[str, Any] | None:
-    """Return what lies in the file; None if it is not there, or damaged, as after a power cut."""
+    """Return the contents of the file; None if it is missing or damaged."""
     try:
         state: dict[str, Any] = torch.load(file, weights_only=True)
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError):

@@ -1,10 +1,9 @@
 """Effective masks: the kept parameters that still lie on a path from an input to an output.
 
-A weight is of no use if nothing reaches the unit it starts from, or nothing leaves the unit it
-leads to. To find the useful ones the network runs once on ones, each operation replaced by what it
-does to reachability (`prunelit.pruning.reachability`, which states what counts as a path). The
-gradient of the summed outputs by an element of a mask is then non-zero exactly if the element lies
-on a path from an input to an output.
+A weight has no effect if nothing reaches its input unit, or nothing leaves its output unit. To find the
+useful ones the network runs once on ones, each operation replaced by what it does to reachability
+(`prunelit.pruning.reachability`, which states what counts as a path). The gradient of the summed outputs by
+an element of a mask is then non-zero exactly if the element lies on a path from an input to an output.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ def effective_masks(
 ) -> dict[str, Tensor]:
     """Keep of ``masks`` only what lies on some path from an input to an output.
 
-    One forward and one backward pass in eval mode (heads that only training uses lie on no path); the
-    network is left as it was, gradients included.
+    One forward and one backward pass in eval mode (heads that are only used in training are not on a path);
+    the network is left as it was, gradients included.
 
     Args:
         network: any module; parameters that ``masks`` leaves out are dense.

@@ -1,4 +1,4 @@
-"""How scores become masks: rounds, their schedule, and what competes in each."""
+"""How scores determine masks: rounds, their schedule, and which parameters compete."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from prunelit.request import BadRequest
 
 @dataclass(frozen=True)
 class Plan:
-    """How scores become masks."""
+    """How scores determine masks."""
 
     rounds: Annotated[
         int,
@@ -127,7 +127,7 @@ class Plan:
             raise BadRequest("rounding", "up", f"nearest with scope={self.scope}")
 
     def _check_what_sets_the_density(self) -> None:
-        """Raise BadRequest where a pattern or densities of layers meet what says the same in another way."""
+        """Raise BadRequest if a pattern or layer densities are combined with options that contradict them."""
         if not sets_density(vars(self)):
             return
         if self.pattern is not None and self.layer_densities is not None:
@@ -153,7 +153,7 @@ class Plan:
 
     @property
     def decides_density(self) -> bool:
-        """Whether the plan itself says how much is kept."""
+        """Whether the plan itself determines how much is kept."""
         return self.threshold is not None or sets_density(vars(self))
 
     def targets(self, density: float | None, start: float = 1.0) -> list[float | None]:
@@ -171,7 +171,7 @@ class Plan:
     def masks(
         self, scores: Scores, density: float | None, previous: Masks, ties: Ties | None = None
     ) -> Masks:
-        """Return the masks of one round; ``ties`` notes where scores do not decide."""
+        """Return the masks of one round; ``ties`` records where scores do not decide."""
         if self.invert:
             scores = {name: -score for name, score in scores.items()}
         if density is not None:

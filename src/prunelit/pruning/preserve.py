@@ -1,4 +1,4 @@
-"""Leave a network and the random state as they were found, also when something raises."""
+"""Restore a network and the random state, also after an exception."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 @contextmanager
 def random_state(seed: int) -> Iterator[None]:
-    """Seed Python, NumPy and torch inside the block; give them back their states after it.
+    """Seed Python, NumPy and torch inside the block; restore their states after it.
 
-    The stream is another than that of ``torch.manual_seed(seed)``: networks are drawn from that
-    one, and random scores or new weights must not repeat it.
+    The stream differs from that of ``torch.manual_seed(seed)``: networks are drawn from that one, and random
+    scores or new weights must not repeat it.
     """
     seed = int(np.random.SeedSequence(seed % 2**64).generate_state(1)[0])
     devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
@@ -37,7 +37,7 @@ def random_state(seed: int) -> Iterator[None]:
 
 @contextmanager
 def modes(network: nn.Module) -> Iterator[None]:
-    """Give every module back its train or eval mode after the block."""
+    """Restore the train or eval mode of every module after the block."""
     training = [(module, module.training) for module in network.modules()]
     try:
         yield
@@ -47,7 +47,7 @@ def modes(network: nn.Module) -> Iterator[None]:
 
 
 def tensor_undo(tensor: Tensor, values: bool = True) -> Callable[[], None]:
-    """Take the gradient from ``tensor``; return what puts everything back.
+    """Remove the gradient of ``tensor``; return a function that restores everything.
 
     That is its values, its gradient and whether it requires one. Holds a copy of the values; without
     ``values`` none, and leaves them as they are.
@@ -80,7 +80,7 @@ def _same_values(tensor: Tensor, other: Tensor) -> bool:
 def preserved(
     network: nn.Module, differentiated: Iterable[nn.Parameter] | None = None, values: bool = True
 ) -> Iterator[None]:
-    """Give ``network`` back its weights, gradients, buffers and modes after the block.
+    """Restore weights, gradients, buffers and modes of ``network`` after the block.
 
     Inside the block no parameter has a gradient. Those ``differentiated`` require one (None: all do),
     and the others if they did before: a copy that a training step updates in place, such as a

@@ -9,7 +9,7 @@ precision. Tensors that need no gradient are constants: they come from no input.
   meets zero padding (a 3x3 kernel on a 1x1 map) lies on no path.
 * Biases emit constants: they start no path. A masked (prunable) bias or normalisation weight lies
   on a path if its unit does; a unit whose normalisation weight is pruned passes nothing on.
-* Normalisation acts unit by unit; that its statistics mix units is left out of account.
+* Normalisation acts unit by unit; that its statistics mix units is ignored.
 * Activations and dropout pass on what they get, max pooling all of its window.
 * A sum passes on what any operand does, a product what all do; but a factor from a sigmoid or
   softmax is never 0 and blocks nothing. Constant addends are dropped, constant factors block where 0.
@@ -53,7 +53,7 @@ class Reachability(TorchFunctionMode):
 
 
 class _Binary(torch.autograd.Function):
-    """1 where a value is beyond a threshold, else 0; its gradient, on the way back, likewise."""
+    """1 where a value exceeds a threshold, otherwise 0; the same for its gradient in the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, beyond: float, gradient_beyond: float) -> Tensor:
@@ -73,7 +73,7 @@ def binary(value: Tensor, beyond: float = 0.0, gradient_beyond: float = 0.0) -> 
 
 
 def is_path(value: Any) -> bool:
-    """Tell whether a value comes from an input or from masks; all else is constant."""
+    """Return whether a value comes from an input or from masks; all else is constant."""
     return isinstance(value, Tensor) and value.requires_grad
 
 
@@ -82,7 +82,7 @@ def _from_inputs(value: Tensor) -> Tensor:
 
 
 def _layer(func: Any, x: Tensor, weight: Tensor, bias: Any = None, *args: Any, **kwargs: Any) -> Tensor:
-    # Sums of products of zeros and ones are whole numbers: one half tells them from rounding errors.
+    # Sums of products of zeros and ones are whole numbers: one half separates them from rounding errors.
     starts = binary(_from_inputs(x), 0.0, 0.5)
     kept = binary(weight, 0.0, 0.5).to(x.dtype)
     reached = binary(func(starts, kept, None, *args, **kwargs), 0.5, 0.0)

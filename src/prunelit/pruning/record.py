@@ -1,4 +1,4 @@
-"""Record the operations of one forward pass, so that the end of it can be looked at and run again."""
+"""Record the operations of one forward pass, so that its last part can be inspected and run again."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Operation:
         return getattr(self.func, "__name__", "")
 
     def run(self, tensors: Mapping[Value, Tensor]) -> list[Tensor]:
-        """Run it again, with other ``tensors`` in the place of some values."""
+        """Run it again, with other ``tensors`` in place of some values."""
         args, kwargs = tree_map_only(Value, lambda v: tensors.get(v, v.tensor), (self.args, self.kwargs))
         if self.overwrites:
             args = (args[0].clone(), *args[1:])
@@ -162,7 +162,7 @@ class Record(TorchFunctionMode):
 
 
 def _inplace(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Tell whether a function may write into its first argument, as ``relu(x, inplace=True)`` does."""
+    """Return whether a function may write into its first argument, as ``relu(x, inplace=True)`` does."""
     return kwargs.get("inplace", False) is True or any(value is True for value in args[1:])
 
 

@@ -38,7 +38,7 @@ from prunelit.request import BadRequest
 
 @dataclass(frozen=True)
 class Outcome:
-    """What pruning gave: final masks, the last round's scores, the density after each round."""
+    """The result of pruning: final masks, the scores of the last round, the density after each round."""
 
     masks: Masks
     scores: Scores
@@ -89,7 +89,7 @@ def prune(
         seed: of the random state in which scores are computed.
         agree: makes the final masks the same on several processes.
         reports: ``dense`` warns of weights that are not prunable, ``density`` where whole units miss the
-            density; a caller that prunes in several steps asks for each once.
+            density; a caller that prunes in several steps requests each once.
 
     Raises:
         BadRequest: a density that is out of range or keeps less than one parameter.
@@ -188,9 +188,9 @@ def _shuffled(masks: Masks, start: Masks, groups: Groups | Competition | None) -
 
 
 def starting_masks(network: nn.Module, parameters: Parameters) -> Masks:
-    """Return the masks that an earlier pruning left on ``network``; everything else is kept.
+    """Return the masks of an earlier pruning of ``network``; everything else is kept.
 
-    A mask of another shape belongs to a layer that was replaced since, and is left out.
+    A mask of another shape belongs to a layer that was replaced since, and is ignored.
     """
     masks = {name: _full_mask(p) for name, p in parameters.items()}
     for name, mask in (attached(network) or {}).items():
@@ -214,7 +214,7 @@ def _all_masked(network: nn.Module) -> tuple[Parameters, Masks]:
 def check_density(density: float, n: int, asked: tuple[str, float] | None = None) -> None:
     """Raise BadRequest unless ``density`` is in [0, 1] and keeps at least one of ``n`` parameters.
 
-    ``asked`` is the key and value that the density comes from, for the message.
+    ``asked`` is the key and value from which the density comes, for the message.
     """
     key, value = asked or ("density", density)
     if not 0 <= density <= 1:

@@ -1,4 +1,4 @@
-"""Scores in pieces that fit into a processor's cache: what of a piece is the highest, and what is close."""
+"""Scores in pieces that fit into a cache of the processor: the highest scores of a piece, and close ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PIECE = 2**17
 """Scores that a thread works on at a time: they and what is computed from them fit into its cache."""
 
 NEAR = 16
-"""The places of one in so many scores of a piece are noted, at most, until the k-th highest is known."""
+"""At most one in this number of scores of a piece has its place recorded before the k-th highest is known."""
 
 
 @dataclass
@@ -96,5 +96,5 @@ def _flat(tensor: Tensor) -> Tensor:
 
 
 def all_finite(values: Any) -> bool:
-    """Tell whether none of ``values`` is NaN or infinite."""
+    """Return whether none of ``values`` is NaN or infinite."""
     return math.isfinite(values.min()) and math.isfinite(values.max())

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prunelit import Mag, Objective, Plan, Selection, compact, prune
+from prunelit import Mag, Objective, Plan, Selection, compact, load, prune, save
 
 
 class Attends(nn.Module):
@@ -58,3 +58,12 @@ def test_attention_that_is_narrow_can_lose_heads_again() -> None:
     x = torch.randn(2, 5, 8)
     smaller = without_half(without_half(Attends(batch_first=True), x), x)
     assert smaller.attention.num_heads == 1
+
+
+def test_narrow_attention_is_saved_and_loaded(tmp_path) -> None:
+    arguments = {"d_model": 8, "nhead": 4, "dim_feedforward": 6, "batch_first": True}
+    x = torch.randn(2, 5, 8)
+    small = without_half(nn.TransformerEncoderLayer(**arguments), x)
+    folder = save(small, tmp_path / "small", {"_target_": "torch.nn.TransformerEncoderLayer", **arguments})
+    with torch.no_grad():
+        torch.testing.assert_close(load(folder)(x), small(x))

@@ -31,7 +31,7 @@ def md5(path: Path) -> str:
 
 
 def images_of(data: ImageData, name: str = "test") -> np.ndarray:
-    images = data._split(name).images
+    images = data.split(name).images
     assert images is not None
     return np.asarray(images)
 
@@ -44,7 +44,7 @@ def test_the_digits_split_is_every_fifth_of_a_class() -> None:
     assert (data.num_classes, data.input_shape) == (10, (1, 8, 8))
     assert (data.train_size, data.test_size) == (1442, 355)
     fives = pixels[labels == 5][4::5]
-    ours = images_of(data)[data._split("test").labels == 5]
+    ours = images_of(data)[data.split("test").labels == 5]
     np.testing.assert_array_equal(ours.reshape(-1, 64), np.rint(fives * 255 / 16))
     # nothing is in both splits, and together they are everything
     assert len(fives) == (labels == 5).sum() // 5
@@ -170,7 +170,7 @@ def test_cifar100_has_two_labellings(
     )  # the other's decoded copy is not taken for this one
     data = ready("cifar100", root=tmp_path / "data", labels=labels)
     assert data.num_classes == classes
-    assert data._split("test").labels.tolist() == [(i * 7) % classes for i in range(20)]
+    assert data.split("test").labels.tolist() == [(i * 7) % classes for i in range(20)]
     assert data.class_names[0] == ("coarse 0" if labels == "coarse" else "class 0")
     np.testing.assert_array_equal(images_of(data, "train").reshape(20, -1), cifar["CIFAR100/train"])
 

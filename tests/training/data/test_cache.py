@@ -22,7 +22,7 @@ def loaded(root: Path, **options: int) -> np.ndarray:
     """The test images as a data module of its own sees them."""
     data = ImageData("folder", root=root, **options)
     data.setup()
-    images = data._split("test").images
+    images = data.split("test").images
     assert images is not None
     return images
 

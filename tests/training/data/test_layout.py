@@ -32,7 +32,7 @@ def ready(root: Path, dataset: str = "folder", **options: Any) -> ImageData:
 
 
 def brightness(data: ImageData, name: str) -> list[int]:
-    images = data._split(name).images
+    images = data.split(name).images
     assert images is not None
     return [int(level) for level in images[:, 0, 0, 0]]
 
@@ -127,12 +127,12 @@ def test_a_share_of_each_class_is_the_test_set_where_that_is_asked_for(
 ) -> None:
     root = lay(tmp_path / "x", *folders, number=10)
     data = ready(root, test_share=0.2)
-    assert np.bincount(data._split("train").labels).tolist() == [8, 8]
-    assert np.bincount(data._split("test").labels).tolist() == [2, 2]
+    assert np.bincount(data.split("train").labels).tolist() == [8, 8]
+    assert np.bincount(data.split("test").labels).tolist() == [2, 2]
     assert sorted(brightness(data, "train") + brightness(data, "test")) == list(range(20))
     for options in ({"seed": 5}, {"in_memory": False, "workers": 0}):
         other = ready(root, test_share=0.2, **options)
-        assert other._split("test").labels.tolist() == data._split("test").labels.tolist()
+        assert other.split("test").labels.tolist() == data.split("test").labels.tolist()
     assert brightness(ready(root, test_share=0.2, seed=5), "test") == brightness(data, "test")
     assert len(brightness(ready(root, test_share=0.5), "test")) == 10
 
@@ -151,7 +151,7 @@ def test_a_share_that_leaves_a_class_without_training_images_is_refused(tmp_path
 
 def test_classes_without_test_images_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = ready(lay(tmp_path / "x", "train/a", "train/b", "train/c", "test/c", "test/a"))
-    assert data._split("test").labels.tolist() == [0, 0, 2, 2]
+    assert data.split("test").labels.tolist() == [0, 0, 2, 2]
     assert said(capsys) == ["warning: 1 of 3 classes have no test images: b"]
 
 

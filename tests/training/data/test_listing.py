@@ -111,7 +111,7 @@ def test_every_format_that_pillow_writes_is_read(tmp_path: Path) -> None:
                 if kind in Image.SAVE:
                     Image.new("RGB", (16, 16), colour).save(tmp_path / split / label / name, kind)
     data = ready(tmp_path, size=16)
-    images = data._split("train").images
+    images = data.split("train").images
     assert images is not None
     assert len(images) == 2 * len([kind for kind in FORMATS.values() if kind in Image.SAVE]) > 20
     assert np.abs(images.transpose(0, 2, 3, 1).astype(int) - colour).max() <= 8
@@ -172,7 +172,7 @@ def test_links_between_folders_end(
 ) -> None:
     root = make_tree(train=2, test=1)
     (root / "train/a/link").symlink_to(target)
-    labels = ready(root)._split("train").labels
+    labels = ready(root).split("train").labels
     extra = {"..": 0, ".": 0, "../../train": 0, "../b": 2}[target]
     assert np.bincount(labels).tolist() == [2 + extra, 2, 2]
     assert ("1 links to a parent folder" in capsys.readouterr().err) == (not extra)
@@ -186,7 +186,7 @@ def test_many_links_to_one_folder_read_it_once(make_tree: MakeTree) -> None:
         (folder / "again").symlink_to("next")
         folder = folder / "next"
     shutil.copy(root / "train/b/000.png", folder / "last.png")
-    assert np.bincount(ready(root)._split("train").labels).tolist() == [3, 2, 2]
+    assert np.bincount(ready(root).split("train").labels).tolist() == [3, 2, 2]
 
 
 def test_names_that_are_not_utf8(make_tree: MakeTree) -> None:

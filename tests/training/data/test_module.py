@@ -85,23 +85,23 @@ def test_more_validation_images_than_there_are_is_refused() -> None:
 def test_validation_comes_out_of_the_training_images(asked: float, number: int) -> None:
     plain, data = ready(), ready(validation=asked, seed=3)
     assert (data.train_size, data.validation_size, data.test_size) == (1442 - number, number, 355)
-    train, held = data._rows["train"].tolist(), data._rows["validation"].tolist()
+    train, held = data.rows("train").tolist(), data.rows("validation").tolist()
     assert sorted(train + held) == list(range(1442))
     test, validation = data.val_dataloader()
     assert sum(len(labels) for _, labels in validation) == number
     for (one, _), (other, _) in zip(test, plain.test_dataloader(), strict=True):
         torch.testing.assert_close(one, other)
-    assert ready(validation=asked, seed=3)._rows["validation"].tolist() == held
+    assert ready(validation=asked, seed=3).rows("validation").tolist() == held
     if number > 1:
-        assert ready(validation=asked, seed=4)._rows["validation"].tolist() != held
+        assert ready(validation=asked, seed=4).rows("validation").tolist() != held
         counts = torch.bincount(torch.cat([labels for _, labels in validation]), minlength=10)
-        share = torch.bincount(torch.from_numpy(data._split("train").labels)) * number / 1442
+        share = torch.bincount(torch.from_numpy(data.split("train").labels)) * number / 1442
         assert (counts - share).abs().max() < 1
 
 
 def test_without_validation_there_is_the_test_curve_alone() -> None:
     (loader,) = ready().val_dataloader()
-    assert torch.cat([labels for _, labels in loader]).tolist() == ready()._split("test").labels.tolist()
+    assert torch.cat([labels for _, labels in loader]).tolist() == ready().split("test").labels.tolist()
 
 
 def test_scoring_batches_by_class_are_clean_training_images() -> None:
@@ -199,7 +199,7 @@ def test_cifar10_as_a_folder_of_files_is_whole(real_data: Path) -> None:
     assert (data.train_size, data.test_size, data.input_shape) == (50_000, 10_000, (3, 32, 32))
     assert data.class_names[:3] == ["airplane", "automobile", "bird"]
     assert torch.cat([labels for _, labels in data.test_dataloader()]).bincount().tolist() == [1000] * 10
-    # the published constants of CIFAR-10, found anew
-    mean, std = data._contents.mean, data._contents.std  # type: ignore[union-attr]
+    # computed from the images, equal to the published constants of CIFAR-10
+    mean, std = data.normalise.mean, data.normalise.std
     assert mean == pytest.approx([0.4914, 0.4822, 0.4465], abs=1e-4)
     assert std == pytest.approx([0.2470, 0.2435, 0.2616], abs=1e-4)

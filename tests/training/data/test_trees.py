@@ -36,7 +36,7 @@ def test_a_folder_is_read_as_image_folder_reads_it(make_tree: MakeTree) -> None:
     data = ready(root=root)
     assert data.class_names == ["a", "b", "c"]
     for name in ("train", "test"):
-        theirs, ours = ImageFolder(root / name), data._split(name)
+        theirs, ours = ImageFolder(root / name), data.split(name)
         assert ours.images is not None
         assert ours.labels.tolist() == theirs.targets
         for (picture, _), image in zip(theirs, ours.images, strict=True):
@@ -62,14 +62,14 @@ def test_sixteen_bit_grays_keep_their_upper_bits(make_tree: MakeTree) -> None:
     root = make_tree(mode="L")
     deep = (np.arange(144, dtype=np.uint16) * 400).reshape(12, 12)
     Image.fromarray(deep).save(root / "test/a/000.png")
-    images = ready(root=root)._split("test").images
+    images = ready(root=root).split("test").images
     assert images is not None
     np.testing.assert_array_equal(images[0, 0], deep >> 8)
 
 
 def test_resizing_is_pillows_bilinear(make_tree: MakeTree) -> None:
     root = make_tree(side=30)
-    images = ready(root=root, size=16)._split("test").images
+    images = ready(root=root, size=16).split("test").images
     assert images is not None
     picture = Image.open(root / "test/a/000.png").resize((16, 16), Image.Resampling.BILINEAR)
     np.testing.assert_array_equal(images[0], np.asarray(picture).transpose(2, 0, 1))
@@ -196,8 +196,8 @@ def test_tiny_imagenet_is_fetched_checked_and_read(tiny: Path, tmp_path: Path) -
     assert (data.num_classes, data.input_shape) == (3, (3, 64, 64))
     assert (data.train_size, data.test_size) == (12, 6)
     assert data.class_names == ["goldfish", "European fire salamander", "n02002724"]
-    assert data._split("test").labels.tolist() == [0, 2, 1, 0, 2, 1]
-    images = data._split("test").images
+    assert data.split("test").labels.tolist() == [0, 2, 1, 0, 2, 1]
+    images = data.split("test").images
     assert images is not None
     np.testing.assert_array_equal(
         images[1].transpose(1, 2, 0), np.asarray(Image.open(tiny / "val/images/val_1.JPEG"))

@@ -12,10 +12,11 @@ from torch.nn import functional as F
 
 from prunelit import SNIP, Mag, Pruning, Rand, SynFlow, prune
 from prunelit.pruning.masks import attached, count_all, digest
+from prunelit.study.configs import CONFIGS
 from prunelit.training.run.from_config import build_optimizer
 from stock import Batches, Stranger, Watch, loader, network, trainer
 
-OPTIMIZERS = sorted(Path("conf/optimizer").glob("*.yaml"))
+OPTIMIZERS = sorted((CONFIGS / "optimizer").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", OPTIMIZERS, ids=lambda path: path.stem)

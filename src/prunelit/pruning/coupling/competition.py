@@ -109,7 +109,7 @@ class Competition:
 
 
 def _is_prunable(group: Group, parameters: Parameters) -> bool:
-    """Tell whether a unit is without effect once its prunable parts are 0."""
+    """Return whether a unit is without effect once its prunable parts are 0."""
     sources = all(m.name in parameters for m in group.members if m.role == "source")
     sinks = all(m.name in parameters for m in group.members if m.role == "sink")
     has_sources = any(m.role == "source" for m in group.members)

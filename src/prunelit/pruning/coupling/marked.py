@@ -101,5 +101,5 @@ class Literal:
 
 
 def is_labelled(labels: Labels) -> bool:
-    """Tell whether any of these positions could be removed."""
+    """Return whether any of these positions could be removed."""
     return labels is not None and bool(np.any(labels))

@@ -15,7 +15,8 @@ from prunelit.pruning.units import Groups
 
 
 class Criterion(ABC):
-    """Turns a network, and for some criteria batches, into scores: one number a parameter, higher is kept.
+    """Turns a network, and for some criteria batches, into scores: one number per parameter; higher scores
+    are kept.
 
     A criterion knows nothing of schedules, masks or training. It may change the network's modes
     and, through a training-mode forward pass, buffers: the loop in ``rounds.py`` restores all.
@@ -37,10 +38,10 @@ class Criterion(ABC):
 
     @abstractmethod
     def scores(self, network: nn.Module, parameters: Parameters, objective: Objective | None) -> Scores:
-        """Return one finite score tensor of each parameter's shape and device, by name.
+        """Return one finite score tensor per parameter, with its shape and on its device, by name.
 
         Args:
-            network: the network, pruned so far: weights that are masked are 0.
+            network: the network, pruned so far: masked weights are 0.
             parameters: its prunable parameters by name; each requires a gradient.
             objective: what ``needs`` names; None if it needs nothing.
         """
@@ -90,9 +91,9 @@ class Criterion(ABC):
         raise NotImplementedError(f"{type(self).__name__} does not observe training")
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what was observed since :meth:`begin`, empty before it. It rides along in checkpoints."""
+        """Return what was observed since :meth:`begin`, empty before it. It is saved in checkpoints."""
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from what was observed."""
+        """Restore what was observed."""
         assert not state_dict, f"{type(self).__name__} does not observe training"

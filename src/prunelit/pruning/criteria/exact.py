@@ -30,9 +30,10 @@ from prunelit.request import BadRequest
 
 
 class Exact(Criterion):
-    """The loss without each weight, in float64; one pass a weight, through what follows its layer only.
+    """The loss without each weight, in float64; one pass per weight, only through the operations after its
+    layer.
 
-    At a terminal a bar shows how many weights are done.
+    In a terminal, a progress bar shows the number of finished weights.
     """
 
     needs = "batches"
@@ -80,7 +81,7 @@ class Exact(Criterion):
 
 @contextmanager
 def _bar(count: int) -> Iterator[Callable[[int], object]]:
-    """Draw a progress bar at a terminal, on one process."""
+    """Draw a progress bar in a terminal, on one process."""
     if not sys.stderr.isatty() or os.environ.get("LOCAL_RANK", "0") != "0":
         yield lambda done: None
         return

@@ -21,7 +21,7 @@ from prunelit.pruning.parameters import Parameters
 
 
 class Fisher(Criterion):
-    """Empirical diagonal Fisher in float64; one forward and backward pass a sample, alone in its batch.
+    """Empirical diagonal Fisher in float64; one forward and backward pass per sample.
 
     Batch normalisation runs on its running statistics: one sample has none of its own.
     """
@@ -40,7 +40,7 @@ class Fisher(Criterion):
                 gradients = objective.batch_gradients(sample, parameters)
             except torch.OutOfMemoryError:
                 raise
-            except Exception as error:  # whatever a loss of one's own does with a batch of one
+            except Exception as error:  # a loss of the user may raise anything for a batch of one
                 raise ValueError(_not_alone(error)) from error
             return {name: gradient.double().square() for name, gradient in gradients.items()}
 

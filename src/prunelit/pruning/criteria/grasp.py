@@ -9,9 +9,9 @@ S(-w) = -w (H g), and it removes the weights of highest S(-w), so the highest w 
 
 Published codes differ in three choices, each a parameter here:
 
-* ``sign``: +1 keeps the highest w * (H g), as the paper and both codes do; -1 the lowest.
-* ``split``: each batch is cut into so many parts, and gradients are taken part by part (the
-  authors' code: 2; Tanaka et al.: 1). With running statistics this only bounds the memory.
+* ``sign``: +1 keeps the highest w * (H g), as in the paper and both codes; -1 keeps the lowest.
+* ``split``: the number of parts into which each batch is divided for the gradients (the authors' code: 2;
+  Tanaka et al.: 1). With running statistics this only bounds the memory.
 * ``batch_norm``: ``running`` statistics (Tanaka et al.) or those of the ``batch`` (the authors).
 """
 

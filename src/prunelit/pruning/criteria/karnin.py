@@ -32,7 +32,8 @@ from prunelit.pruning.parameters import Parameters
 
 
 class Karnin(Criterion):
-    """Normalised sensitivity in float64; four numbers a weight are held while training, no data is needed."""
+    """Normalised sensitivity in float64; four numbers per weight are stored during training, no data is
+    needed."""
 
     @checked
     def __init__(

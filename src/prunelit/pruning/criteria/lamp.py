@@ -20,7 +20,8 @@ from prunelit.pruning.parameters import Parameters
 
 
 class LAMP(Criterion):
-    """Magnitude relative to the larger weights of the same tensor, in float64; one sort a tensor, no data."""
+    """Magnitude relative to the larger weights of the same tensor, in float64; one sort per tensor, no
+    data."""
 
     def scores(self, network: nn.Module, parameters: Parameters, objective: Objective | None) -> Scores:
         """Return ``w^2 / sum(v^2 for v in the layer if |v| >= |w|)``."""

@@ -19,7 +19,7 @@ from prunelit.pruning.parameters import Parameters
 
 
 class SNIP(Criterion):
-    """Connection sensitivity; one forward and backward pass a batch."""
+    """Connection sensitivity; one forward and backward pass per batch."""
 
     needs = "batches"
 

@@ -21,7 +21,7 @@ from prunelit.pruning.parameters import Parameters
 
 
 class Taylor(Criterion):
-    """First-order Taylor importance in float64; one forward and backward pass a batch."""
+    """First-order Taylor importance in float64; one forward and backward pass per batch."""
 
     needs = "batches"
 

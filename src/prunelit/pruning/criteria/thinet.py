@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 
 class ThiNet(Criterion):
-    """Places in the order of greedy removal; one forward pass a batch, and C^2 numbers for C channels."""
+    """Places in the order of greedy removal; one forward pass per batch, and C^2 numbers for C channels."""
 
     needs = "batches"
     unit = "filter"

@@ -1,7 +1,7 @@
 """The order of methods and amounts: the same in tables, filters and plots.
 
-Methods come alphabetically, the dense network (``none``) first. Numbers inside names count as numbers:
-``synflow rounds=20`` stands before ``synflow rounds=100``, and ``compression 2`` before ``compression 10``.
+Methods come alphabetically, the dense network (``none``) first. Numbers in names are compared as numbers:
+``synflow rounds=20`` precedes ``synflow rounds=100``, and ``compression 2`` before ``compression 10``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Key = tuple[tuple[int, float, str], ...]
 
 
 def natural_key(text: str) -> Key:
-    """Return what sorts texts so that the numbers in them count as numbers."""
+    """Return a sort key with which the numbers in texts are compared as numbers."""
     parts = NUMBER.split(text)
     return tuple((0, float(part), "") if number % 2 else (1, 0.0, part) for number, part in enumerate(parts))
 
@@ -24,12 +24,12 @@ PRUNED_BEFORE = "pruned checkpoint"
 
 
 def is_dense(label: str) -> bool:
-    """Whether a method of that name is the network that is not pruned."""
+    """Whether a method of this name is the dense network."""
     return label.split(" ")[0] == "none"
 
 
 def method_key(label: str) -> tuple[bool, Key]:
-    """Return what sorts the names of methods."""
+    """Return a sort key for names of methods."""
     return not is_dense(label), natural_key(label)
 
 
@@ -39,6 +39,6 @@ def sorted_methods(labels: Iterable[str]) -> list[str]:
 
 
 def group_key(names: tuple[str, ...]) -> tuple[object, ...]:
-    """Return what sorts ``(data, model, method, amount)``, or the first few of these."""
+    """Return a sort key for ``(data, model, method, amount)``, or the first few of these."""
     data, model, *rest = map(str, names)
     return data, model, *(method_key(label) for label in rest[:1]), *map(natural_key, rest[1:])

@@ -1,4 +1,4 @@
-"""Text of records as one line that can do no harm to a terminal or a page."""
+"""Make text of records safe for a terminal and a page."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import unicodedata
 
 
 def plain(text: object) -> str:
-    """Return ``text`` in one line without characters that steer a terminal or turn its direction."""
+    """Return ``text`` in one line without characters that control a terminal or change the direction."""
     line = re.sub(r"\s+", " ", str(text))
     return "".join(_seen(character) for character in line)
 
 
 def _seen(character: str) -> str:
-    # Cc: control characters; Cf: among others those that turn the direction; Cs: halves of characters.
+    # Cc: control characters; Cf: for example those that change the direction; Cs: surrogates.
     return "\ufffd" if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co") else character

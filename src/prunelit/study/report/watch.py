@@ -36,7 +36,7 @@ REFRESH = 2.0
 MOST_LINES = 15
 """Runs of a kind that are listed; the others are counted."""
 RECENT = 5
-"""Last epochs whose mean says how long the next ones take."""
+"""The number of last epochs from which the remaining time is estimated."""
 
 
 @dataclass

@@ -141,6 +141,7 @@ class Report:
         reasons: why numbers of ours differ.
         questions: what was looked into beyond the tables.
         names: what published.csv calls data sets and networks otherwise than our runs.
+        more: what was measured beside the sweeps, in Markdown.
         by_method: whether runs are compared by method alone, as the report states no amount.
     """
 
@@ -155,6 +156,7 @@ class Report:
     reasons: tuple[Remark, ...] = ()
     questions: tuple[Question, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict)
+    more: str = ""
     by_method: bool = False
 
     def doubt(self, fact: Mapping[str, Any]) -> str:
@@ -167,17 +169,17 @@ class Report:
         return next((remark.why for remark in self.reasons if remark.fits(fact)), "")
 
     def serving(self, table: str | None) -> list[Sweep]:
-        """Return the sweeps that give a table or figure, and those that they start from; all for None.
+        """Return the sweeps that give a table or figure, or one by name, and those that they start from.
 
         Raises:
             BadRequest: the report has no such table or figure.
         """
         if table is None:
             return list(self.sweeps.values())
-        places = {**self.tables, **self.pictures}
+        places = {**self.tables, **self.pictures, **self.sweeps}
         if table not in places:
             raise BadRequest("--only", table, nearest(table, places), f"{self.name} has no such table")
-        names: list[str] = []
+        names = [table] if table in self.sweeps else []
         for places_of in (self.tables, self.pictures):
             place = places_of.get(table)
             if isinstance(place, Table):

@@ -42,8 +42,12 @@ class Outcome:
             path = folder / f"{report.name}{name}.csv"
             if path.is_file():
                 found[name] = _typed(pd.read_csv(path, dtype=str, keep_default_na=False), columns)
-        cells = found.get("", of_cells.compare(report, {}))
-        return cls(cells, found.get(".answers", pd.DataFrame(columns=list(of_questions.COLUMNS))))
+        nothing = of_cells.compare(report, {})
+        cells = _best(nothing, found[""], CELL) if "" in found else nothing
+        return cls(
+            of_cells.judged_again(report, cells),
+            found.get(".answers", pd.DataFrame(columns=list(of_questions.COLUMNS))),
+        )
 
     def write(self, report: Report, folder: Path) -> list[Path]:
         """Keep the rows in a folder as two files; return their paths."""

@@ -81,7 +81,7 @@ def commands(report: Report, request: Request, sweeps: Sequence[Sweep]) -> list[
 
     Raises:
         BadRequest: a value that is wrong.
-        HydraException: a name or key that Hydra does not know.
+        HydraException: a name or key is unknown to Hydra.
     """
     with composing() as compose:
         return [

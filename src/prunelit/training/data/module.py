@@ -149,7 +149,7 @@ class ImageData(pl.LightningDataModule):
         return self._loader("test", self.options.eval_batch_size, shuffle=False)
 
     def _loader(self, name: str, batch_size: int, shuffle: bool) -> EpochLoader:
-        rows, split = self._rows[name], self._split(name)
+        rows, split = self.rows(name), self.split(name)
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         sampler = EpochSampler(
             len(rows), self.options.seed, shuffle=shuffle, rank=rank, world_size=world_size
@@ -163,9 +163,14 @@ class ImageData(pl.LightningDataModule):
         streamed = StreamedSet(split, rows, self.input_shape, self._decoder, augmentation)
         return StreamingLoader(streamed, sampler, batch_size, self.normalise, workers, self._device)
 
-    def _split(self, name: str) -> Split:
+    def split(self, name: str) -> Split:
+        """Return the images and labels of the official split ``train`` or ``test``, after ``setup``."""
         assert self._contents is not None, "call prepare_data() and setup() first"
         return self._contents.test if name == "test" else self._contents.train
+
+    def rows(self, name: str) -> Tensor:
+        """Return the image numbers (int64) of the set ``train``, ``validation`` or ``test`` in its split."""
+        return self._rows[name]
 
     @property
     def _device(self) -> torch.device:
@@ -184,7 +189,7 @@ class ImageData(pl.LightningDataModule):
         device = device if self._on_device[device] else torch.device("cpu")
         key = ("test" if name == "test" else "train", device)
         if key not in self._placed:
-            split = self._split(name)
+            split = self.split(name)
             images = torch.from_numpy(np.asarray(split.images)).to(device)
             self._placed[key] = (images, torch.from_numpy(split.labels).to(device))
         return self._placed[key]
@@ -203,7 +208,7 @@ class ImageData(pl.LightningDataModule):
                 If both are None, the whole training set in order.
             batch_size: images per batch; the last may be smaller.
         """
-        rows, split = self._rows["train"], self._split("train")
+        rows, split = self.rows("train"), self.split("train")
         labels = torch.from_numpy(split.labels)[rows]
         draw = generator(Purpose.SCORING, self.options.seed)
         if samples_per_class is not None and num_batches is not None:
@@ -215,8 +220,8 @@ class ImageData(pl.LightningDataModule):
         return [self._clean(part, split) for part in rows.split(batch_size)]
 
     def spread_test_images(self, count: int) -> tuple[Tensor, Tensor]:
-        """Clean test images and labels, ``count`` of them spread evenly over the test set, or all."""
-        split = self._split("test")
+        """Clean test images and labels, ``count`` of them evenly spaced over the test set, or all."""
+        split = self.split("test")
         rows = torch.linspace(0, self.test_size - 1, min(count, self.test_size), dtype=torch.float64)
         return self._clean(rows.round().long(), split)
 

@@ -44,7 +44,7 @@ class Replayed(Iterator[Any]):
 
 
 def is_opaque(value: Any) -> bool:
-    """Tell whether ``value`` is an iterator whose place cannot be noted and set again."""
+    """Return whether ``value`` is an iterator whose place cannot be noted and set again."""
     if isinstance(value, (types.GeneratorType, _MultiProcessingDataLoaderIter)):
         return True
     kind = type(value)

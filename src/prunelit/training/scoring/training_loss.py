@@ -17,7 +17,7 @@ from prunelit.training.scoring.batch_transfer import copied
 
 
 def reads_iterator(pl_module: pl.LightningModule) -> bool:
-    """Tell whether the module takes Lightning's ``dataloader_iter``, and so moves batches itself."""
+    """Return whether the module takes Lightning's ``dataloader_iter``, and so moves batches itself."""
     step = pl_module.training_step
     return not hasattr(pl_module, "pruning_loss") and is_param_in_hook_signature(
         step, "dataloader_iter", explicit=True

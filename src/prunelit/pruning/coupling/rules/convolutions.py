@@ -84,7 +84,7 @@ def _in_groups(
 
 
 def whole_groups_go(shape: Sequence[int], groups: int) -> bool:
-    """Tell whether a convolution with a weight of this shape loses whole groups, and not places in each.
+    """Return whether a convolution with a weight of this shape loses whole groups, and not places in each.
 
     It loses whole groups where they are narrow and at least as many as the places in each of them.
     """

@@ -47,7 +47,7 @@ def broadcast(step: Step, operands: list[Marked]) -> tuple[list[Labels], list[bo
 def _gives_zero(
     function: Any, arguments: tuple[Any, ...], keywords: dict[str, Any], silent: tuple[bool, ...]
 ) -> bool:
-    """Tell whether the results are 0 where the operands marked in ``silent`` are."""
+    """Return whether the results are 0 where the operands marked in ``silent`` are."""
     plain = [_Operand if isinstance(a, Marked) else _hashable(a) for a in arguments]
     named = tuple((key, _Operand if isinstance(a, Marked) else _hashable(a)) for key, a in keywords.items())
     try:

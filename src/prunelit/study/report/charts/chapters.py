@@ -1,4 +1,4 @@
-"""The chapters of the page that hold figures, in the order of their numbers."""
+"""The chapters of the page that contain figures, sorted by their numbers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Chapter:
-    """A chapter of the page; ``order`` decides its place among the others."""
+    """A chapter of the page; ``order`` determines its position."""
 
     title: str
     order: int

@@ -10,11 +10,11 @@ import pandas as pd
 
 
 def names_of_classes(details: Mapping[str, np.ndarray]) -> list[str]:
-    """Return the class names, the number added where two are the same."""
+    """Return the class names, with the number added if two are equal."""
     names = [str(name) for name in details["class_names"]] if "class_names" in details else []
     return [f"{name} ({number})" if names.count(name) > 1 else name for number, name in enumerate(names)]
 
 
 def name_axis(names: pd.Series[str]) -> alt.Axis:
-    """Return an axis that writes short names upright and others at a slant."""
+    """Return an axis with short names horizontal and others rotated."""
     return alt.Axis(labelAngle=0 if names.str.len().max() <= 3 else -45, labelLimit=110)

@@ -1,4 +1,4 @@
-"""Encodings that several figures share: the colour, dash and shape of a method, axes, tooltips."""
+"""Encodings that several figures share: the color, dash and shape of a method, axes, tooltips."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from prunelit.study.report.order import is_dense
 
 Chart = alt.Chart | alt.LayerChart
 
-# Six shapes, five dashes and twelve colours: the first twelve methods differ in colour, and neighbours in
-# shape and dash as well.
+# Six shapes, five dashes and twelve colors: the first twelve methods differ in color, and neighbors also in
+# shape and dash.
 DASHES = [[1, 0], [6, 2], [2, 2], [8, 2, 2, 2], [4, 4]]
 SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"]
 
@@ -24,21 +24,21 @@ def layered(*charts: Chart) -> alt.LayerChart:
 
 
 def wrapped(length: int) -> str:
-    """Return the expression of a label in lines of at most ``length`` characters, parted at spaces."""
+    """Return the expression of a label in lines of at most ``length`` characters, split at spaces."""
     lines = f"replace(datum.label, regexp('(.{{1,{length}}})( +|$)', 'g'), '$1\\n')"
     return rf"split(trim({lines}), '\n')"
 
 
 def pruned(methods: Sequence[str]) -> list[str]:
-    """Return the methods that prune: they have colours; the dense network is grey."""
+    """Return the methods that prune, which have colors; the dense network is gray."""
     return [method for method in methods if not is_dense(method)]
 
 
 def by_method(methods: Sequence[str]) -> dict[str, Any]:
-    """Return the encodings of a method: a colour, the same in all figures, and a dash as second code.
+    """Return the encodings of a method: a color, the same in all figures, and a dash.
 
-    The dash is left out of legends, where it would cut the outlines of their marks into pieces: legends with
-    one domain are merged, so the empty name keeps these two apart.
+    The dash is omitted from legends, where it would break the outlines of marks. Legends with one domain are
+    merged, so the empty name keeps these two separate.
     """
     methods = pruned(methods)
     scale = alt.Scale(domain=methods)
@@ -52,7 +52,7 @@ def by_method(methods: Sequence[str]) -> dict[str, Any]:
 
 
 def method_marks(methods: Sequence[str]) -> dict[str, Any]:
-    """Return the encodings of a method for points: the colour, and a shape as second code."""
+    """Return the encodings of a method for points: a color and a shape."""
     methods = pruned(methods)
     shapes = [SHAPES[number % len(SHAPES)] for number in range(len(methods))]
     return {
@@ -63,7 +63,7 @@ def method_marks(methods: Sequence[str]) -> dict[str, Any]:
 
 def percent(field: str, title: str, axis: type[Any] = alt.Y, **scale: Any) -> Any:
     """Return an axis of percentages."""
-    ticks = alt.Axis(format=".2~f")  # where all values are equal, the default has one digit
+    ticks = alt.Axis(format=".2~f")  # if all values are equal, the default has one digit
     return axis(f"{field}:Q", title=f"{title} (%)", scale=alt.Scale(**{"zero": False, **scale}), axis=ticks)
 
 
@@ -72,7 +72,7 @@ EPOCH_AXIS = alt.Axis(tickMinStep=1, labelExpr="datum.value % 1 ? '' : format(da
 
 
 def tips(**fields: str) -> list[alt.Tooltip]:
-    """Return tooltips by ``field="title"`` or ``field="title|format"``; text where no format is given."""
+    """Return tooltips by ``field="title"`` or ``field="title|format"``; text if no format is given."""
     tooltips = []
     for field, text in fields.items():
         title, _, number = text.partition("|")
@@ -91,7 +91,7 @@ RUN_TIPS = {
     "flops_sparse": "FLOPs|.3s",
     "top1": "accuracy (%)|.2f",
 }
-"""What hovering over a run shows."""
+"""The tooltip of a run."""
 
 
 def dense_line(field: str = "top1") -> alt.LayerChart:

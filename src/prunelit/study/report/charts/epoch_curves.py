@@ -17,13 +17,13 @@ CAPTION = (
 
 
 def epoch_drawing(frames: Frames, measure: str, height: alt.Y, more: str = "") -> Drawing | None:
-    """Return ``top1`` or ``loss`` over epochs; None where no run was trained.
+    """Return ``top1`` or ``loss`` over epochs; None if no run was trained.
 
     Args:
         frames: the tables ``runs`` and ``epochs``.
-        measure: of which the table has ``train_`` and ``test_``.
+        measure: the table has it with the prefixes ``train_`` and ``test_``.
         height: the axis.
-        more: what the caption adds.
+        more: an addition to the caption.
     """
     if frames["epochs"].empty:
         return None
@@ -68,5 +68,7 @@ def _curves(amounts: Sequence[str], measure: str, height: alt.Y) -> alt.LayerCha
         )
     )
     lines = means.mark_line(strokeWidth=1.5)
-    rings = means.transform_filter("datum.epochs == 1").mark_point(size=30)  # a line of one epoch is not seen
+    rings = means.transform_filter("datum.epochs == 1").mark_point(
+        size=30
+    )  # a line with one epoch is invisible
     return layered(lines, rings)

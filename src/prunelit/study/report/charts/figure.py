@@ -1,4 +1,4 @@
-"""What a figure of the report is: its place in the page, the table it is drawn from, and its drawing.
+"""The parts of a figure: its place in the page, the table from which it is drawn, and its drawing.
 
 A figure is one module of :mod:`prunelit.study.report.figures`, which assigns a :class:`Figure` to ``FIGURE``.
 """
@@ -31,10 +31,10 @@ class Drawing:
         chart: one panel.
         panel: the column whose values are the panels, in the order of the column
             ``<panel>_order``; empty: one panel.
-        columns: how many panels stand side by side at most.
-        size: width and height of a panel, pixels; the page makes panels as wide as fit.
+        columns: the maximum number of panels per row.
+        size: width and height of a panel, pixels; the page widens panels to the available space.
         cells: for pictures of square cells, the columns of their x and y; ``size`` is then that of a cell.
-        own: scales that each panel has for itself.
+        own: scales that each panel has separately.
     """
 
     caption: str
@@ -51,13 +51,14 @@ class Figure:
     """A figure of the report.
 
     Attributes:
-        chapter: of the page in which it stands.
-        order: decides its place in the chapter.
-        title: what is shown, in a few words.
-        table: what it is drawn from; with a :class:`RunTable` it shows one run, which is chosen in the page.
+        chapter: the chapter of the page.
+        order: determines its position in the chapter.
+        title: the content in a few words.
+        table: the table from which it is drawn; with a :class:`RunTable` it shows one run, selected in the
+            page.
         draw: returns its drawing from all tables and the names of the methods in order; None if the study
             has nothing to draw. Only ``runs`` and the figure's own table may be read.
-        name: of its files, and of its place in the page; that of its module.
+        name: the name of its files and of its element in the page, which is that of its module.
     """
 
     chapter: Chapter
@@ -75,7 +76,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class DrawnFigure:
-    """A figure as it is drawn for one study: what the page and the picture files are made of."""
+    """A figure as drawn for one study, from which the page and the image files are made."""
 
     figure: Figure
     drawing: Drawing
@@ -87,7 +88,7 @@ class DrawnFigure:
 
     @property
     def title(self) -> str:
-        """Return what is shown, in a few words."""
+        """Return the content in a few words."""
         return self.figure.title
 
     @property

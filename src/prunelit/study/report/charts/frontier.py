@@ -1,4 +1,4 @@
-"""The runs that no other beats in both accuracy and size."""
+"""The Pareto frontier of accuracy and size."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CAPTION = (
 
 
 def frontier(methods: Sequence[str], cost: str, axis: alt.X) -> alt.LayerChart:
-    """Return all runs, and a step line through those that no other beats in accuracy and ``cost``."""
+    """Return all runs, and a step line through the Pareto frontier of accuracy and ``cost``."""
     order: list[alt.SortField | dict[str, str]] = [
         alt.SortField(cost, order="ascending"),
         alt.SortField("top1", order="descending"),

@@ -1,4 +1,4 @@
-"""Means over seeds, joined by lines, with 95 % intervals and every run, over compression or FLOPs."""
+"""Means over seeds, connected by lines, with 95 % intervals and every run, over compression or FLOPs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FLOPS = "Sparse FLOPs (multiply-accumulates)"
 LOG = alt.Scale(type="log", nice=False, padding=12)
 SI = alt.Axis(format="~s", tickCount=5)
 DODGE = 0.4
-"""Share of the smallest distance between two amounts over which the methods stand side by side."""
+"""The share of the smallest distance between two amounts over which the methods are spread."""
 
 MEANS = (
     "Marks are means over seeds, connected by lines. Bars are 95 % confidence intervals of the mean "
@@ -36,14 +36,14 @@ BESIDE = " Ticks mark the amounts that were run. The methods are drawn next to e
 
 
 def flops_differ(runs: pd.DataFrame) -> bool:
-    """Whether FLOPs are known and, on any network, say something else than the number of kept parameters."""
+    """Whether FLOPs are known and not proportional to the number of kept parameters on any network."""
     known = runs[(runs["flops_sparse"] > 0) & (runs["kept"] > 0)]
     ratio = (known["flops_sparse"] / known["kept"]).groupby(known["setting"]).agg(["min", "max"])
     return bool((ratio["max"] > 1.01 * ratio["min"]).any())
 
 
 def amounts_run(runs: pd.DataFrame) -> list[float]:
-    """Return the compressions that pruned runs were asked for, in order, to three decimals."""
+    """Return the requested compressions of pruned runs, sorted, with three decimals."""
     asked = runs.loc[~runs["dense"], "asked_compression"].dropna().round(3)
     return [float(amount) for amount in np.unique(asked) if np.isfinite(amount)]
 
@@ -61,7 +61,7 @@ def _axis(x: str, amounts: Sequence[float]) -> alt.X:
 
 
 def mean_curves(table: pd.DataFrame, methods: Sequence[str], x: str, y: str, title: str) -> alt.LayerChart:
-    """Return means joined by lines, their intervals, and single runs behind them."""
+    """Return means connected by lines, their intervals, and single runs behind them."""
     amounts, names = amounts_run(table), pruned(methods)
     at = f"datum.{x}"
     if x == "compression" and len(names) > 1:
@@ -94,13 +94,13 @@ def mean_curves(table: pd.DataFrame, methods: Sequence[str], x: str, y: str, tit
 
 
 def _means(runs: alt.Chart, x: str, y: str, most_seeds: int) -> alt.Chart:
-    """Return means over seeds and their intervals, of a method and amount."""
+    """Return means over seeds and their intervals for each method and amount."""
     factors = [float(f"{t_quantile(freedom):.6g}") for freedom in range(1, most_seeds)]
     half = f"{factors}[datum.seeds - 2] * datum.spread / sqrt(datum.seeds)"
     amount: list[Any] = ["setting", "method", "asked"]
     means: dict[str, Any] = {x: f"mean({x})", y: f"mean({y})"}
     return (
-        # Runs that share a seed count once, by their mean, as in the tables.
+        # Runs with the same seed count once, with their mean, as in the tables.
         runs.transform_aggregate(groupby=[*amount, "seed"], **means)
         .transform_aggregate(groupby=amount, **means, spread=f"stdev({y})", seeds="count()")
         .transform_calculate(half=f"datum.seeds > 1 ? {half} : null")

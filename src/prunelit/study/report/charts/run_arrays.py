@@ -1,4 +1,4 @@
-"""The tables of figures that show one run, made of its arrays: which runs have them, and which come first."""
+"""The tables of figures that show one run, made from its arrays, and the runs that have them."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from prunelit.study.report.records.run_files import first_line
 from prunelit.study.report.records.study import Study
 
 MOST_RUNS = 48
-"""Runs of which the page holds detailed pictures."""
+"""The maximum number of runs with detailed figures in the page."""
 
 DIGITS = 6
-"""Significant digits of what is drawn of a run."""
+"""Significant digits of the figures of a run."""
 
 UNFIT = (ArithmeticError, AttributeError, IndexError, KeyError, OSError, TypeError, ValueError)
-"""What arrays of another shape or type than this version writes can raise."""
+"""Errors caused by arrays of another shape or type than this version writes."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,14 @@ class RunArrays:
 
 @dataclass(frozen=True)
 class RunTable:
-    """A table of one run: its name, and what makes its rows from the run's arrays."""
+    """A table of one run: its name, and the function that computes its rows from the run's arrays."""
 
     name: str
     rows: Callable[[RunArrays], pd.DataFrame]
 
 
 def shown_in_detail(runs: pd.DataFrame) -> list[int]:
-    """Return the runs with detailed pictures: the first seed of each method and amount, 48 at most.
+    """Return the runs with detailed figures: the first seed of each method and amount, 48 at most.
 
     Each network has as many as another, if it has runs enough, and in each every method has one before any
     has a second, the dense network last.
@@ -72,7 +72,8 @@ def shown_in_detail(runs: pd.DataFrame) -> list[int]:
 
 
 def first_shown(runs: pd.DataFrame) -> list[int]:
-    """Return the runs whose details are shown first: one a network and method, at about a tenth kept."""
+    """Return the runs whose details are shown first: one per network and method, at a density of about a
+    tenth."""
     held = runs[runs["run"].isin(shown_in_detail(runs))]
     distance = (held["compression"] - 1).abs()
     order = held.assign(distance=distance).sort_values(["dense", "distance", "setting_order", "run"])
@@ -82,7 +83,8 @@ def first_shown(runs: pd.DataFrame) -> list[int]:
 def tables_of_runs(
     study: Study, tables: Sequence[RunTable], numbers: Sequence[int]
 ) -> dict[str, pd.DataFrame]:
-    """Return the tables of some runs, given by their numbers, and what does not fit in ``study.skipped``."""
+    """Return the tables of some runs, given by their numbers, and report unusable arrays in
+    ``study.skipped``."""
     found: dict[str, list[pd.DataFrame]] = {table.name: [] for table in tables}
     for number in numbers:
         run = str(study.runs.index[number])
@@ -97,7 +99,7 @@ def tables_of_runs(
 
 
 def _joined_up(parts: list[pd.DataFrame]) -> pd.DataFrame:
-    """Return tables as one; empty ones, whose columns have no types, would make numbers texts."""
+    """Concatenate tables without empty ones, whose untyped columns would turn numbers into text."""
     filled = [part for part in parts if len(part)]
     if filled:
         return pd.concat(filled, ignore_index=True)

@@ -23,9 +23,9 @@ class StudyFigures:
     """The figures of a study.
 
     Attributes:
-        frames: the tables that they are drawn from, by name.
+        frames: the tables from which they are drawn, by name.
         methods: in order.
-        chapters: the figures that have something to show, by the title of their chapter, in order.
+        chapters: the figures that are not empty, by the title of their chapter, in order.
     """
 
     frames: dict[str, pd.DataFrame]
@@ -67,7 +67,7 @@ def _in_order(rows: pd.DataFrame, column: str) -> list[str]:
 
 
 def tidy(study: Study, figures: Sequence[Figure]) -> dict[str, pd.DataFrame]:
-    """Return the table ``runs`` and those of the figures by name; arrays that do not fit are skipped."""
+    """Return the table ``runs`` and those of the figures by name; unusable arrays are skipped."""
     tables = {figure.table.name: figure.table for figure in figures}
     assert all(tables[figure.table.name] == figure.table for figure in figures), "one name, one table"
     rows = StudyRows(study)

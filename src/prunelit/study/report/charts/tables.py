@@ -1,4 +1,4 @@
-"""The small tidy tables that the figures of a study are drawn from."""
+"""The tidy tables from which the figures of a study are drawn."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from prunelit.study.report.order import is_dense, method_key, sorted_methods
 from prunelit.study.report.records.study import Study
 
 MOST_EPOCHS = 50
-"""Epochs of a run that are drawn, spread evenly."""
+"""The maximum number of epochs of a run that are drawn, evenly spaced."""
 
 OF_RUN = ["method", "setting", "setting_order", "method_panel", "method_panel_order", "asked", "seed", "name"]
-"""Columns of a run that each of its rows in other tables has too."""
+"""Columns of a run that are repeated in its rows of other tables."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,10 @@ class StudyTable:
     """A table of all runs of a study.
 
     Attributes:
-        name: of the table.
-        rows: returns its rows; in the column ``run`` is a row number of the table ``runs``.
-        digits: significant digits that are kept. What is shown with fewer, or averaged, needs more, so
-            that it is not rounded twice.
+        name: the name of the table.
+        rows: returns its rows; the column ``run`` contains row numbers of the table ``runs``.
+        digits: the number of significant digits. Numbers that are shown with fewer, or averaged, need more,
+            so that they are not rounded twice.
     """
 
     name: str
@@ -120,13 +120,13 @@ def _panel_order(setting: pd.Series[str], label: pd.Series[str]) -> list[int]:
 
 
 def epoch_rows(rows: StudyRows) -> pd.DataFrame:
-    """Return loss and accuracy after each epoch, of long trainings at 50 epochs spread evenly."""
+    """Return loss and accuracy after each epoch, of long trainings at 50 epochs evenly spaced."""
     kept = ["run", "epoch", "train_loss", "test_loss", "train_top1", "test_top1"]
     return rows.epochs[thinned(rows.epochs)].reindex(columns=kept)
 
 
 def thinned(rows: pd.DataFrame) -> pd.Series[bool]:
-    """Return whether a row is one of at most 50 of its run, spread evenly, the first and last among them."""
+    """Return whether a row is one of at most 50 of its run, evenly spaced, the first and last among them."""
     place, length = rows.groupby("run").cumcount(), rows.groupby("run")["run"].transform("size")
     bucket = place * (MOST_EPOCHS - 1) // (length - 1).clip(lower=1)
     return (length <= MOST_EPOCHS) | ~pd.DataFrame({"run": rows["run"], "bucket": bucket}).duplicated()

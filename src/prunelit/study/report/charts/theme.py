@@ -1,12 +1,12 @@
-"""Colours and type of all figures, on light and on dark paper."""
+"""Colors and fonts of all figures, in light and dark mode."""
 
 from __future__ import annotations
 
 from typing import Any
 
 CATEGORIES = {
-    # Told apart with the common forms of colour blindness, and at a contrast of 3 with the paper or more;
-    # dashes and shapes say the same again.
+    # Distinguishable with the common forms of color blindness, with a contrast of 3 or more;
+    # dashes and shapes carry the same information.
     "light": [
         *("#0072b2", "#d55e00", "#009e73", "#8e2c84", "#4a3a00", "#e0549b"),
         *("#1d1b5c", "#962dff", "#4b001e", "#9678ff", "#e1004b", "#5a2db4"),
@@ -17,11 +17,11 @@ CATEGORIES = {
     ],
 }
 DENSE = "gray"
-"""Of the network that is not pruned: it stands in plots as a line or mark to compare with."""
+"""The color of the dense network, which figures show as a reference line or mark."""
 INK = {"light": ("#1f2329", "#d9dde3", "#8a929e"), "dark": ("#e6e9ee", "#343b46", "#76808f")}
 """Text, grid lines, axes."""
 SHADES = {"light": [0.05, 0.85], "dark": [0.3, 1.0]}
-"""The part of viridis that is seen well on the paper."""
+"""The part of viridis that is visible on the background."""
 PAPER = {"light": "#ffffff", "dark": "#171b21"}
 
 
@@ -44,7 +44,7 @@ def theme(name: str, font: str = "sans-serif") -> dict[str, Any]:
             "labelOverlap": True,
             "labelLimit": 130,
         },
-        # Labels that stay inside keep the panels of a row at one height.
+        # Labels inside the panels keep the panels of a row at the same height.
         "axisYQuantitative": {"labelFlush": True},
         "legend": {
             **text,

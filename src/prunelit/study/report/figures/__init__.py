@@ -1,4 +1,4 @@
-"""The figures of the report: each module here is one, and the page shows it because it is here."""
+"""The figures of the report: each module here is one figure, and the page finds it by itself."""
 
 from __future__ import annotations
 

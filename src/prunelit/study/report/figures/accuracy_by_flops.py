@@ -13,7 +13,7 @@ from prunelit.study.report.charts.tables import RUNS
 def draw(frames: Frames, methods: Sequence[str]) -> Drawing | None:
     """Return the curves; None if no pruned run is complete.
 
-    Where FLOPs are proportional to the parameters kept, the plot over compression says the same.
+    If FLOPs are proportional to the kept parameters, the figure over compression shows the same.
     """
     runs = frames["runs"]
     if not (runs["top1"].notna() & ~runs["dense"]).any() or not flops_differ(runs):

@@ -1,4 +1,4 @@
-"""What a run mistakes for what, before and after pruning."""
+"""The confusion matrices of a run, before and after pruning."""
 
 from __future__ import annotations
 

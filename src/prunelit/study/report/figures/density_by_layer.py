@@ -14,7 +14,7 @@ from prunelit.study.report.charts.tables import StudyRows, StudyTable
 
 COLUMNS = ["run", "layer", "layer_order", "density", "kept", "total"]
 MOST_AMOUNTS, MOST_LAYERS = 8, 24
-"""Amounts and layers up to which a cell has room for a number."""
+"""The numbers of amounts and layers up to which cells show numbers."""
 
 
 def rows(study: StudyRows) -> pd.DataFrame:
@@ -28,7 +28,7 @@ def rows(study: StudyRows) -> pd.DataFrame:
 
 
 def draw(frames: Frames, methods: Sequence[str]) -> Drawing | None:
-    """Return the heat map of density by layer; None if no run says."""
+    """Return the heat map of density by layer; None if unknown for all runs."""
     if frames["layers"].empty:
         return None
     layers = int(frames["layers"].groupby("run").size().max())

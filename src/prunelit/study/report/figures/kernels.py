@@ -1,4 +1,4 @@
-"""The kernels of the first layer of a run as pictures."""
+"""The kernels of the first layer of a run as images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ACROSS = 16
 
 
 def rows(run: RunArrays) -> pd.DataFrame:
-    """Return a row for each pixel of the first convolution's kernels, laid out side by side; 0 is pruned.
+    """Return a row for each pixel of the first convolution's kernels, in one row; 0 is pruned.
 
     Rows without a weight make the gaps between kernels.
     """

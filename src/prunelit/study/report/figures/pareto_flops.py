@@ -1,4 +1,4 @@
-"""Pareto frontier: test accuracy and FLOPs: the runs that no other beats in both."""
+"""Pareto frontier: test accuracy and FLOPs: the runs that are not dominated."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from prunelit.study.report.charts.tables import RUNS
 
 
 def draw(frames: Frames, methods: Sequence[str]) -> Drawing | None:
-    """Return the frontier; None where FLOPs follow from the parameters kept."""
+    """Return the frontier; None if FLOPs are proportional to the kept parameters."""
     runs = frames["runs"]
     if runs["top1"].notna().sum() < 2 or not flops_differ(runs):
         return None

@@ -1,4 +1,4 @@
-"""Pareto frontier: test accuracy and kept parameters: the runs that no other beats in both."""
+"""Pareto frontier: test accuracy and kept parameters: the runs that are not dominated."""
 
 from __future__ import annotations
 

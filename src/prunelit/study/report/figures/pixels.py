@@ -20,7 +20,7 @@ COLUMNS = ["layer", "layer_order", "row", "column", "kept"]
 def rows(run: RunArrays) -> pd.DataFrame:
     """Return the kept share by input pixel of a fully connected first layer on square images, in percent.
 
-    Colour channels of a pixel are added. Empty for other networks.
+    Color channels of a pixel are added. Empty for other networks.
     """
     layer = next(iter(run.totals), "")
     kept = run.details.get(f"kept_by_input/{layer}") if layer else None

@@ -25,7 +25,7 @@ COLUMNS = ["run", "epoch", "test_top1", "sparsity", "pruned"]
 def rows(study: StudyRows) -> pd.DataFrame:
     """Return the epochs of iterative runs, and which of them come first after a pruning.
 
-    Of long trainings 50 epochs, spread evenly, and the first after each pruning.
+    Of long trainings 50 epochs, evenly spaced, and the first after each pruning.
     """
     iterative = study.epochs[study.epochs["run"].isin(study.rounds["run"].unique())]
     if iterative.empty:

@@ -1,4 +1,4 @@
-"""What a run costs: scoring, training, testing."""
+"""The time of a run: scoring, training, testing."""
 
 from __future__ import annotations
 

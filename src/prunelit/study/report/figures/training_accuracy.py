@@ -12,7 +12,7 @@ from prunelit.study.report.charts.tables import EPOCHS
 
 
 def draw(frames: Frames, methods: Sequence[str]) -> Drawing | None:
-    """Return the curves; None where no run was trained."""
+    """Return the curves; None if no run was trained."""
     return epoch_drawing(frames, "top1", percent("value", "Accuracy"))
 
 

@@ -13,7 +13,7 @@ from prunelit.study.report.charts.tables import EPOCHS
 
 
 def draw(frames: Frames, methods: Sequence[str]) -> Drawing | None:
-    """Return the curves; None where no run was trained."""
+    """Return the curves; None if no run was trained."""
     height = alt.Y("value:Q", title="Loss (nats)", scale=alt.Scale(type="log", nice=False))
     return epoch_drawing(frames, "loss", height, " Cross-entropy in nats, on a logarithmic axis.")
 

@@ -1,4 +1,4 @@
-"""A study as one HTML file that opens without a network, and its figures as pictures."""
+"""A study as one HTML file that needs no network connection, and its figures as image files."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from prunelit.study.report.tables.report_tables import Tables
 
 ASSETS = Path(__file__).parent / "assets"
 MOST_LISTED = 100
-"""Runs up to which the list is as long as it is; a longer one is a box that scrolls."""
+"""The number of runs up to which the list does not scroll."""
 
 
 def write_page(study: Study, tables: Tables, out: Path, script: Callable[[], str] = bundle) -> list[Path]:
     """Write ``report.html`` and ``figures/`` to ``out`` and return their paths.
 
     The same records give the same bytes. Everything that comes from records is escaped. ``script`` returns
-    what draws the figures.
+    the JavaScript that draws the figures.
     """
     out.mkdir(parents=True, exist_ok=True)
     figures = draw_study(study, all_figures())
@@ -69,7 +69,7 @@ def page(study: Study, tables: Tables, figures: StudyFigures, script: Callable[[
         shared=shared,
         runs=listed,
         data=page_data(figures),
-        # Files of the package, the only texts that are not escaped.
+        # Files of the package are the only texts that are not escaped.
         css=Markup(_palette() + _asset("page.css")),
         script=Markup(_asset("page.js")),
         vega=Markup(script()),
@@ -77,7 +77,7 @@ def page(study: Study, tables: Tables, figures: StudyFigures, script: Callable[[
 
 
 def filters(runs: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return what the page can be filtered by, with the values."""
+    """Return the filters of the page with their values."""
     keys = {"method": "Method", "data": "Data", "model": "Model", "seed": "Seed"}
     values = {
         "method": methods_of(runs),
@@ -95,13 +95,13 @@ def filters(runs: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def colours_of(methods: Sequence[str]) -> list[str]:
-    """Return the colour of each method in CSS: its category's, grey for the dense network."""
+    """Return the color of each method in CSS, gray for the dense network."""
     places = {method: place % len(CATEGORIES["light"]) for place, method in enumerate(pruned(methods))}
     return [f"var(--category-{places[method]})" if method in places else DENSE for method in methods]
 
 
 def chapter_of(title: str, study: StudyFigures) -> dict[str, Any]:
-    """Return what the template says of a chapter of figures."""
+    """Return the variables of the template for a chapter of figures."""
     figures, runs = study.chapters[title], study.frames["runs"]
     chapter: dict[str, Any] = {"id": title.lower().replace(" ", "-"), "title": title, "figures": figures}
     chapter |= {"of_run": any(figure.of_run for figure in figures), "note": ""}
@@ -124,7 +124,7 @@ def chapter_of(title: str, study: StudyFigures) -> dict[str, Any]:
 
 
 def page_data(study: StudyFigures) -> Any:
-    """Return what the script draws from, as JSON that is safe inside a script element."""
+    """Return the data of the figures as JSON that is safe inside a script element."""
     from jinja2.utils import htmlsafe_json_dumps
 
     used = {"runs", *(figure.data for figure in study.all)}
@@ -138,7 +138,7 @@ def page_data(study: StudyFigures) -> Any:
 
 
 def _figure_data(figure: DrawnFigure) -> dict[str, Any]:
-    """Return what the script needs to know of a figure."""
+    """Return the description of a figure for the script."""
     drawing = figure.drawing
     return {
         "name": figure.name,
@@ -171,7 +171,7 @@ def _asset(name: str) -> str:
 
 
 def _palette() -> str:
-    """Return the methods' colours as CSS variables, for the filters."""
+    """Return the colors of the methods as CSS variables, for the filters."""
     light, dark = (
         "".join(f"--category-{number}:{colour};" for number, colour in enumerate(CATEGORIES[name]))
         for name in ("light", "dark")

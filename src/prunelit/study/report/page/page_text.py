@@ -1,4 +1,4 @@
-"""What the page says in words: the study in a line, what went wrong, and how to repeat each run."""
+"""The texts of the page: a summary of the study, problems, and how to repeat each run."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from prunelit.study.report.tables.report_tables import Tables
 
 MOST_TRACEBACKS = 50
 LONGEST = 8000
-"""Characters of a traceback; of a longer one the end is shown."""
+"""Maximum length of a traceback; of a longer one, the end is shown."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What went wrong with a run; ``run`` is its number, None for a file that could not be read."""
+    """A problem with a run; ``run`` is its number, None for a file that could not be read."""
 
     what: str
     name: str
@@ -31,7 +31,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Listed:
-    """A run in the list: its config where it differs from the others', and its command."""
+    """A run in the list: its config where it differs from that of other runs, and its command."""
 
     number: int
     name: str
@@ -41,7 +41,7 @@ class Listed:
 
 
 def title(study: Study) -> str:
-    """Return what was pruned on what, or how much of it."""
+    """Return the title: networks and data sets, or their numbers."""
     pairs = study.runs[["model", "data"]].drop_duplicates()
     if len(pairs) == 1:
         return f"Pruning {pairs['model'].iloc[0]} on {pairs['data'].iloc[0]}"
@@ -49,7 +49,7 @@ def title(study: Study) -> str:
 
 
 def summary(study: Study) -> str:
-    """Return the study in a line: how many runs of what."""
+    """Return a one-line summary of the study with its number of runs."""
     runs = study.runs
     counts = runs["status"].value_counts()
     said = ", ".join(f"{counts[state]} {state}" for state in STATES if state in counts)
@@ -74,9 +74,9 @@ def _listed(values: pd.Series[str], noun: str) -> str:
 
 
 def problems(study: Study, tables: Tables) -> list[Problem]:
-    """Return what the table of problems holds, with numbers of runs and tracebacks, and later finds."""
+    """Return the rows of the table of problems, with the number of each run and its traceback."""
     rows = [[cell.text for cell in row] for row in tables.problems.rows] if tables.problems else []
-    # Arrays that do not fit are met only when pictures are drawn, after the tables.
+    # Unusable arrays are only found when figures are drawn, after the tables.
     told = {why for _, _, why in rows}
     rows += [["skipped", line.partition(": ")[0], line] for line in study.skipped if line not in told]
     numbers = {str(run): number for number, run in enumerate(study.runs.index)}
@@ -98,7 +98,7 @@ def _traceback(folder: Path) -> str:
 
 
 def run_list(study: Study) -> tuple[list[tuple[str, str]], list[Listed]]:
-    """Return the part of the configs that all runs share, and each run with the rest of its own."""
+    """Return the common part of the configs of all runs, and each run with the rest of its config."""
     configs = {run: flatten(config) for run, config in study.configs.items()}
     known = [config for config in configs.values() if config]
     shared = {

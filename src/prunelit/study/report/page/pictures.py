@@ -18,11 +18,11 @@ from prunelit.study.report.page.raster import rasterizing
 from prunelit.study.report.page.vega import VEGA_LITE
 
 LEGEND_WIDTH = 800
-"""Pixels of a chart that the names in a legend may take before they begin another row."""
+"""Width in pixels of a row of a legend."""
 
 
 def write_pictures(study: StudyFigures, folder: Path) -> list[Path]:
-    """Write each figure as PNG and SVG below ``folder``; those of a single run in a folder of its name.
+    """Write each figure as PNG and SVG to ``folder``; those of a single run to a subfolder with its name.
 
     Of many networks or panels those are drawn that the page shows when it opens. A figure of a single run is
     drawn of the first run that has it.
@@ -35,7 +35,7 @@ def write_pictures(study: StudyFigures, folder: Path) -> list[Path]:
             rows, left_out, place = *study.opening_rows(figure), folder
             if figure.of_run:
                 rows, left_out = joined(tables, figure.data), ""
-                # To save time of one run; the page saves those of others.
+                # For one run only, to save time; the page contains those of others.
                 run = next((run for run in runs if (rows["run"] == run).any()), None)
                 if run is None:
                     continue
@@ -76,13 +76,13 @@ def _title(title: str, left_out: str) -> Any:
 
 
 def _legend_columns(rows: pd.DataFrame) -> int:
-    """Return how many names of methods or amounts fit in a row of the legend, as the page counts them."""
+    """Return the number of names that fit into a row of the legend, computed as in the page."""
     names = [len(str(name)) for key in ("method", "asked") if key in rows for name in rows[key].unique()]
     return max(1, LEGEND_WIDTH // (32 + 6 * min(max(names, default=8), 65)))
 
 
 def _renumbered(svg: str) -> str:
-    """Return the picture with its own numbers of clips and gradients: Vega counts from picture to picture."""
+    """Return the image with clips and gradients numbered from 0, because Vega counts across images."""
     found = dict.fromkeys(re.findall(r'id="((?:clip|gradient_)\d+)"', svg))
     numbers = {name: f"{name.rstrip('0123456789')}{number}" for number, name in enumerate(found)}
     return re.sub(r"(?:clip|gradient_)\d+", lambda match: numbers.get(match[0], match[0]), svg)

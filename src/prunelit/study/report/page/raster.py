@@ -1,4 +1,4 @@
-"""PNGs of SVGs, made in a process beside the report's: vl_convert holds the interpreter's lock."""
+"""Convert SVGs to PNGs in another process, because vl_convert keeps the interpreter lock."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pathlib import Path
 from prunelit.durable import write_atomically
 
 SCALE = 2.0
-"""Pixels of a PNG by unit of the chart."""
+"""Pixels of a PNG per unit of the chart."""
 
 
 def write_png(svg: Path) -> None:
-    """Write an SVG file's picture beside it: without transparency and compressed, a fifth of the bytes."""
+    """Write the PNG of an SVG file next to it, without transparency and compressed to a fifth of the size."""
     import vl_convert
     from PIL import Image
 
@@ -29,7 +29,7 @@ def write_png(svg: Path) -> None:
 
 @contextmanager
 def rasterizing() -> Iterator[Callable[[Path], None]]:
-    """Yield what is to be told of each SVG file; when the block ends, their PNGs are there."""
+    """Yield a function to call for each SVG file; when the block ends, the PNGs are complete."""
     told: list[Path] = []
     command = [sys.executable, "-m", __name__]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
@@ -50,7 +50,7 @@ def rasterizing() -> Iterator[Callable[[Path], None]]:
         except BaseException:
             process.kill()
             raise
-    for svg in [] if done else told:  # what went wrong there is raised here
+    for svg in [] if done else told:  # errors of the process are raised here
         write_png(svg)
 
 

@@ -1,6 +1,6 @@
-"""What draws the figures of the page, as one script, made in a process beside the report's.
+"""The script that draws the figures of the page, created in another process.
 
-It takes more than a second, in which vl_convert holds the interpreter's lock.
+This takes more than a second, during which vl_convert keeps the interpreter lock.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ def bundle() -> str:
     import vl_convert
 
     script = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=VEGA_LITE)
-    # In a block its names are its own; a closing tag inside a text would end the script element.
+    # The block gives it a scope; a closing tag in a text would end the script element.
     return "{" + script.replace("</script", "<\\/script") + "}"
 
 
 @contextmanager
 def bundling() -> Iterator[Callable[[], str]]:
-    """Yield what returns :func:`bundle`, on which another process works from now on."""
+    """Yield a function that returns the :func:`bundle`, which another process computes in the meantime."""
     command = [sys.executable, "-m", __name__]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
 
         @cache
         def made() -> str:
             told, _ = process.communicate()
-            return bundle() if process.returncode else told.decode()  # what went wrong there is raised here
+            return bundle() if process.returncode else told.decode()  # errors of the process are raised here
 
         try:
             yield made

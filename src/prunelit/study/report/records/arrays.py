@@ -1,4 +1,4 @@
-"""Arrays of a run's files, read when they are asked for; what cannot be read is not there."""
+"""Arrays of a run's files, read on access; unreadable arrays are treated as missing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from prunelit.study.bounded import LIMITS, NotPlain, check_plain
 
 BROKEN = (OSError, ValueError, EOFError, MemoryError, zlib.error, zipfile.BadZipFile)
-"""What NumPy raises for a file that is truncated, foreign or not what it says."""
+"""Errors of NumPy for a file that is truncated or has another format."""
 
 
 def check_unpacked(path: Path) -> None:
@@ -24,7 +24,7 @@ def check_unpacked(path: Path) -> None:
 
 
 class Arrays(Mapping[str, np.ndarray]):
-    """The arrays of an ``.npz`` file; none if there is no such file or it is broken."""
+    """The arrays of an ``.npz`` file; empty if the file is missing or damaged."""
 
     def __init__(self, path: Path) -> None:
         self._read: dict[str, np.ndarray] = {}

@@ -1,4 +1,4 @@
-"""The csv files of many runs as one table, parsed in one go; a broken one is left out and named."""
+"""The csv files of many runs as one table, parsed at once; damaged files are skipped and reported."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ NEEDED = {
     "layers.csv": ("layer", "shape", "total", "kept", "density"),
     "thresholds.csv": ("threshold",),
 }
-"""By file, the columns that each has, without gaps."""
+"""The required columns of each file, without missing values."""
 TEXT = ("layer", "shape", "phase")
-"""Columns that hold text whatever it looks like: the shape ``100`` is no number."""
+"""Columns that are text even if they look like numbers, such as the shape ``100``."""
 
 LONGEST_CELL = 1000
-"""Characters up to which a cell, such as the name of a layer, is believed."""
+"""Maximum length of a cell, such as the name of a layer."""
 
 Body = tuple[str, Path, str]
 
@@ -32,8 +32,8 @@ Body = tuple[str, Path, str]
 def read_rows(runs: Mapping[str, Path], name: str, skipped: list[str]) -> pd.DataFrame:
     """Return the csv file ``name`` of all runs as one table, column ``run`` first.
 
-    A file that is truncated, foreign or of another version is left out and added to ``skipped``. Files
-    with the same header are parsed together.
+    A file that is truncated, foreign or of another version is skipped and added to ``skipped``. Files with
+    the same header are parsed together.
     """
     bodies: dict[str, list[Body]] = {}
     for run, folder in runs.items():
@@ -74,7 +74,7 @@ def check(text: str, needed: Sequence[str]) -> None:
 
 
 def _parse(header: str, files: Sequence[Body], name: str, skipped: list[str]) -> Iterable[pd.DataFrame]:
-    """Yield the rows of files with one header; all at once if that works, else each alone."""
+    """Yield the rows of files with one header; all at once if possible, otherwise one by one."""
     counts = [sum(1 for _ in csv.reader(io.StringIO(body))) for _, _, body in files]
     try:
         table = _read_csv(header, "".join(body for _, _, body in files), NEEDED[name])
@@ -97,7 +97,7 @@ def _read_csv(header: str, body: str, needed: Sequence[str]) -> pd.DataFrame:
         io.StringIO(f"{header}\n{body}"),
         dtype={column: str for column in TEXT if column in header},
         keep_default_na=False,
-        na_values=["", "nan"],  # a loss that overflowed is no text
+        na_values=["", "nan"],  # a loss that overflowed is not text
     )
     for column in table.columns:
         if column not in TEXT and not pd.api.types.is_numeric_dtype(table[column]):

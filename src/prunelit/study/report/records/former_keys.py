@@ -1,4 +1,4 @@
-"""Configs that an earlier version recorded, with the keys of today."""
+"""Convert configs recorded by earlier versions to the present keys."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 OF_GROWTH = {"every": 1, "share": 0.1, "decay": "none", "stop": 1.0, "regrow": False}
-"""What the keys of ``pruner.grow`` are where nothing grows."""
+"""The values of the keys of ``pruner.grow`` without growth."""
 
 
 def with_present_keys(config: dict[str, Any]) -> dict[str, Any]:
-    """Return a recorded config; what one key said of scope, densities and growth has a key each."""
+    """Return a recorded config; values of one former key for scope, densities and growth are distributed to
+    their present keys."""
     pruner = config.get("pruner")
     if not isinstance(pruner, Mapping) or "pattern" in pruner or "scope" not in pruner:
         return config

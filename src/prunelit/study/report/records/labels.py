@@ -1,4 +1,4 @@
-"""What a method is called in a study: its pruner, and what tells its variants apart."""
+"""The names of methods in a study: the pruner, and the keys in which its variants differ."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ NOT_METHOD = (
     *("data.name", "data._target_", "data.dataset", "model.name", "model._target_"),
     *("trainer.accelerator", "pruner.criterion.cache"),
 )
-"""Keys that are rows, columns or seeds of a table already, or that change no result."""
+"""Keys that are already rows, columns or seeds of a table, or that change no result."""
 FILES = ("checkpoint", "pruner.densities_from")
-"""Keys that name another run's files, as a rule one a seed: it counts whether they are given."""
+"""Keys that name files of another run, often one per seed; only whether they are set matters."""
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> Flat:
-    """Return a nested config as dotted keys; lists stay whole, as text."""
+    """Return a nested config as dotted keys; lists become text."""
     flat: Flat = {}
     for key, value in config.items():
         if isinstance(value, Mapping):
@@ -34,14 +34,14 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> Flat:
 
 
 def labels(asked: Sequence[tuple[str, str, str]], configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return a name a run, such as ``synflow rounds=100`` where other runs have ``rounds=1``.
+    """Return one name per run, such as ``synflow rounds=100`` where other runs have ``rounds=1``.
 
     Args:
         asked: pruner, data and model of each run.
         configs: their configs, with interpolations as they stand; empty where not known.
 
-    Only what varies between runs of one pruner on one data set and model is named, and of keys that
-    vary together only the first, so that names are as short as they can be.
+    A name only contains keys that vary between runs of one pruner on one data set and model, and of keys that
+    vary together only the first, so that names are short.
     """
     flats = [_of_method(flatten(config), data) for config, (_, data, _) in zip(configs, asked, strict=True)]
     telling: dict[str, list[str]] = {}
@@ -61,7 +61,7 @@ def labels(asked: Sequence[tuple[str, str, str]], configs: Sequence[Mapping[str,
 
 
 def _of_method(flat: Flat, data: str) -> Flat:
-    """Return what may tell methods apart."""
+    """Return the keys in which methods may differ."""
     ignored = {*NOT_METHOD, *NO_RESULT, *(() if data == "folder" else ("data.root",))}
     parents = tuple(f"{key}." for key in NO_RESULT)
     kept = {key: value for key, value in flat.items() if key not in ignored and not key.startswith(parents)}
@@ -69,13 +69,13 @@ def _of_method(flat: Flat, data: str) -> Flat:
 
 
 def _telling_keys(flats: Sequence[Flat]) -> list[str]:
-    """Return the fewest keys, in the config's order, that tell apart all that differ."""
+    """Return the fewest keys, in the config's order, that distinguish all runs that differ."""
     keys = sorted(
         dict.fromkeys(key for flat in flats for key in flat),
         key=lambda key: (not key.startswith("pruner."), not key.endswith(".name"), "." in key),
     )
     found: list[str] = []
-    parts = [0] * len(flats)  # which runs are told apart so far
+    parts = [0] * len(flats)  # the runs distinguished so far
     for key in keys:
         finer = [(part, _value(flat.get(key))) for part, flat in zip(parts, flats, strict=True)]
         numbers = {value: number for number, value in enumerate(dict.fromkeys(finer))}
@@ -90,7 +90,7 @@ def _short(key: str, others: set[str], config: Flat) -> str:
     if key.endswith(("._target_", ".name")):
         return key.rpartition(".")[0].rpartition(".")[2]
     if key.startswith("pruner.grow."):
-        return key.removeprefix("pruner.")  # "at" alone would say nothing
+        return key.removeprefix("pruner.")  # "at" would be unclear on its own
     last = key.rpartition(".")[2]
     others = others | {other for other in config if "." not in other}
     return key if any(other != key and other.rpartition(".")[2] == last for other in others) else last

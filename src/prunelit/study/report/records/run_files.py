@@ -1,4 +1,4 @@
-"""The files of many runs, read fast; one that cannot be read is left out and named."""
+"""Read the files of many runs fast; unreadable files are skipped and reported."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ RANGES = {
     **{key: (0.0, math.inf) for key in RESULT_FIELDS if key.startswith("latency_")},
     **dict.fromkeys(("prune_seconds", "train_seconds", "test_seconds"), (0.0, math.inf)),
 }
-"""The least and the greatest value that a number of a result can have; rounding may pass them by 1e-6."""
+"""The range of the numbers of a result; rounding may exceed it by 1e-6."""
 
 
 class Unreadable(ValueError):
-    """A file of a record that is not what this version writes; the message says why."""
+    """A file of a record differs from what this version writes; the message says how."""
 
 
 @dataclass
@@ -58,8 +58,8 @@ class Files:
 def find_runs(folder: Path) -> Iterator[Path]:
     """Yield the folders of runs at and below ``folder``, by name.
 
-    Hidden folders (``.previous``, ``.submitit``) are left out, a folder that is reached twice
-    through links counts once, and nothing inside a run is another run.
+    Hidden folders (``.previous``, ``.submitit``) are ignored, a folder that is reached twice through links
+    counts once, and runs do not contain runs.
     """
     seen: set[tuple[int, int]] = set()
 
@@ -140,12 +140,12 @@ def _fits(key: str, value: Any) -> bool:
 
 
 def _is_text(value: Any) -> bool:
-    """Whether ``value`` is a name that files can hold: JSON also has halves of characters."""
+    """Whether ``value`` is valid text for files; JSON may contain surrogates."""
     return isinstance(value, str) and len(value) <= LONGEST_NAME and plain(value) == value
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Return the config of a run as Hydra wrote it, with interpolations and the keys of today.
+    """Return the config of a run as Hydra wrote it, with interpolations and the present keys.
 
     Empty if it cannot be read.
     """
@@ -157,10 +157,10 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def load_yaml(path: Path) -> Any:
-    """Return what a yaml file holds, by the C parser where there is one: ten times as fast.
+    """Return the contents of a yaml file, with the C parser if available, which is ten times as fast.
 
     Raises:
-        ValueError: it is no regular file, too large, or its aliases stand for too many values.
+        ValueError: it is not a regular file, is too large, or its aliases expand to too many values.
     """
     value = yaml.load(bounded.read_bytes(path), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     bounded.check_nodes(value)
@@ -168,7 +168,7 @@ def load_yaml(path: Path) -> Any:
 
 
 def why_stopped(state: Mapping[str, Any]) -> str:
-    """Return why a run that is not complete goes on no more."""
+    """Return why a run stopped before it was complete."""
     status = state.get("status")
     if status == "running":
         return "its process no longer exists"

@@ -1,4 +1,4 @@
-"""Compare every file of complete runs with the SHA-256 that it was written with."""
+"""Compare every file of complete runs with its recorded SHA-256."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from prunelit.study.report.records.run_files import find_runs
 
 
 def verify(folders: Sequence[Path]) -> int:
-    """Check the complete runs at and below ``folders``; print a line for each damaged one and a summary.
+    """Check the complete runs in ``folders``; print a line for each damaged one and a summary.
 
     Return how many runs are damaged.
 

@@ -1,4 +1,4 @@
-"""The table of a study: a row a method, a column an amount, one block for each data set and model."""
+"""The main table of a study: one row per method, one column per amount, one block per data set and model."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from prunelit.study.report.tables.metrics import Metric
 from prunelit.study.report.tables.statistics import Comparison, Summary, clear_winner, compare_all, summarise
 
 TOLERANCE = 0.01
-"""Share by which the density reached may miss the one asked for before the table says so."""
+"""Relative deviation from the requested density above which the table reports it."""
 OWN = "own"
-"""Key of the column of runs whose method settles the density by itself."""
+"""Key of the column of runs whose method decides the density."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """Runs that were asked to keep the same share.
+    """Runs with the same requested density.
 
     Attributes:
-        key: the share as text, ``own`` where the method settles it (a threshold, a pattern N:M).
-        asked: how it was asked for, such as ``compression 0.5``.
+        key: the share as text, ``own`` if the method decides it (a threshold, a pattern N:M).
+        asked: the request, such as ``compression 0.5``.
         density: the kept share, NaN for ``own``.
     """
 
@@ -40,11 +40,11 @@ class Entry:
     """The runs of one method in one column.
 
     Attributes:
-        values: the metric by seed, of complete runs; runs that share a seed count once, by their mean.
+        values: the metric by seed, of complete runs; runs with the same seed count once, with their mean.
         summary: over these seeds.
         counts: runs by status.
-        density: mean of the density reached.
-        collapsed: how many complete runs have a layer with nothing kept.
+        density: the mean of the reached densities.
+        collapsed: the number of complete runs with an empty layer.
         best: whether it is better than every other method beyond the noise.
     """
 
@@ -61,8 +61,8 @@ class Block:
     """All methods on one data set and model, by one metric.
 
     Attributes:
-        entries: by method (the run's label) and the column's key; no runs, no entry.
-        comparisons: by the column's key, every two methods; empty with one seed.
+        entries: by method (the run's label) and the column's key; without runs, there is no entry.
+        comparisons: by the column's key, all pairs of methods; empty with one seed.
     """
 
     data: str
@@ -85,9 +85,9 @@ def blocks(study: Study, metric: Metric) -> list[Block]:
 
 
 def column_keys(runs: pd.DataFrame) -> pd.Series:
-    """Return the key of the column that each run belongs to: the density asked for, four digits of it.
+    """Return the key of the column of each run: the requested density with four digits.
 
-    Where the config is not known, it is the density reached.
+    If the config is unknown, it is the reached density.
     """
     density = runs["asked_density"].where(runs["asked"] != "", runs["density"])
     return density.map(lambda value: OWN if math.isnan(value) else f"{value:.4g}").astype(str)
@@ -101,7 +101,7 @@ def _block(data: str, model: str, metric: Metric, runs: pd.DataFrame) -> Block:
     comparisons = {}
     for column in columns:
         values = {m: entries[m, column.key].values for m in methods if (m, column.key) in entries}
-        # What each method keeps by itself differs: such accuracies are not compared.
+        # Methods that decide the density differ in it, so their accuracies are not compared.
         pairs = [] if column.key == OWN else compare_all({m: v for m, v in values.items() if v})
         comparisons[column.key] = [
             pair.within(metric.greatest - metric.least) for pair in pairs if pair.n > 1
@@ -114,7 +114,7 @@ def _block(data: str, model: str, metric: Metric, runs: pd.DataFrame) -> Block:
 
 
 def _columns(runs: pd.DataFrame) -> list[Column]:
-    """Return the columns, from what keeps most to what keeps least; the methods' own come last."""
+    """Return the columns by decreasing density; densities decided by the method come last."""
     columns = []
     for key, group in runs.groupby("column"):
         asked = sorted({str(a) for a in group["asked"] if a} if key != OWN else {"by the method"})
@@ -124,7 +124,7 @@ def _columns(runs: pd.DataFrame) -> list[Column]:
 
 
 def _entries(metric: Metric, runs: pd.DataFrame) -> dict[tuple[str, str], Entry]:
-    """Return the entries by method and column; each number of all at once, for studies of many runs."""
+    """Return the entries by method and column; vectorized for studies of many runs."""
     cell = ["label", "column"]
     complete = runs[runs["status"] == "complete"].assign(collapsed=runs["collapsed"].map(bool))
     values: dict[Any, dict[int, float]] = {}
@@ -150,7 +150,7 @@ def _entries(metric: Metric, runs: pd.DataFrame) -> dict[tuple[str, str], Entry]
 def _best(
     values: dict[str, dict[int, float]], metric: Metric, comparisons: Sequence[Comparison]
 ) -> str | None:
-    """Return the method whose lead over each of the others is beyond the noise, or None."""
+    """Return the method that is significantly better than each other method, or None."""
     means = {method: metric.better * summarise(list(v.values())).mean for method, v in values.items() if v}
     if metric.better == 0 or len(means) < 2:
         return None

@@ -1,4 +1,4 @@
-"""Tables beside the results: against the literature, round by round, layer by layer, class by class."""
+"""Further tables: published numbers, rounds, layers and classes."""
 
 from __future__ import annotations
 
@@ -34,14 +34,15 @@ TITLES = {
     "removed_fc1": "weights removed from fc1",
     "removed_fc2": "weights removed from fc2",
 }
-"""What each published metric is called."""
+"""The titles of published metrics."""
 COUNTS = ("kept", "removed_fc1", "removed_fc2", "destroyed_of_10", "run_seconds")
 """Published metrics that are shown with one decimal."""
 MISSING = Cell("–", tone="dim")
 
 
 def literature_grids(found: pd.DataFrame) -> list[Grid]:
-    """Return a grid for each published table: ours, theirs, the difference, and what speaks against it."""
+    """Return a grid for each published table: our numbers, the published numbers, their difference, and
+    doubts."""
     grids = []
     for (report, table, data, model, metric), rows in found.groupby(
         ["report", "table", "data", "model", "metric"], sort=False
@@ -66,12 +67,12 @@ def literature_grids(found: pd.DataFrame) -> list[Grid]:
 
 
 def count_text(mean: float) -> str:
-    """Return the mean of whole numbers: whole where it is, else with one decimal."""
+    """Return the mean of whole numbers: without decimals if it is whole, otherwise with one."""
     return f"{mean:,.0f}" if mean == round(mean) else f"{mean:,.1f}"
 
 
 def _literature_row(row: dict[str, object], remarks: dict[str, str]) -> list[Cell]:
-    """Return a row; what is to be said of it gets a letter in ``remarks``."""
+    """Return a row; remarks get a letter in ``remarks``."""
     said = [f"Doubtful: {row['doubt']}"] if row["doubt"] else []
     said += [str(row["note"])] if row["note"] else []
     said += [f"Ours has {row['differs']}"] if row["differs"] else []
@@ -93,7 +94,8 @@ def _letter(number: int) -> str:
 
 
 def round_grids(study: Study) -> list[Grid]:
-    """Return, for methods that prune in several rounds of training, a row a round: mean over seeds."""
+    """Return, for methods that prune in several rounds of training, one row per round with means over
+    seeds."""
     counts = study.rounds.groupby("run").size()
     several = study.complete[study.complete.index.isin(counts[counts > 1].index)]
     grids = []
@@ -127,7 +129,7 @@ ROUND_COLUMNS = {
 
 
 def threshold_grids(study: Study) -> list[Grid]:
-    """Return what each threshold of a list leaves of a trained network: a row a threshold, means of seeds."""
+    """Return the results of a list of thresholds: one row per threshold, means over seeds."""
     places = {str(run): folder for run, folder in study.complete["folder"].items()}
     names = study.complete[["data", "model", "label", "seed"]]
     tried = read_rows(places, "thresholds.csv", []).join(names, on="run")
@@ -157,7 +159,8 @@ THRESHOLD_COLUMNS = {"sparsity": "sparsity, %", "top1": "top 1, %", "top5": "top
 
 
 def layer_grids(study: Study) -> list[Grid]:
-    """Return, for each method, what each layer keeps: a row a layer, a column an amount, mean over seeds."""
+    """Return, for each method, what each layer keeps: one row per layer, one column per amount, means over
+    seeds."""
     names = study.complete[["data", "model", "label", "asked", "density", "pruner", "seed"]]
     layers = study.layers.join(names.rename(columns={"density": "run_density"}), on="run", how="inner")
     grids = []
@@ -192,7 +195,8 @@ def _at(table: pd.DataFrame, layer: str, amount: str, column: str) -> float | No
 
 
 def class_grids(study: Study) -> list[Grid]:
-    """Return the accuracy of each class, a row a method and amount: mean over seeds that have the class."""
+    """Return the accuracy of each class, one row per method and amount: means over seeds that have the
+    class."""
     found: dict[tuple[str, str, tuple[str, ...]], dict[tuple[str, str], dict[str, np.ndarray]]] = {}
     for run, row in study.complete.iterrows():
         details = study.details(str(run))
@@ -230,7 +234,7 @@ def _in_order(methods: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def about_method(grid: Grid, data: str, model: str, label: str) -> Grid:
-    """Return a table all of whose rows are about one method."""
+    """Return a table whose rows are all about one method."""
     return replace(grid, data=data, model=model, methods=[[label]] * len(grid.rows))
 
 

@@ -1,4 +1,4 @@
-"""How wide a text is in LaTeX's own font."""
+"""The width of text in LaTeX's default font."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a run's config differs from the published experiment that it is laid beside."""
+"""How the config of a run differs from the published experiment with which it is compared."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from prunelit.study.report.records.labels import flatten, value_text
 
 
 def differing_settings(report: str, data: str, model: str, config: Mapping[str, Any]) -> str:
-    """Return what the run has otherwise, as ``pruner.rounds=100 (published: 1)``; empty if nothing.
+    """Return the differences of the run, such as ``pruner.rounds=100 (published: 1)``; empty if nothing.
 
     The published settings are those of ``conf/experiment``; where there is none, nothing is known.
     """
@@ -22,7 +22,7 @@ def differing_settings(report: str, data: str, model: str, config: Mapping[str, 
     if not config or not by_pruner:
         return ""
     ours = flatten(config)
-    # An experiment that is alone there serves all methods; among several it must be the method's own.
+    # A single experiment applies to all methods; of several, the one of the method applies.
     alone = next(iter(by_pruner.values())) if len(by_pruner) == 1 else {}
     settings = by_pruner.get(str(ours.get("pruner.name")), alone)
     return "; ".join(

@@ -20,7 +20,7 @@ from prunelit.study.report.tables.report_tables import Tables
 def write_report(study: Study, tables: Tables, out: Path) -> list[Path]:
     """Write ``results.csv``, the parquet files and the tables to ``out``; return their paths.
 
-    Each file is replaced as a whole; nothing else is touched.
+    Each file is replaced as a whole; other files are not changed.
     """
     out.mkdir(parents=True, exist_ok=True)
     results, layers = tidy(study), _with_names(study)
@@ -39,7 +39,7 @@ def write_report(study: Study, tables: Tables, out: Path) -> list[Path]:
 
 
 def tidy(study: Study) -> pd.DataFrame:
-    """Return a row a run with plain values: lists and objects become text."""
+    """Return one row per run with plain values: lists and objects become text."""
     table = study.runs.reset_index().drop(columns="folder")
     table["collapsed"] = [";".join(names) for names in table["collapsed"]]
     table["versions"] = [
@@ -61,7 +61,7 @@ WHOLE = (
 
 
 def comparisons(tables: Tables) -> pd.DataFrame:
-    """Return a row for every two methods that were compared."""
+    """Return one row for each pair of methods that were compared."""
     rows = [
         (
             *(block.data, block.model, block.metric.key, column.asked, pair.a, pair.b, pair.n),
@@ -76,7 +76,7 @@ def comparisons(tables: Tables) -> pd.DataFrame:
 
 
 def _with_names(study: Study) -> pd.DataFrame:
-    """Return the rows of all layers with what their runs are."""
+    """Return the rows of all layers with columns that identify their runs."""
     names = ["data", "model", "label", "seed", "asked", "status"]
     return study.layers.join(study.runs[names], on="run").reset_index(drop=True)
 
@@ -108,7 +108,7 @@ def sections(tables: Tables) -> dict[str, list[Grid]]:
 def _markdown(sections: dict[str, list[Grid]]) -> str:
     parts = ["# Results\n"]
     for title, grids in sections.items():
-        # The heading stands right above: it is not said twice.
+        # The heading is directly above and is not repeated.
         shown = (replace(grid, title="") if grid.title == title else grid for grid in grids)
         parts += [f"## {title}\n", *map(markdown, shown)]
     return "\n".join(parts)

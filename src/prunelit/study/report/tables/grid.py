@@ -1,4 +1,4 @@
-"""A table of texts, and what it looks like in Markdown and at a terminal."""
+"""A table of texts, and its form in Markdown and in a terminal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Cell:
-    """A text; ``tone`` is ``bad`` for what failed and ``dim`` for what is not there."""
+    """A text; ``tone`` is ``bad`` for failures and ``dim`` for missing values."""
 
     text: str
     bold: bool = False
@@ -28,10 +28,10 @@ class Grid:
 
     Attributes:
         title: one line above it.
-        header: a text a column; a newline parts two lines.
-        rows: a cell a column.
+        header: one text per column; a newline separates two lines.
+        rows: one cell per column.
         notes: lines below it.
-        left: how many of the first columns are words; the others are numbers.
+        left: the number of leading columns with words; the others are numbers.
         data, model: what the table is about, empty if several.
         methods: for each row the methods it is about, by which the page can leave it out; empty: all.
     """

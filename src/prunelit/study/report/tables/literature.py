@@ -1,9 +1,8 @@
-"""Runs beside published numbers: ours, theirs, the difference, and what speaks against a number.
+"""Comparison of runs with published numbers: both numbers, their difference, and doubts about a number.
 
-``published.csv`` holds a row a published number. Its ``setting`` says how much was pruned and, where it
-matters, which layer, class or threshold the number is about; ``doubt`` says why the number, or what the
-report calls it, cannot be right as it stands; ``note`` is a remark. Numbers are single runs unless the
-metric says otherwise.
+``published.csv`` has one row per published number. Its ``setting`` states the amount and, if it matters, the
+layer, class or threshold of the number; ``doubt`` states why the number, or its label in the report, cannot
+be correct; ``note`` is a remark. Numbers are those of single runs unless the metric states otherwise.
 """
 
 from __future__ import annotations

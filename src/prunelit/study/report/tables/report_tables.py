@@ -23,12 +23,12 @@ from prunelit.study.report.tables.metrics import METRICS, Metric
 
 MISSING = "–"
 PUBLISHED = "Against the literature"
-"""The section of published numbers beside ours."""
+"""The section that compares with published numbers."""
 
 
 @dataclass(frozen=True)
 class Tables:
-    """What a report says in tables.
+    """The tables of a report.
 
     Attributes:
         metric: the number that the first tables are about.
@@ -36,7 +36,7 @@ class Tables:
         results: a grid a block: mean and standard deviation over seeds.
         problems: what failed, collapsed, stopped or could not be read; None if nothing did.
         by_section: all other grids, by section.
-        literature: published numbers beside ours, None if they were not asked for; see
+        literature: the comparison with published numbers, None if it was not requested; see
             :func:`~prunelit.study.report.tables.literature.against_literature`.
     """
 
@@ -49,7 +49,7 @@ class Tables:
 
 
 def make_tables(study: Study, metric: Metric, published: bool = False) -> Tables:
-    """Return the tables of a study, those beside published numbers only where ``published`` asks for them."""
+    """Return the tables of a study; those with published numbers only if ``published``."""
     main = blocks(study, metric)
     shown = [METRICS[key] for key in OTHERS if key != metric.key]
     others = [results_grid(block) for other in shown for block in blocks(study, other)]
@@ -74,7 +74,7 @@ OTHERS = ("top1", "best_top1", "top5", "effective_density", "flops_sparse", "sec
 
 
 def results_grid(block: Block) -> Grid:
-    """Return mean ± standard deviation, a row a method and a column an amount."""
+    """Return mean ± standard deviation, one row per method and one column per amount."""
     usual = _usual_seeds(block)
     over = f"mean ± standard deviation over {usual} seeds" if usual > 1 else "one seed"
     rows = [

@@ -1,4 +1,4 @@
-"""What few seeds allow to say: intervals by Student's t, paired tests, Holm's correction.
+"""Statistics for few seeds: intervals by Student's t, paired tests, Holm's correction.
 
 Differences between methods are tested pairwise on the runs that share a seed, by the paired t-test. Runs of
 one seed share weights at the start and the order of data, so pairs are less noisy than two separate groups.
