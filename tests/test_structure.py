@@ -9,9 +9,18 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-SOURCE = ROOT / "src"
-FILES = sorted(path for path in SOURCE.rglob("*.py"))
+from source_code import (
+    FILES,
+    ROOT,
+    SOURCE,
+    changed_names,
+    constants,
+    imports,
+    imports_when_imported,
+    name_of,
+    names_when,
+    within,
+)
 
 # What all wings may import: they know no other part of prunelit, and no heavy package.
 COMMON = (
@@ -66,29 +75,9 @@ ABOVE = {
 }
 
 
-def name_of(path: Path) -> str:
-    return ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
-
-
-def imports(path: Path) -> set[str]:
-    """Every module that a file imports, inside functions too, but for type checking."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            found.add(str(node.module))
-    return found
-
-
 def rule(table: dict[str, tuple[str, ...]], module: str) -> tuple[str, ...] | None:
     fitting = [prefix for prefix in table if within(module, prefix)]
     return table[max(fitting, key=len)] if fitting else None
-
-
-def within(module: str, prefix: str) -> bool:
-    return module == prefix or module.startswith(f"{prefix}.")
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
@@ -145,19 +134,6 @@ def test_rooms_of_the_report_import_only_the_rooms_before_them() -> None:
     ]
     assert all(any(within(name_of(path), f"{report}.{room}") for path in FILES) for room in rooms)
     assert wrong == []
-
-
-def imports_when_imported(path: Path) -> set[str]:
-    """The files of prunelit that a file imports at its top level, except for type checking."""
-    names = {name_of(file) for file in FILES}
-    found: set[str] = set()
-    for node in ast.parse(path.read_text()).body:
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            inside = {f"{node.module}.{alias.name}" for alias in node.names} & names
-            found |= inside or {str(node.module)}
-    return (found & names) - {name_of(path)}
 
 
 def test_no_files_import_each_other() -> None:
@@ -260,16 +236,6 @@ def test_no_file_has_outgrown_its_place() -> None:
 TIMING = "prunelit.training.fit.timing"
 
 
-def names_when(node: ast.AST) -> bool:
-    """Whether an expression is a variable, an attribute or a key of the name ``when``."""
-    keys = [*getattr(node, "args", [])[:1], getattr(node, "slice", None)]
-    return (
-        getattr(node, "id", None) == "when"
-        or getattr(node, "attr", None) == "when"
-        or any(isinstance(key, ast.Constant) and key.value == "when" for key in keys)
-    )
-
-
 def test_one_file_alone_knows_when() -> None:
     """No other file compares ``when``, or computes with the options that say when prunings come."""
     compared, read = [], []
@@ -288,18 +254,8 @@ def test_one_file_alone_knows_when() -> None:
 def test_rooms_of_training_import_only_the_rooms_before_them() -> None:
     training = "prunelit.training"
     rooms = (
-        *(
-            "models",
-            "data",
-            "lightning_classes",
-            "lightning_overhead",
-            "parallel",
-            "scoring",
-            "restoring",
-            "fit",
-            "holding",
-        ),
-        *("metrics", "module", "network_pruner", "callback", "hold_masks"),
+        *("models", "data", "lightning_classes", "lightning_overhead", "parallel", "scoring", "restoring"),
+        *("fit", "holding", "metrics", "module", "network_pruner", "callback", "hold_masks"),
         *("checkpoints", "config", "measuring", "run", "export"),
     )
     wrong = [
@@ -315,36 +271,11 @@ def test_rooms_of_training_import_only_the_rooms_before_them() -> None:
     assert wrong == []
 
 
-REGISTRIES = ["prunelit.pruning.coupling.rules.RULES"]
-"""Tables that decorators fill while modules are imported, and nothing changes later."""
+HELD = ["prunelit.pruning.coupling.rules.RULES", "prunelit.study.invocation._CURRENT"]
+"""A table that decorators fill while modules are imported, and what reaches through the code of Hydra."""
 
-MUTABLE = ("list", "dict", "set", "deque", "defaultdict", "Counter", "count")
-CHANGES = ("append", "add", "clear", "extend", "insert", "pop", "remove", "discard", "setdefault", "update")
-
-
-def constants(tree: ast.Module) -> set[str]:
-    """The names that a module assigns a mutable container at its top level."""
-    displays = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)
-    found = set()
-    for node in tree.body:
-        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
-            made = node.value.func if isinstance(node.value, ast.Call) else None
-            name = getattr(made, "id", getattr(made, "attr", None))
-            if isinstance(node.value, displays) or name in MUTABLE:
-                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-                found |= {target.id for target in targets if isinstance(target, ast.Name)}
-    return found
-
-
-def changed_names(tree: ast.Module) -> set[str]:
-    """The variables whose contents the functions of a module change."""
-    found = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in CHANGES:
-            found.add(getattr(node.func.value, "id", ""))  # type: ignore[attr-defined]
-        targets = getattr(node, "targets", [getattr(node, "target", None)])
-        found |= {getattr(t.value, "id", "") for t in targets if isinstance(t, ast.Subscript)}
-    return found
+KEPT_BY_VALUE = ("local", "ContextVar")
+"""What is there to be changed, though no name shows it."""
 
 
 def test_no_module_holds_state() -> None:
@@ -353,13 +284,14 @@ def test_no_module_holds_state() -> None:
     for path in FILES:
         tree = ast.parse(path.read_text())
         held += [name_of(path) for node in ast.walk(tree) if isinstance(node, ast.Global)]
-        tables = constants(tree) - {"__all__"}
         held += [
             f"{name_of(path)}.{name}"
-            for name in tables
-            if name in changed_names(tree) or not name.strip("_")[:1].isupper()
+            for name, made in constants(tree).items()
+            if made in KEPT_BY_VALUE
+            or name in changed_names(tree)
+            or not (name == "__all__" or name.strip("_")[:1].isupper())
         ]
-    assert held == REGISTRIES
+    assert held == HELD
 
 
 def test_the_entry_point_of_a_run_is_short() -> None:

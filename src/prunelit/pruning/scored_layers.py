@@ -48,12 +48,14 @@ class _Weight:
     Attributes:
         values: the weight, in any precision.
         scores: in float64, contiguous.
+        memory: of each thread, where it puts absolute values of any weight.
         written: whether a layer that uses the weight has written its scores.
         copy: its absolute values in float64, where something other than a layer uses them.
     """
 
     values: Tensor
     scores: Tensor
+    memory: threading.local
     written: bool = False
     copy: Tensor | None = None
 
@@ -123,9 +125,9 @@ class _Weight:
     def _rows(self, part: slice) -> Tensor:
         """Return absolute values of some rows in the memory that this thread uses for all rows."""
         rows = self.values[part]
-        memory: Tensor | None = getattr(_memory, "rows", None)
+        memory: Tensor | None = getattr(self.memory, "rows", None)
         if memory is None or memory.numel() < rows.numel() or memory.device != rows.device:
-            memory = _memory.rows = torch.empty(rows.numel(), dtype=torch.float64, device=rows.device)
+            memory = self.memory.rows = torch.empty(rows.numel(), dtype=torch.float64, device=rows.device)
         return memory[: rows.numel()].view(rows.shape).copy_(rows).abs_().flatten(1)
 
     def _groups(self, part: slice, groups: int) -> tuple[slice, Callable[[Tensor], Tensor]]:
@@ -135,9 +137,6 @@ class _Weight:
         num_rows = len(self.values) // groups
         chosen = slice(part.start // num_rows, part.stop // num_rows)
         return chosen, lambda rows: rows.unflatten(0, (-1, num_rows))
-
-
-_memory = threading.local()
 
 
 class _Product(torch.autograd.Function):
@@ -187,7 +186,8 @@ class ScoredLayers(TorchFunctionMode):
         super().__init__()
         self._each = each
         self.tensors: dict[str, Tensor] = {}
-        self._weights = [_Weight(p.detach(), scores[name]) for name, p in parameters.items()]
+        memory = threading.local()
+        self._weights = [_Weight(p.detach(), scores[name], memory) for name, p in parameters.items()]
         self._stood_for: dict[int, _Weight] = {}
         for name, weight in zip(parameters, self._weights, strict=True):
             if stand_in and weight.values.ndim > 1 and not name.endswith("bias"):
