@@ -49,8 +49,7 @@ ALLOWED = {
     "prunelit.study": (*COMMON, "prunelit.study"),
     "prunelit.report": ("prunelit.request", "prunelit.study"),
     "prunelit.reproduce": ("prunelit.request", "prunelit.study"),
-    "hydra_plugins.prunelit_slurm_launcher": ("prunelit.study",),
-    "hydra_plugins.prunelit_sweeper": ("prunelit.study",),
+    "hydra_plugins": ("prunelit.study",),
 }
 # What a place may not import of others, not even inside a function.
 FORBIDDEN = {

@@ -30,7 +30,7 @@ def own(network: str) -> tuple[str, ...]:
     ("network", "warning", "flops", "effective"),
     [
         ("Lstm", ["FLOPs exclude lstm", "effective density: .* lstm is not followed"], 80, False),
-        ("InNumPy", ["effective density: .*numpy"], 2368, False),
+        ("InNumPy", ["effective density: .*numpy", "the cut network: .*numpy"], 2368, False),
         ("Quantised", ["FLOPs: .*quantized", r"weights.safetensors omits body\.1\."], None, True),
         ("Complex", ["effective density: .*complex"], 1184, False),
         ("Remembering", ["weights.safetensors omits _extra_state"], 2368, True),
@@ -38,7 +38,7 @@ def own(network: str) -> tuple[str, ...]:
         ("CompiledInPlace", [], 2368, True),
         ("Scripted", ["FLOPs: .*traced", "effective density: .*scripted"], None, False),
         ("Lazy", [], 2368, True),
-        ("Branching", [], 2368, True),
+        ("Branching", ["the cut network: .*data-dependent"], 2368, True),
         ("Tied", [], 374, True),
     ],
 )

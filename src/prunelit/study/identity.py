@@ -102,7 +102,8 @@ def class_name(target: str) -> str:
     """Return a short name for a class: ``l1_filter`` for ``prunelit.pruning.criteria.L1Filter``."""
     last = str(target).rpartition(".")[2]
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])", "_", last).lower()
-    return {"thi_net": "thinet", "gra_sp": "grasp", "syn_flow": "synflow"}.get(words, words)
+    joined = words.replace("_", "")
+    return joined if (CONFIGS / "pruner" / f"{joined}.yaml").is_file() else words
 
 
 @cache

@@ -50,20 +50,10 @@ def weights(network: nn.Module) -> int:
 
 
 def test_every_promised_name_exists() -> None:
-    small = [
-        "fc",
-        "mlp",
-        "conv",
-        "convnet",
-        "lenet300100",
-        "lenet5",
-        "vgg16_mnist",
-        "resnet18",
-        "torchvision",
-    ]
+    small = "fc mlp conv convnet lenet300100 lenet5 vgg16_mnist resnet18 torchvision"
     vgg = [f"vgg{depth}{end}" for depth in (11, 13, 16, 19) for end in ("", "_bn")]
     resnet = [f"{start}resnet{depth}" for depth in (20, 32, 44, 56, 110) for start in ("", "wide_")]
-    assert sorted(small + vgg + resnet) == NAMES
+    assert {*small.split(), *vgg, *resnet} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
