@@ -25,6 +25,7 @@ RUNS: dict[str, tuple[str, ...]] = {
     "large_network_synflow": ("large_network.py", "--criterion", "synflow"),
     "pruned_step": ("pruned_step.py", "--repeats", "20"),
     "compact": ("compact.py",),
+    "structured": ("structured.py", "--networks", "resnet18,mobilenet_v2"),
     "startup": ("startup.py", "--repeats", "3"),
 }
 

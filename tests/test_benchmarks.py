@@ -19,6 +19,7 @@ SMALL = {
     "scores": ("--repeats", "1"),
     "selection": ("--repeats", "1", "--rounds", "2", "--device", "cpu"),
     "startup": ("--repeats", "1"),
+    "structured": ("--networks", "resnet18", "--size", "32", "--latency"),
     "sweep": ("--runs", "2", "--repeats", "1", "epochs=0"),
     "thinet": ("--images", "4", "--positions", "2", "--literal", "4"),
 }

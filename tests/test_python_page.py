@@ -1,4 +1,4 @@
-"""The examples of docs/python.md run as they stand there, and its tables name every option."""
+"""The examples of docs/python.md and docs/structured.md run as they stand there; tables name every option."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pytest
 
 from prunelit.training.fit.options import KINDS
 
-PAGE = (Path(__file__).parents[1] / "docs" / "python.md").read_text()
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE = (DOCS / "python.md").read_text()
 
 
 def test_the_examples_print_what_the_page_says(
@@ -37,3 +38,13 @@ def test_every_option_is_in_a_table(options: type) -> None:
     table = PAGE.partition(f"### {options.__name__}")[2].partition("###")[0]
     known = [field.name for field in fields(options) if field.name != "rewound_to"]  # follows from rewind
     assert re.findall(r"^\| `(\w+)`", table, re.MULTILINE) == known
+
+
+def test_units_are_explained_and_cut_as_the_page_says(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (DOCS / "structured.md").read_text()
+    explains, cuts = (block.partition("```") for block in text.split("```python\n")[1:])
+    names: dict[str, Any] = {"__name__": "example"}
+    exec(compile(explains[0], "docs/structured.md", "exec"), names)
+    assert f"```\n{capsys.readouterr().out}```" in explains[2]
+    exec(compile(cuts[0], "docs/structured.md", "exec"), names)
+    assert f"This prints `{capsys.readouterr().out.strip()}`" in cuts[2]
