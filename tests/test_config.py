@@ -19,7 +19,7 @@ NAMES = {
     "model": "fc mlp conv convnet lenet300100 lenet5 vgg11 vgg13 vgg16 vgg19 vgg11_bn vgg13_bn vgg16_bn "
     "vgg19_bn vgg16_mnist resnet18 resnet20 resnet32 resnet44 resnet56 resnet110 wide_resnet20 torchvision",
     "pruner": "none rand mag snip grasp synflow exact hessian oneshot iterative lottery std "
-    "l1_filter thinet karnin",
+    "l1_filter l2_filter fpgm bn_scale thinet karnin",
     "optimizer": "adam sgd momentum rmsprop adamw",
     "scheduler": "none multistep cosine exponential",
     "trainer": "default cpu gpu ddp fsdp",

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -67,6 +68,13 @@ def test_every_pruner_leaves_a_whole_record(cli, pruner: str) -> None:
     if pruner == "thinet":  # 32 of 100 neurons of all layers but the last
         biases = 5 * 32 + 10
         kept = biases + 32 * 64 + 4 * 32 * 100 + 1000
+    if pruner in ("fpgm", "l2_filter"):  # 32 of 100 neurons, with the inputs that the next layer had of them
+        biases = 5 * 32 + 10
+        kept = biases + 32 * 64 + 4 * 32 * 32 + 32 * 10
+    if pruner == "bn_scale":  # 158 of 500 neurons, of all layers together
+        units = [int(m.sum()) for n, m in load_file(folder / "masks.safetensors").items() if "bias" in n]
+        assert sum(units) == 158 + 10
+        biases, kept = sum(units), sum(units) + sum(a * b for a, b in pairwise([64, *units]))
     n += 510 if biases else 0
     assert (found["prunable"], found["kept"]) == (n, kept)
     assert found["density"] == kept / n

@@ -75,8 +75,9 @@ def prune(
     together with "global". At least one unit of each group stays. :func:`prunelit.explain` says which
     groups there are. The objective needs an example input.
 
-    A criterion of whole filters keeps ``round(density * units)`` units of each layer that it prunes,
-    whatever ``plan.scope``; biases and normalisation are prunable then, whatever ``selection``.
+    A criterion of whole filters keeps ``round(density * units)`` units of each layer that it prunes, whatever
+    ``plan.scope``, unless it compares units across layers and whole units are removed. Biases and
+    normalisation are prunable then, whatever ``selection``.
 
     Args:
         network: any module; parameters are named as in ``named_parameters()``.
@@ -106,7 +107,8 @@ def prune(
     by_unit = selection.granularity == "unit"
     if criterion.unit == "filter":
         selection = replace(selection, bias=True, norm=True)
-        plan = replace(plan, scope="layer", pattern=None, layer_densities=None)
+        scope = plan.scope if by_unit and criterion.across_layers else "layer"
+        plan = replace(plan, scope=scope, pattern=None, layer_densities=None)
     parameters = selection.of(network)
     if density is not None and budget is None:
         check_density(density, count_all(parameters))

@@ -66,7 +66,8 @@ class NetworkPruner(HoldingCallback):
         self.budget = amount.budget
         if self.budget is not None:
             given["granularity"] = "unit"
-        given = for_filters(given) if criterion.unit == "filter" else given
+        if criterion.unit == "filter":
+            given = for_filters(given, criterion.across_layers)
         self.thresholds = listed_thresholds(given)
         chosen = distribute(given)
         self.selection, self.plan, self.growth = chosen[:3]

@@ -2,13 +2,16 @@
 
 from typing import TYPE_CHECKING
 
+from prunelit.pruning.criteria.bn_scale import BNScale as BNScale
 from prunelit.pruning.criteria.criterion import Criterion as Criterion
 from prunelit.pruning.criteria.exact import Exact as Exact
 from prunelit.pruning.criteria.fisher import Fisher as Fisher
+from prunelit.pruning.criteria.fpgm import FPGM as FPGM
 from prunelit.pruning.criteria.grasp import GraSP as GraSP
 from prunelit.pruning.criteria.hessian import Hessian as Hessian
 from prunelit.pruning.criteria.karnin import Karnin as Karnin
 from prunelit.pruning.criteria.l1_filter import L1Filter as L1Filter
+from prunelit.pruning.criteria.l2_filter import L2Filter as L2Filter
 from prunelit.pruning.criteria.lamp import LAMP as LAMP
 from prunelit.pruning.criteria.mag import Mag as Mag
 from prunelit.pruning.criteria.rand import Rand as Rand

@@ -25,6 +25,8 @@ class Criterion(ABC):
         needs: ``nothing``; ``example``, the shape of an input; or ``batches``, data and a loss.
         unit: what is kept or removed: each ``weight`` by itself, or a ``filter`` with all its parts, a
             share of each layer's; biases and normalisation are prunable then.
+        across_layers: whether such units may compete with those of other layers where whole units of the
+            network are removed (granularity ``unit``): then ``scope`` decides.
         observes: when it looks at the training that comes before its scores: ``never``, after each
             optimizer ``step``, or at the end of each ``epoch``.
         reads_only: whether its scores write to no weight and run no module, so that no copy of the weights
@@ -33,6 +35,7 @@ class Criterion(ABC):
 
     needs: ClassVar[Literal["nothing", "example", "batches"]] = "nothing"
     unit: ClassVar[Literal["weight", "filter"]] = "weight"
+    across_layers: ClassVar[bool] = False
     observes: Literal["never", "step", "epoch"] = "never"
     reads_only: ClassVar[bool] = False
 

@@ -51,19 +51,24 @@ WHOLE = {"scope": "layer", "pattern": None, "layer_densities": None, "bias": Tru
 """The fixed options of pruners of whole filters."""
 
 
-def for_filters(options: dict[str, Any]) -> dict[str, Any]:
+def for_filters(options: dict[str, Any], across_layers: bool = False) -> dict[str, Any]:
     """Return the options of a criterion of whole filters.
+
+    ``across_layers`` is whether it compares units of different layers: with granularity ``unit``, their scope
+    is a choice.
 
     Raises:
         BadRequest: an option would keep a part of a filter, or let layers compete.
     """
     why = "whole filters are pruned with all their parts, with the same share in each layer"
-    for key, value in WHOLE.items():
+    chosen = across_layers and options.get("granularity") == "unit"
+    fixed = {key: value for key, value in WHOLE.items() if not (chosen and key == "scope")}
+    for key, value in fixed.items():
         if options.get(key, value) != value:
             raise BadRequest(key, options[key], "null" if value is None else str(value).lower(), why)
     if growth_of(options).at is not None:
         raise BadRequest("grow.at", growth_of(options).at, "null", why)
-    return {**options, **WHOLE}
+    return {**options, **fixed}
 
 
 def growth_of(options: Mapping[str, Any]) -> Growth:
