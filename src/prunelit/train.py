@@ -86,7 +86,7 @@ def _fit_and_record(cfg: DictConfig, record: Record) -> dict[str, Any]:
             found = test_and_count(parts)
             result = result_of(cfg, found.result)
             if record.writable:
-                network = NetworkDescription.of(resolved(cfg)["model"], parts.data)
+                network = NetworkDescription.of(resolved(cfg)["model"], parts.data, cut=found.cut)
                 record.write(**found.rows_and_arrays, network=vars(network))
                 found.save_tensors(record.folder)
                 parts.log_result(hyperparameters(cfg), result)

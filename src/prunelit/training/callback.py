@@ -7,13 +7,16 @@ from typing import Any
 import lightning.pytorch as pl
 from torch.nn.parameter import UninitializedParameter
 
+from prunelit.pruning.doubts import warn_of_late_weights
 from prunelit.pruning.parameters import note_trainable
 from prunelit.request import BadRequest
 from prunelit.training.fit.early_end import warn_of_early_end, warn_of_shortfall
 from prunelit.training.fit.monitors import save_pruned
+from prunelit.training.fit.notification import first_rank_alone_warns
 from prunelit.training.fit.retraining import current_rates
 from prunelit.training.fit.same_network import remember
 from prunelit.training.fit.trainer_checks import check_batches
+from prunelit.training.holding.masked_checkpoints import MaskedCheckpointIO, mask_checkpoints
 from prunelit.training.lightning_classes import overrides
 from prunelit.training.network_pruner import NetworkPruner
 from prunelit.training.parallel.sharding import check_strategy, gathered
@@ -52,7 +55,7 @@ class Pruning(NetworkPruner):
             ``invert``, ``shuffle``, ``reinitialize``, ``threshold`` or a list, ...),
             :class:`~prunelit.training.fit.timing.Timing` (``when``, ``pre_epochs``, ``every``),
             :class:`~prunelit.training.fit.retraining.Retraining` (``rewind``, ``restart_schedule``,
-            ``masked_gradient``),
+            ``masked_gradient``, ``cut``),
             :class:`~prunelit.pruning.parameters.Selection` (``bias``, ``norm``, ``exclude``, ``only``,
             ``frozen``) and
             :class:`~prunelit.training.scoring.training_batches.Sample` (``samples_per_class``, ``batches``,
@@ -72,12 +75,16 @@ class Pruning(NetworkPruner):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Refuse unsupported settings of the trainer; the module may not have its layers yet."""
+        if self.retraining.cut:
+            self._follow_checkpoints(trainer)
         if stage == "fit":
             self._timeline.begin_fit()
             check_strategy(trainer.strategy, self.criterion)
             if self.growth.at and (trainer.max_epochs or 0) < 0:
                 raise BadRequest("max_epochs", -1, "a number", "grow needs to know when training ends")
             check_batches(trainer, self.criterion)
+            if self.retraining.cut:
+                self.cut.check_fit(trainer)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Apply the masks of a network that was pruned before; without epochs to train, prune now."""
@@ -144,7 +151,7 @@ class Pruning(NetworkPruner):
         if self._observer:
             self._observer.epoch_ended()
         if self.done and self.masks:
-            self.warn_of_late_weights(trainer, pl_module)
+            self._warn_of_late_weights(trainer, pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Prune after training, if due."""
@@ -179,8 +186,8 @@ class Pruning(NetworkPruner):
         super().teardown(trainer, pl_module, stage)
         self._let_go()
         if stage == "fit":
-            held = self.retraining.masked_gradient
-            self._fingerprint = remember(self.network(pl_module), self.masks if held else {})
+            held = self.cut.of_whole(self.masks) if self.retraining.masked_gradient else {}
+            self._fingerprint = remember(self.network(pl_module), held)
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -188,6 +195,26 @@ class Pruning(NetworkPruner):
         """Record the number of epochs trained so far."""
         super().on_load_checkpoint(trainer, pl_module, checkpoint)
         self._timeline.read(checkpoint)
+
+    def _warn_of_late_weights(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Warn once per fit about weights that train only since the last pruning and therefore stay dense."""
+        late = [n for n in self.selection.of(self.network(pl_module)) if n not in self.masks]
+        if late and not self._warned_of_late:
+            self._warned_of_late = True
+            with first_rank_alone_warns(trainer):
+                warn_of_late_weights(late)
+
+    def _follow_checkpoints(self, trainer: pl.Trainer) -> None:
+        """Give the network the shapes of a checkpoint before its weights are loaded."""
+
+        def follow(checkpoint: dict[str, Any]) -> None:
+            state = checkpoint.get("callbacks", {}).get(self.state_key)
+            if state is not None:
+                self.cut.follow(self.network(trainer.lightning_module), state.get("cut"))
+
+        mask_checkpoints(trainer, self.network_name)
+        if isinstance(trainer.strategy.checkpoint_io, MaskedCheckpointIO):
+            trainer.strategy.checkpoint_io.before_loading = follow
 
     def _has_layers_to_come(self, pl_module: pl.LightningModule) -> bool:
         """Return whether the network is built, or lazy layers get their shapes, after ``on_fit_start``."""

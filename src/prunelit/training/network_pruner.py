@@ -13,13 +13,15 @@ from torch import nn
 from typing_extensions import Unpack
 
 from prunelit.amount import BUDGETS, Amount
+from prunelit.pruning.call import Call
 from prunelit.pruning.criteria import Criterion
-from prunelit.pruning.doubts import warn_of_dense, warn_of_late_weights
+from prunelit.pruning.doubts import warn_of_dense
 from prunelit.pruning.growth import exchange
 from prunelit.pruning.masks import Masks, attached, count_all, density_of, detach
 from prunelit.pruning.parameters import forget_trainable
 from prunelit.pruning.rounds import Outcome, check_density, prune, starting_masks
 from prunelit.request import BadRequest, nearest
+from prunelit.training.cutting.cut_while_training import CutNetwork
 from prunelit.training.fit.monitors import Monitors
 from prunelit.training.fit.network_epochs import Timeline
 from prunelit.training.fit.notification import first_rank_alone_warns, notify
@@ -76,6 +78,8 @@ class NetworkPruner(HoldingCallback):
         self.criterion, self.network_name, self.seed = criterion, network, seed
         if amount.is_decided and not self.plan.decides_density:
             raise BadRequest("compression", None, "a number >= 0", "sparsity is not given either")
+        if self.retraining.cut:
+            CutNetwork.check_criterion(criterion)
         self.density, self.asked = amount.density, amount.given
         self.moment = self.timing.moment
         share = self.density if self.budget is None else self.budget.share
@@ -91,6 +95,8 @@ class NetworkPruner(HoldingCallback):
     def _begin_network(self) -> None:
         """Reset everything about the network pruned so far, if any."""
         self.masks: Masks = {}
+        self.cut = CutNetwork()
+        self._example: Call | None = None  # of the last pruning, until the network is cut
         self._last_density: float | None = None  # at the end of the last fit
         self.outcome: Outcome | None = None
         self.seconds = 0.0
@@ -139,6 +145,7 @@ class NetworkPruner(HoldingCallback):
             "rewind_rates": self._snapshot.rates,
             "observed": {} if self.done else self.criterion.state_dict(),
             "network": self.network_name,
+            "cut": self.cut.state(),
             "timeline": self._timeline.state_dict(),
             **{name: getattr(self, name) for name in COUNTS},
         }
@@ -161,13 +168,15 @@ class NetworkPruner(HoldingCallback):
         callbacks = trainer.callbacks  # type: ignore[attr-defined]
         others = [c for c in callbacks if isinstance(c, NetworkPruner) and c is not self]
         check_apart(self.network_name, root, ((c.network_name, c.network(pl_module)) for c in others))
-        held = self.masks if self.retraining.masked_gradient else {}
+        held = self.cut.of_whole(self.masks) if self.retraining.masked_gradient else {}
         known = self._timeline.is_resumed or goes_on(root, held, self._fingerprint)
         if not known:
             self._begin_network()
             drop_outdated_masks(root)
             if self.retraining.masked_gradient:
                 self.masks = self.earlier_masks(root)
+        if self.retraining.cut:
+            self.cut.check_network(trainer, pl_module, self.network_name)
         if self.masks:
             self._hold_masks(trainer, pl_module)
         if not self.done:
@@ -187,6 +196,10 @@ class NetworkPruner(HoldingCallback):
         is_last = self.num_done + 1 == len(self.steps)
         # The warning about dense parameters was given at the start of the fit.
         work = partial(work, reports=("density",) if is_last else ())
+        if self.cut.narrowing is not None:
+            self._hold.release()
+            self.cut.restore(self.network(pl_module), trainer.optimizers)
+            self._hold_masks(trainer, pl_module)
         with gathered(pl_module):
             notify(trainer, "on_before_pruning", pl_module, self)
             self._score_and_mask(work, self.criterion.needs, trainer, pl_module)
@@ -205,14 +218,20 @@ class NetworkPruner(HoldingCallback):
         self._monitors.forget(trainer)
         with gathered(pl_module):
             notify(trainer, "on_after_pruning", pl_module, self)
+        if self.retraining.cut:
+            self._remove_units(trainer, pl_module)
 
-    def warn_of_late_weights(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Warn once per fit about weights that train only since the last pruning and therefore stay dense."""
-        late = [n for n in self.selection.of(self.network(pl_module)) if n not in self.masks]
-        if late and not self._warned_of_late:
-            self._warned_of_late = True
-            with first_rank_alone_warns(trainer):
-                warn_of_late_weights(late)
+    def _remove_units(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Cut the units that the masks remove out of the network and the states of the optimizers."""
+        assert self._example is not None
+        root, start = self.network(pl_module), time.perf_counter()
+        with undisturbed(trainer, pl_module, root):
+            narrowing = self.cut.possible(root, self.masks, self._example)
+        self._hold.release()
+        self._example = None
+        self.cut.cut(root, narrowing, trainer.optimizers)
+        self._hold_masks(trainer, pl_module)
+        self.seconds += time.perf_counter() - start
 
     def exchange(self, trainer: pl.Trainer, pl_module: pl.LightningModule, share: float) -> None:
         """Drop ``share`` of each layer's weights now and grow the same number elsewhere."""
@@ -245,6 +264,8 @@ class NetworkPruner(HoldingCallback):
             agree = partial(agreed, trainer)
             with first_rank_alone_warns(trainer):
                 self.outcome = work(root, selection=self.selection, objective=objective, agree=agree)
+            if objective is not None and self.retraining.cut:
+                self._example = objective.example(root)
         self.masks, self.score_moments = self.outcome.masks, self.outcome.score_moments
         self.num_rounds += len(self.outcome.densities)
         self.seconds += time.perf_counter() - start
@@ -255,7 +276,7 @@ class NetworkPruner(HoldingCallback):
         self.masks = {name: mask.to(devices[name]) for name, mask in self.masks.items()}
         check_agreement(trainer, self.masks)
         if self.retraining.masked_gradient:
-            self._hold.take(root, self.masks, pl_module)
+            self._hold.take(root, self.cut.of_whole(self.masks), pl_module)
             self.hold_everywhere(trainer, pl_module)
         else:
             # The next round chooses among all weights again.

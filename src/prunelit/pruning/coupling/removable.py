@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from prunelit.pruning.coupling.groups import CoupledUnits, Group, Kept, Member
+from prunelit.pruning.masks import Masks
 
 
 @torch.no_grad()
@@ -64,3 +65,26 @@ def _by_unit(member: Member, used: Tensor, units: int) -> Tensor:
     found = torch.zeros(units, dtype=torch.bool)
     found[member.unit_of[along]] = True
     return found
+
+
+def units_kept_by_masks(coupled: CoupledUnits, masks: Masks) -> Kept:
+    """Return which units stay, for each group that loses some; at least one unit of each group stays.
+
+    A unit goes if ``masks`` remove all its prunable parts and these decide its effect. The values of weights
+    play no part: a weight that happens to be 0 may become another number in training.
+    """
+    kept = {}
+    for group in coupled.prunable:
+        sources = [m.name in masks for m in group.members if m.role == "source"]
+        sinks = [m.name in masks for m in group.members if m.role == "sink"]
+        if not sources or not all(sources) or not (group.silent or all(sinks)):
+            continue
+        stays = torch.zeros(group.units, dtype=torch.bool)
+        for member in group.members:
+            if member.name in masks:
+                stays |= _by_unit(member, masks[member.name], group.units)
+        if not stays.any():
+            stays[0] = True
+        if not stays.all():
+            kept[group.name] = stays
+    return kept

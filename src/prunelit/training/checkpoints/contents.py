@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 
 from prunelit.durable import replacing, write_atomically
 from prunelit.notice import warn
+from prunelit.pruning.coupling.narrowing import Narrowing
 from prunelit.pruning.masks import Masks, apply_masks, attach, layer_densities
 from prunelit.request import BadRequest
 from prunelit.training.checkpoints.weight_files import read_file, state_dict_of
@@ -29,7 +32,8 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], Masks, str]:
 
     Reads a Lightning checkpoint, a state dict saved by ``torch.save``, also under a usual key such as
     ``model``, or a ``.safetensors`` file with ``masks.safetensors`` in the same folder. Nothing in the file
-    is executed.
+    is executed. Weights of a network that was cut while training have the shapes of the whole one, with 0
+    where they were cut out.
 
     Raises:
         BadRequest: no such file, or not a checkpoint.
@@ -41,6 +45,8 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], Masks, str]:
     if path.suffix == ".safetensors" and beside.is_file():
         masks = read_file(beside)
     weights, key = state_dict_of(content, path)
+    for prefix, narrowing in _cuts_of(content.get("callbacks"), path):
+        weights = {name: narrowing.widened(name.removeprefix(prefix), v) for name, v in weights.items()}
     return weights, {name: mask.bool() for name, mask in masks.items()}, key
 
 
@@ -53,6 +59,17 @@ def _masks_of(states: Any) -> Masks:
         elif key.startswith(f"{STATE_KEY}["):
             masks |= {f"{state['network']}.{name}": mask for name, mask in state["masks"].items()}
     return masks
+
+
+def _cuts_of(states: Any, path: Path) -> Iterator[tuple[str, Narrowing]]:
+    """Yield what was cut out of the networks in a file, with the prefix that their names have there."""
+    for key, state in states.items() if isinstance(states, Mapping) else ():
+        if key.startswith(STATE_KEY) and (cut := state.get("cut")):
+            yield (f"{state['network']}." if state["network"] else ""), Narrowing.from_state(cut)
+    if path.suffix == ".safetensors" and path.with_name("network.json").is_file():
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # of another program
+            if cut := json.loads(path.with_name("network.json").read_text()).get("cut"):
+                yield "", Narrowing.from_state(cut)
 
 
 def read_masks(path: Path) -> Masks:

@@ -31,6 +31,7 @@ class NetworkDescription:
         std: standard deviation of each channel, likewise.
         class_names: in the order of the outputs.
         working_folder: where the run was started; own modules were imported from there.
+        cut: which parts of the network the recorded weights are, as ``Narrowing.state`` says it; None: all.
     """
 
     model: dict[str, Any]
@@ -40,9 +41,16 @@ class NetworkDescription:
     std: list[float]
     class_names: list[str]
     working_folder: str
+    cut: dict[str, Any] | None = None
 
     @classmethod
-    def of(cls, model: Mapping[str, Any], data: ImageData, working_folder: str = "") -> NetworkDescription:
+    def of(
+        cls,
+        model: Mapping[str, Any],
+        data: ImageData,
+        working_folder: str = "",
+        cut: dict[str, Any] | None = None,
+    ) -> NetworkDescription:
         """Describe the network that a config makes for data that was read.
 
         ``working_folder``: where the run was started; by default here.
@@ -55,6 +63,7 @@ class NetworkDescription:
             std=data.normalise.std,
             class_names=list(data.class_names),
             working_folder=working_folder or str(Path.cwd()),
+            cut=cut,
         )
 
     @classmethod
@@ -75,7 +84,7 @@ class NetworkDescription:
             raise ValueError(f"describes no network ({reason})") from error
         if not len(mean) == len(std) == channels or min(channels, height, width, num_classes) < 1:
             raise ValueError("describes no network (numbers of channels or classes do not agree)")
-        return cls(model, num_classes, (channels, height, width), mean, std, names, folder)
+        return cls(model, num_classes, (channels, height, width), mean, std, names, folder, values.get("cut"))
 
     @property
     def normalise(self) -> Normalise:

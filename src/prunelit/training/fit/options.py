@@ -167,6 +167,7 @@ class PruningOptions(TypedDict, total=False):
     rewind: Literal["none", "init"] | int
     restart_schedule: bool
     masked_gradient: bool
+    cut: bool
     selection: Selection
     plan: Plan
     sample: Sample
@@ -195,6 +196,8 @@ def distribute(options: dict[str, Any]) -> Options:
         if growth.at is not None:
             raise BadRequest("grow.at", growth.at, "null", "whole units are removed (granularity is unit)")
     selection, plan, sample, timing, retraining = chosen
+    if retraining.cut and selection.granularity != "unit":
+        raise BadRequest("cut", True, "false, or granularity=unit", "single weights cannot be cut out")
     if growth.at is not None:
         _check_growth(growth, plan, timing, retraining)
     timing = replace(timing, rewound_to=retraining.epoch or 0)

@@ -50,9 +50,20 @@ class Retraining:
     masked_gradient: Annotated[
         bool, Doc("Keep pruned weights at 0. false: they may become nonzero again until the next pruning.")
     ] = True
+    cut: Annotated[
+        bool,
+        Doc(
+            "Cut the units that a pruning removes out of the network, instead of keeping them at 0: "
+            "parameters, BatchNorm statistics and the state of the optimizer become smaller, and so do "
+            "checkpoints. It needs `granularity` unit."
+        ),
+    ] = False
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.cut and not self.masked_gradient:
+            why = "cut is true, and weights that were cut out cannot grow back"
+            raise BadRequest("masked_gradient", False, "true", why)
 
     @property
     def epoch(self) -> int | None:

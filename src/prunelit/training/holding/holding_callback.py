@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_warn
 from torch.optim import Optimizer
 
+from prunelit.pruning.coupling.narrowing import Narrowing
 from prunelit.pruning.masks import Masks, attach, attached, detach
 from prunelit.pruning.rounds import Outcome
 from prunelit.training.fit.retraining import Retraining
@@ -179,7 +180,7 @@ class HoldingCallback(Callback):
         network = pl_module.get_submodule(self.network_name)
         if self._loaded and attached(network) is not None:
             detach(network)
-            attach(network, self._loaded["masks"])
+            attach(network, masks_in(self._loaded))
         broken = count_nonzero_pruned(network)
         if not broken:
             return
@@ -196,6 +197,15 @@ class HoldingCallback(Callback):
     def _hold_and_check(self, trainer: pl.Trainer, pl_module: pl.LightningModule, when: str) -> None:
         self.hold_everywhere(trainer, pl_module)
         check_zeros(trainer, self._hold, when)
+
+
+def masks_in(state: dict[str, Any]) -> Masks:
+    """Return the masks in the state of a callback, in the shapes that the network had when it was saved."""
+    masks: Masks = state["masks"]
+    if not state.get("cut"):
+        return masks
+    narrowing = Narrowing.from_state(state["cut"])
+    return {name: narrowing.narrowed(name, mask) for name, mask in masks.items()}
 
 
 def check_zeros(trainer: pl.Trainer, hold: Hold, when: str) -> None:

@@ -7,6 +7,7 @@ such as an average, after the hooks of :class:`~prunelit.training.callback.Pruni
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -29,7 +30,12 @@ class MaskedCheckpointIO(CheckpointIO):
         inner: writes, reads and removes files.
         trainer: the trainer whose module is saved; its part ``network_name`` has the masks.
         network_name: dotted name; empty: the whole module.
+
+    Attributes:
+        before_loading: called with each checkpoint that was read, before its weights are loaded.
     """
+
+    before_loading: Callable[[dict[str, Any]], None] | None = None
 
     def __init__(self, inner: CheckpointIO, trainer: pl.Trainer, network_name: str) -> None:
         self.inner, self.trainer, self.network_name = inner, trainer, network_name
@@ -46,7 +52,10 @@ class MaskedCheckpointIO(CheckpointIO):
 
     def load_checkpoint(self, *args: Any, **options: Any) -> dict[str, Any]:
         """Read a checkpoint."""
-        return self.inner.load_checkpoint(*args, **options)
+        checkpoint: dict[str, Any] = self.inner.load_checkpoint(*args, **options)
+        if self.before_loading is not None:
+            self.before_loading(checkpoint)
+        return checkpoint
 
     def remove_checkpoint(self, *args: Any, **options: Any) -> None:
         """Remove a checkpoint."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,8 +49,9 @@ class RunResult:
         thresholds: rows of ``thresholds.csv``; empty unless the run was given a list of thresholds.
         layers: rows of ``layers.csv``.
         details: the arrays of ``details.npz``.
-        masks: the final masks.
+        masks: the final masks, of the whole network.
         weights: the final state dict of the network.
+        cut: which parts of the whole network ``weights`` are, for ``Narrowing.from_state``; None: all.
     """
 
     result: dict[str, Any]
@@ -60,6 +62,7 @@ class RunResult:
     details: dict[str, Any]
     masks: Masks
     weights: dict[str, Tensor]
+    cut: dict[str, Any] | None = None
 
     @property
     def rows_and_arrays(self) -> dict[str, Any]:
@@ -76,22 +79,16 @@ class RunResult:
 def test_and_count(run: Parts) -> RunResult:
     """Count and test the network of a run that was fitted; what cannot be had is null, with a warning."""
     pruning, network, module, attempt = run.pruning, run.network, run.module, run.measured.attempt
-    masks = final_masks(pruning, network)
-    flops = attempt("FLOPs", lambda: count_flops(network, example_for(run)))
-    if flops is not None and flops.uncounted:
-        warn(f"FLOPs exclude {', '.join(flops.uncounted)}, which fvcore does not count")
-    effective = attempt("effective density", lambda: effective_density(network, masks, example_for(run)))
-    counted = count_result(masks, flops, effective)
-    example = attempt("the cut network", lambda: example_for(run)) if pruning else None
+    weights, cut = network.state_dict(), pruning.cut.state() if pruning else None
+    with pruning.cut.whole(network) if pruning else nullcontext():
+        masks, counted, layers = count(run)
     result = {
         **counted,
-        **cut_result(network, masks, example, attempt),
         **test_result(run.trainer, module, run.measured, counted["density"]),
         "rounds": pruning.num_rounds if pruning else 0,
         "prune_seconds": pruning.seconds if pruning else 0.0,
         **machine.environment(run.trainer),
     }
-    layers = layer_rows(network, masks, pruning.score_moments if pruning else {}, flops)
     arrays = attempt("details", lambda: details(module, masks, run.measured, run.data.class_names))
     seen = run.measured
     return RunResult(
@@ -102,8 +99,23 @@ def test_and_count(run: Parts) -> RunResult:
         layers=layers,
         details=arrays or {"class_names": run.data.class_names},
         masks=masks,
-        weights=network.state_dict(),
+        weights=weights,
+        cut=cut,
     )
+
+
+def count(run: Parts) -> tuple[Masks, dict[str, Any], Rows]:
+    """Return the final masks, the part of the result that follows from them, and the rows of the layers."""
+    pruning, network, attempt = run.pruning, run.network, run.measured.attempt
+    masks = final_masks(pruning, network)
+    flops = attempt("FLOPs", lambda: count_flops(network, example_for(run)))
+    if flops is not None and flops.uncounted:
+        warn(f"FLOPs exclude {', '.join(flops.uncounted)}, which fvcore does not count")
+    effective = attempt("effective density", lambda: effective_density(network, masks, example_for(run)))
+    counted = count_result(masks, flops, effective)
+    example = attempt("the cut network", lambda: example_for(run)) if pruning else None
+    layers = layer_rows(network, masks, pruning.score_moments if pruning else {}, flops)
+    return masks, {**counted, **cut_result(network, masks, example, attempt)}, layers
 
 
 def example_for(run: Parts) -> Tensor:
