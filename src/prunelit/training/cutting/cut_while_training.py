@@ -110,7 +110,7 @@ class CutNetwork:
             raise BadRequest("cut", True, "false", "parameters are split over ranks")
         if averages_of(trainer, pl_module, name):
             raise BadRequest(
-                "cut", True, "false", "an average of the weights is kept, which would stay whole"
+                "cut", True, "false", "averages of the weights are kept, which would stay whole"
             )
 
 

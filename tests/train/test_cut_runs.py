@@ -1,0 +1,77 @@
+"""Runs that cut removed units out of the network while it trains, and their records."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from runs import power_cut
+
+CUT = (
+    *("pruner=oneshot", "model=conv", "model.width=8", "pruner.granularity=unit", "sparsity=0.5"),
+    *("pre_epochs=1", "epochs=2", "logger=none", "batch_size=512"),
+)
+SAME = ("density", "kept", "prunable", "flops_dense", "flops_sparse", "flops_compact", "parameters")
+
+
+def run(cli, *more: str, name: str = "default") -> Path:
+    assert cli(*CUT, *more, f"name={name}")[0] == 0
+    (path,) = Path("outputs", name).glob("*/result.json")
+    return path.parent.resolve()
+
+
+def read(folder: Path) -> dict:
+    return json.loads((folder / "result.json").read_text())
+
+
+@pytest.fixture
+def cut(cli) -> Path:
+    return run(cli, "pruner.cut=true", name="cut")
+
+
+def test_the_record_is_that_of_masked_training_with_smaller_weights(cli, cut: Path) -> None:
+    masked = run(cli, name="masked")
+    found, expected = read(cut), read(masked)
+    assert {key: found[key] for key in SAME} == {key: expected[key] for key in SAME}
+    assert found["flops_compact"] < found["flops_dense"]
+    assert found["test_loss"] == pytest.approx(expected["test_loss"], rel=1e-4)
+    for name in ("layers.csv", "rounds.csv"):
+        columns = [(folder / name).read_text().count(",") for folder in (cut, masked)]
+        assert columns[0] == columns[1]
+    assert torch.equal(*(load_file(f / "masks.safetensors")["conv1.weight"] for f in (cut, masked)))
+    weights = load_file(cut / "weights.safetensors")
+    assert sum(w.numel() for w in weights.values()) == found["parameters_compact"] < found["parameters"]
+
+
+@pytest.mark.parametrize("file", ["weights.safetensors", "checkpoints/last.ckpt"])
+def test_another_run_starts_from_its_weights(cli, cut: Path, file: str) -> None:
+    more = ("pruner=none", "pruner.granularity=weight", "sparsity=null", "pre_epochs=0", "epochs=0")
+    again = read(run(cli, *more, f"checkpoint={cut / file}", name="again"))
+    assert again["test_loss"] == pytest.approx(read(cut)["test_loss"], rel=1e-6)
+    assert again["kept"] == read(cut)["kept"]
+
+
+def test_its_network_is_exported(cli, cut: Path, monkeypatch) -> None:
+    from prunelit import export
+
+    monkeypatch.setattr("sys.argv", ["export.py", str(cut)])
+    export.main()
+    program = torch.export.load(cut / "compact.pt2")
+    assert sum(p.numel() for p in program.parameters()) == read(cut)["parameters_compact"]
+
+
+def test_a_run_that_was_interrupted_after_the_cut_resumes_with_the_same_result(cli, cut, monkeypatch) -> None:
+    with power_cut(monkeypatch, batch=1):
+        assert cli(*CUT, "pruner.cut=true", "name=broken")[0] == 1
+    again = run(cli, "pruner.cut=true", name="broken")
+    assert read(again)["test_loss"] == read(cut)["test_loss"]
+    weights = [load_file(folder / "weights.safetensors") for folder in (again, cut)]
+    assert all(torch.equal(weights[0][name], value) for name, value in weights[1].items())
+
+
+def test_several_devices_are_refused(cli) -> None:
+    status, _, lines = cli(*CUT, "pruner.cut=true", "trainer.devices=2")
+    assert status == 2
+    assert lines[-1].startswith("pruner.cut=true: ")
