@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from prunelit import export
 from runs import power_cut
 
 CUT = (
@@ -45,19 +46,13 @@ def test_the_record_is_that_of_masked_training_with_smaller_weights(cli, cut: Pa
     assert sum(w.numel() for w in weights.values()) == found["parameters_compact"] < found["parameters"]
 
 
-@pytest.mark.parametrize("file", ["weights.safetensors", "checkpoints/last.ckpt"])
-def test_another_run_starts_from_its_weights(cli, cut: Path, file: str) -> None:
+def test_other_programs_read_its_weights(cli, cut: Path) -> None:
     more = ("pruner=none", "pruner.granularity=weight", "sparsity=null", "pre_epochs=0", "epochs=0")
-    again = read(run(cli, *more, f"checkpoint={cut / file}", name="again"))
-    assert again["test_loss"] == pytest.approx(read(cut)["test_loss"], rel=1e-6)
-    assert again["kept"] == read(cut)["kept"]
-
-
-def test_its_network_is_exported(cli, cut: Path, monkeypatch) -> None:
-    from prunelit import export
-
-    monkeypatch.setattr("sys.argv", ["export.py", str(cut)])
-    export.main()
+    for number, file in enumerate(("weights.safetensors", "checkpoints/last.ckpt")):
+        again = read(run(cli, *more, f"checkpoint={cut / file}", name=f"again{number}"))
+        assert again["test_loss"] == pytest.approx(read(cut)["test_loss"], rel=1e-5)
+        assert again["kept"] == read(cut)["kept"]
+    assert export.main([str(cut)]) == 0
     program = torch.export.load(cut / "compact.pt2")
     assert sum(p.numel() for p in program.parameters()) == read(cut)["parameters_compact"]
 

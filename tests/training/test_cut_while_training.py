@@ -62,10 +62,10 @@ def adam(groups):
     return Adam(groups, lr=0.01, weight_decay=0.01)
 
 
-def fitted(optimizer, epochs=4, folder=None, resume=None, network=Block, **options):
+def fitted(optimizer, epochs=4, folder=None, resume=None, network=Block, precision="32-true", **options):
     pl.seed_everything(1, verbose=False)
     module, pruning = Module(optimizer, network), Pruning(Mag(), network="net", **HALF | options)
-    done = trainer(pruning, max_epochs=epochs, gradient_clip_val=1.0)
+    done = trainer(pruning, max_epochs=epochs, gradient_clip_val=1.0, precision=precision)
     done.fit(module, loader(shuffle=False), ckpt_path=resume, weights_only=True)
     if folder is not None:
         done.save_checkpoint(folder)
@@ -74,15 +74,15 @@ def fitted(optimizer, epochs=4, folder=None, resume=None, network=Block, **optio
 
 @pytest.mark.parametrize("optimizer", [momentum, adam])
 def test_the_losses_of_all_steps_are_those_of_masked_training(optimizer) -> None:
-    masked, cut = (fitted(optimizer, cut=choice) for choice in (False, True))
-    assert masked[0].losses == pytest.approx(cut[0].losses, rel=1e-4)
+    masked, cut = (fitted(optimizer, precision="64-true", cut=choice) for choice in (False, True))
+    assert masked[0].losses == pytest.approx(cut[0].losses, rel=1e-9)
     assert len(cut[0].losses) == 16
     for name, mask in masked[1].masks.items():
         assert torch.equal(mask, cut[1].masks[name])
     whole = dict(masked[0].net.named_parameters())
     with cut[1].cut.whole(cut[0].net):
         for name, parameter in cut[0].net.named_parameters():
-            assert torch.allclose(parameter, whole[name], rtol=1e-3, atol=1e-4), name
+            assert torch.allclose(parameter, whole[name], rtol=1e-6, atol=1e-9), name
 
 
 def test_parameters_statistics_and_moments_become_smaller() -> None:

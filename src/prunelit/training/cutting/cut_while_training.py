@@ -109,9 +109,7 @@ class CutNetwork:
         if any(isinstance(p, DTensor) for p in pl_module.parameters()):
             raise BadRequest("cut", True, "false", "parameters are split over ranks")
         if averages_of(trainer, pl_module, name):
-            raise BadRequest(
-                "cut", True, "false", "averages of the weights are kept, which would stay whole"
-            )
+            raise BadRequest("cut", True, "false", "averages of the weights are kept, which would stay whole")
 
 
 def _change(
