@@ -254,7 +254,7 @@ def test_rooms_of_training_import_only_the_rooms_before_them() -> None:
     training = "prunelit.training"
     rooms = (
         *("models", "data", "lightning_classes", "lightning_overhead", "parallel", "scoring", "restoring"),
-        *("fit", "holding", "metrics", "module", "network_pruner", "callback", "hold_masks"),
+        *("fit", "holding", "cutting", "metrics", "module", "network_pruner", "callback", "hold_masks"),
         *("checkpoints", "config", "measuring", "run", "export"),
     )
     wrong = [
