@@ -26,6 +26,7 @@ RUNS: dict[str, tuple[str, ...]] = {
     "pruned_step": ("pruned_step.py", "--repeats", "20"),
     "compact": ("compact.py",),
     "structured": ("structured.py", "--networks", "resnet18,mobilenet_v2"),
+    "cut_step": ("cut_step.py",),
     "startup": ("startup.py", "--repeats", "3"),
 }
 

@@ -13,6 +13,7 @@ import pytest
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 SMALL = {
     "compact": ("--model", "resnet20", "--batch", "2"),
+    "cut_step": ("--repeats", "1", "--batch-size", "2", "--device", "cpu"),
     "large_network": ("--weights", "4096", "--criterion", "synflow"),
     "pruned_step": ("--repeats", "1", "--batch-size", "2", "--device", "cpu"),
     "scale": ("--runs", "20", "--skip", "submit"),
