@@ -265,6 +265,7 @@
     if (innerWidth === width) return; // on a phone the height changes while scrolling
     width = innerWidth;
     hint();
+    document.body.dataset.drawing = "yes"; // from now on, though drawing begins later
     clearTimeout(resize.timer);
     resize.timer = setTimeout(() => drawAll(), 150);
   });
