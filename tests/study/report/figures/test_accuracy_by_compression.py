@@ -116,9 +116,9 @@ def test_intervals_of_five_methods_do_not_cover_one_another() -> None:
 def test_flops_have_no_plot_of_their_own_where_they_follow_the_parameters() -> None:
     runs = study_of(["mag"], [0.5, 1.0])
     assert not flops_differ(runs)
-    assert "their plot would be the same" in curves_of(runs, ["mag"]).caption
+    assert "no separate figure" in curves_of(runs, ["mag"]).caption
     assert accuracy_by_flops.draw({"runs": runs}, ["mag"]) is None
     runs.loc[0, "flops_sparse"] *= 1.5
-    assert "their plot would be the same" not in curves_of(runs, ["mag"]).caption
+    assert "no separate figure" not in curves_of(runs, ["mag"]).caption
     assert accuracy_by_flops.draw({"runs": runs}, ["mag"]) is not None
     assert not flops_differ(runs.assign(flops_sparse=np.nan))
