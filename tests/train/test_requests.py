@@ -178,7 +178,7 @@ def test_a_checkpoint_of_another_network(cli, tmp_path) -> None:
     for file, line in (
         ("other.safetensors", "fc1.weight has shape (50, 64), the network's (100, 64)"),
         ("linear.pt", "the checkpoint lacks fc1.weight"),
-        ("list.pt", "it holds a list"),
+        ("list.pt", "it contains a list"),
         ("text.ckpt", "it cannot be read"),
     ):
         status, _, err = cli(f"checkpoint={file}", *SMALLEST)
