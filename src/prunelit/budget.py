@@ -29,8 +29,15 @@ Speedup = Annotated[
         "of what is left: `speedup=2` is `flops=0.5`."
     ),
 ]
-Quantity = Literal["flops", "params"]
-"""What a budget limits: multiply-accumulates of one input, or parameters."""
+Milliseconds = Annotated[
+    Annotated[float, Gt(0)] | None,
+    Doc(
+        "Remove whole units until one input takes at most this many milliseconds, `latency=8` or `latency=8ms`, "
+        "on the device and with the threads of the run. Sets `pruner.granularity=unit`."
+    ),
+]
+Quantity = Literal["flops", "params", "latency"]
+"""What a budget limits: multiply-accumulates of one input, parameters, or the time that one input takes."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +45,12 @@ class Budget:
     """The share of the dense network's cost to keep at most, for pruning whole units.
 
     Attributes:
-        quantity: ``flops`` (multiply-accumulates of one input, as fvcore counts them) or ``params`` (all
-            parameters).
-        share: the kept share of the dense network's, in (0, 1].
-        key, value: the option that the budget comes from, for messages; ``speedup=2`` is a share of 0.5.
+        quantity: ``flops`` (multiply-accumulates of one input, as fvcore counts them), ``params`` (all
+            parameters) or ``latency`` (of one input).
+        share: the kept share of the dense network's, in (0, 1]. Of latency it follows from the dense network's,
+            which is measured when it is pruned.
+        key, value: the option that the budget comes from, for messages; ``speedup=2`` is a share of 0.5. The
+            value of ``latency`` is the limit in milliseconds.
     """
 
     quantity: Quantity
@@ -53,3 +62,8 @@ class Budget:
     def given(self) -> tuple[str, float]:
         """The option and its value."""
         return self.key or self.quantity, self.share if self.value is None else self.value
+
+    @classmethod
+    def of_latency(cls, milliseconds: float) -> Budget:
+        """Return the budget of a forward pass of one input that takes at most this long."""
+        return cls("latency", 1.0, "latency", milliseconds)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from prunelit.budget import Budget
 from prunelit.pruning.checked_scores import checked_scores
 from prunelit.pruning.coupling.competition import Competition, competition
-from prunelit.pruning.coupling.within_budget import Spending, spending_of
+from prunelit.pruning.coupling.within_budget import Latency, Spending, spending_of
 from prunelit.pruning.criteria.criterion import Criterion
 from prunelit.pruning.doubts import Doubts, warn_of_dense
 from prunelit.pruning.masks import (
@@ -43,6 +43,7 @@ class Outcome:
     masks: Masks
     scores: Scores
     densities: list[float] = field(default_factory=list)
+    latency: Latency | None = None
 
     @property
     def score_moments(self) -> dict[str, tuple[float, float]]:
@@ -128,6 +129,7 @@ def prune(
                 plan = replace(plan, keep_at_least=max(1, plan.keep_at_least))
                 if budget is not None:
                     spending = spending_of(network, groups, objective, budget)
+                    density = spending.budget.share
                     targets = plan.targets(density, spending.share_of(groups.alive(start)))
             else:
                 groups = criterion.groups(network, parameters, objective)
@@ -144,6 +146,7 @@ def prune(
                 masks = chosen
                 densities.append(density_of(masks))
         masks = {name: mask.contiguous() for name, mask in masks.items()}
+        latency = None if spending is None else spending.latency(spending.competing.alive(masks))
         if plan.shuffle:
             masks = _shuffled(masks, start, groups)
         if agree:
@@ -157,7 +160,7 @@ def prune(
         criterion.adjust(network, masks)
     reached = density if "density" in reports and budget is None else None
     doubts.warn(scores, reached, start, masks)
-    return Outcome(masks, scores, densities)
+    return Outcome(masks, scores, densities, latency)
 
 
 def _choose(

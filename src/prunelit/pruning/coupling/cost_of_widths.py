@@ -23,8 +23,9 @@ Widths = Mapping[str, int]
 
 @dataclass(frozen=True)
 class _Axis:
-    """One axis of a parameter: its size, and the positions that each unit of a group has on it."""
+    """One axis of a parameter: its number and size, and the positions that each unit of a group has on it."""
 
+    number: int
     size: int
     per_unit: dict[str, float]
 
@@ -74,7 +75,9 @@ class Costs:
             for member in group.members:
                 if member.name in self.parameters:
                     size = self.parameters[member.name].shape[member.axis]
-                    axis = found.setdefault(member.name, {}).setdefault(member.axis, _Axis(size, {}))
+                    axis = found.setdefault(member.name, {}).setdefault(
+                        member.axis, _Axis(member.axis, size, {})
+                    )
                     more = member.positions / group.units
                     axis.per_unit[group.name] = axis.per_unit.get(group.name, 0.0) + more
         return {name: list(axes.values()) for name, axes in found.items()}
@@ -87,11 +90,20 @@ class Costs:
         )
         return layers + self._rest * self._rest_share
 
+    def size_left(self, name: str, number: int, widths: Widths) -> float:
+        """Return the size of one axis of a parameter with ``widths``."""
+        axis = next((a for a in self._axes.get(name, ()) if a.number == number), None)
+        return self.parameters[name].shape[number] if axis is None else axis.left(widths, self.units)
+
+    def varying(self) -> set[tuple[str, int]]:
+        """Return name and axis of what loses positions with the units."""
+        return {(name, axis.number) for name, axes in self._axes.items() for axis in axes}
+
     def measure(self, kept: Kept) -> float:
         """Return the cost with these units, operation by operation, and correct :meth:`of` by it."""
         if self.quantity == "params":
             return self.of(widths_of(kept))
-        found = float(self._followed(kept)) if self._all_followed else self._of_a_cut_copy(kept)
+        found = float(self._followed(kept) if self._all_followed else self._of_a_cut_copy(kept))
         if self._rest:
             self._rest_share += (found - self.of(widths_of(kept))) / self._rest
         return found
@@ -101,15 +113,18 @@ class Costs:
         sizes = {name: tuple(p.shape) for name, p in self.parameters.items()}
         return parameters_and_macs_after(self.coupled, kept, sizes)[1]
 
-    def _of_a_cut_copy(self, kept: Kept) -> float:
+    def _of_a_cut_copy(self, kept: Kept) -> int:
         """Return the multiply-accumulates of a copy that is really cut."""
+        return count_flops(self.cut_copy(kept), first_of(self.call)).total
+
+    def cut_copy(self, kept: Kept) -> nn.Module:
+        """Return a copy of the network that is really cut."""
 
         def reference(chosen: Kept) -> list[Tensor]:
             return outputs(masked_copy(self.network, self.coupled.groups, chosen), self.call)
 
         some = {name: mask for name, mask in kept.items() if not bool(mask.all())}
-        small = cut_what_fits(self.network, self.coupled, some, self.call, reference).network
-        return float(count_flops(small, first_of(self.call)).total)
+        return cut_what_fits(self.network, self.coupled, some, self.call, reference).network
 
 
 def widths_of(kept: Mapping[str, Tensor]) -> dict[str, int]:

@@ -13,6 +13,7 @@ from prunelit.budget import Budget
 from prunelit.pruning.call import Call
 from prunelit.pruning.coupling.competition import Competition
 from prunelit.pruning.coupling.cost_of_widths import Costs, widths_of
+from prunelit.pruning.coupling.latency_costs import LatencyCosts
 from prunelit.pruning.masks import Masks, Scores, count_all
 from prunelit.pruning.objective import Objective
 from prunelit.pruning.plan import Plan
@@ -30,6 +31,15 @@ class BudgetTooSmall(BadRequest):
 
 
 @dataclass(frozen=True)
+class Latency:
+    """Milliseconds of one input: the dense network's, and those predicted and measured for the smaller one."""
+
+    dense: float
+    predicted: float
+    measured: float
+
+
+@dataclass(frozen=True)
 class Spending:
     """A budget, what the network costs, and the groups that compete for it."""
 
@@ -40,6 +50,12 @@ class Spending:
     def share_of(self, kept: Masks) -> float:
         """Return the predicted share of the dense network's cost with these units."""
         return min(1.0, self.costs.of(widths_of(kept)) / self.costs.dense)
+
+    def latency(self, kept: Masks) -> Latency | None:
+        """Return the latency with these units, if that is the budget."""
+        if not isinstance(self.costs, LatencyCosts):
+            return None
+        return Latency(self.costs.dense, self.costs.predicted(kept), self.costs.measure(kept))
 
     def units(
         self, share: float, plan: Plan, scores: Scores, alive: Masks, ties: Ties | None = None
@@ -55,11 +71,15 @@ def spending_of(
     """Return how ``budget`` is spent on ``network``.
 
     Raises:
-        BadRequest: its multiply-accumulates cannot be counted.
+        BadRequest: its multiply-accumulates cannot be counted, or no layer can be timed.
     """
     assert objective is not None
     call = Call.of(objective.example(network))
     try:
+        if budget.quantity == "latency":
+            latency = LatencyCosts(network, competing.coupled, call)
+            share = min(1.0, budget.given[1] / latency.dense)
+            return Spending(replace(budget, share=share), latency, competing)
         return Spending(budget, Costs(network, competing.coupled, call, budget.quantity), competing)
     except ValueError as error:
         raise BadRequest(*budget.given, "params instead", str(error)) from error
@@ -111,12 +131,16 @@ def units_within(
         else:
             aim -= cost - limit
     if most < 0:
-        raise _too_small(budget, costs.measure(smallest) / costs.dense)
+        raise _too_small(budget, costs, costs.measure(smallest))
     return best
 
 
-def _too_small(budget: Budget, share: float) -> BudgetTooSmall:
-    """Return the error for a budget below the ``share`` that the units which have to stay cost."""
+def _too_small(budget: Budget, costs: Costs, cost: float) -> BudgetTooSmall:
+    """Return the error for a budget below the ``cost`` of the units that have to stay."""
+    share = cost / costs.dense
+    if budget.quantity == "latency":
+        why = f"{cost:.3g} of the dense network's {costs.dense:.3g} ms are left with the fewest units"
+        return BudgetTooSmall(*budget.given, f"at least {1.05 * cost:.3g}", why)
     what = "multiply-accumulates" if budget.quantity == "flops" else "parameters"
     allowed = f"at most {0.999 / share:.3f}" if budget.key == "speedup" else f"at least {share + 5e-5:.4f}"
     return BudgetTooSmall(*budget.given, allowed, f"at least {share:.2%} of the {what} have to stay")
