@@ -29,13 +29,6 @@ Speedup = Annotated[
         "of what is left: `speedup=2` is `flops=0.5`."
     ),
 ]
-Milliseconds = Annotated[
-    Annotated[float, Gt(0)] | None,
-    Doc(
-        "Remove whole units until one input takes at most this many milliseconds, `latency=8` or `latency=8ms`, "
-        "on the device and with the threads of the run. Sets `pruner.granularity=unit`."
-    ),
-]
 Quantity = Literal["flops", "params", "latency"]
 """What a budget limits: multiply-accumulates of one input, parameters, or the time that one input takes."""
 
@@ -47,8 +40,8 @@ class Budget:
     Attributes:
         quantity: ``flops`` (multiply-accumulates of one input, as fvcore counts them), ``params`` (all
             parameters) or ``latency`` (of one input).
-        share: the kept share of the dense network's, in (0, 1]. Of latency it follows from the dense network's,
-            which is measured when it is pruned.
+        share: the kept share of the dense network's, in (0, 1]. That of a latency is determined when the
+            network is pruned, and its latency measured.
         key, value: the option that the budget comes from, for messages; ``speedup=2`` is a share of 0.5. The
             value of ``latency`` is the limit in milliseconds.
     """
@@ -65,5 +58,5 @@ class Budget:
 
     @classmethod
     def of_latency(cls, milliseconds: float) -> Budget:
-        """Return the budget of a forward pass of one input that takes at most this long."""
+        """Return the budget of a forward pass of one input, on the network's device with torch's threads."""
         return cls("latency", 1.0, "latency", milliseconds)

@@ -28,18 +28,18 @@ class LatencyCosts(Costs):
         network: dense, or pruned with masks.
         coupled: its groups.
         call: a batch of inputs; the first is used.
-        timer: measures layers and networks.
+        timer: measures layers and networks; :func:`milliseconds` if it is left out.
 
     Raises:
         ValueError: no convolution or linear layer is called as a module; one line.
     """
 
     def __init__(
-        self, network: nn.Module, coupled: CoupledUnits, call: Call, timer: Timer = milliseconds
+        self, network: nn.Module, coupled: CoupledUnits, call: Call, timer: Timer | None = None
     ) -> None:
         super().__init__(network, coupled, call, "params")
-        self._timer, self._one = timer, first_of(call)
-        self.table = layer_times(network, self._one, self.varying(), timer)
+        self._timer, self._one = timer or milliseconds, first_of(call)
+        self.table = layer_times(network, self._one, self.varying(), self._timer)
         if not self.table:
             raise ValueError(f"{type(network).__name__} calls no convolution or linear layer as a module")
         self._measured: dict[tuple[tuple[str, int], ...], float] = {}

@@ -221,7 +221,7 @@ def _called_layers(network: nn.Module, call: Call) -> dict[str, tuple[nn.Module,
     seen: dict[str, tuple[nn.Module, _Seen]] = {}
     hooks = []
 
-    def watch(name: str, module: nn.Module) -> Any:
+    def watch(name: str, module: Any) -> Any:
         def note(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             seen.setdefault(name, (module, _Seen(tuple(inputs[0].shape))))[1].calls += 1
 

@@ -32,7 +32,7 @@ class BudgetTooSmall(BadRequest):
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds of one input: the dense network's, and those predicted and measured for the smaller one."""
+    """Milliseconds of one input: the dense network's, and those predicted and measured for the smaller."""
 
     dense: float
     predicted: float
