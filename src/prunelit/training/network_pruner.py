@@ -88,8 +88,7 @@ class NetworkPruner(HoldingCallback):
         self._monitors, self._timeline = Monitors(), Timeline()
         self._observer: Observer | None = None
         self._beginning: Rates = {}
-        self._fingerprint = ""
-        self._has_begun = False
+        self._fingerprint, self._has_begun = "", False
         self._begin_network()
 
     def _begin_network(self) -> None:
