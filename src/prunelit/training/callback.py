@@ -6,6 +6,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 from torch.nn.parameter import UninitializedParameter
+from torch.optim import Optimizer
 
 from prunelit.pruning.doubts import warn_of_late_weights
 from prunelit.pruning.parameters import note_trainable
@@ -15,6 +16,7 @@ from prunelit.training.fit.monitors import save_pruned
 from prunelit.training.fit.notification import first_rank_alone_warns
 from prunelit.training.fit.retraining import current_rates
 from prunelit.training.fit.same_network import remember
+from prunelit.training.fit.slimming import check_slimming, penalize_scales
 from prunelit.training.fit.trainer_checks import check_batches
 from prunelit.training.holding.masked_checkpoints import MaskedCheckpointIO, mask_checkpoints
 from prunelit.training.lightning_classes import overrides
@@ -40,7 +42,8 @@ class Pruning(NetworkPruner):
     reset, and ``EarlyStopping`` does not end the training before the last pruning.
 
     Any callback of the trainer may define ``on_before_pruning(trainer, pl_module, pruning)`` and
-    ``on_after_pruning(trainer, pl_module, pruning)``; they are called before and after each pruning.
+    ``on_after_pruning(trainer, pl_module, pruning)``; they are called before and after each pruning. With
+    ``recalibrate``, ``on_after_recalibration(trainer, pl_module, pruning)`` follows.
 
     Args:
         criterion: computes the scores.
@@ -55,7 +58,7 @@ class Pruning(NetworkPruner):
             ``invert``, ``shuffle``, ``reinitialize``, ``threshold`` or a list, ...),
             :class:`~prunelit.training.fit.timing.Timing` (``when``, ``pre_epochs``, ``every``),
             :class:`~prunelit.training.fit.retraining.Retraining` (``rewind``, ``restart_schedule``,
-            ``masked_gradient``, ``cut``),
+            ``masked_gradient``, ``slimming``, ``recalibrate``, ``cut``),
             :class:`~prunelit.pruning.parameters.Selection` (``bias``, ``norm``, ``exclude``, ``only``,
             ``frozen``) and
             :class:`~prunelit.training.scoring.training_batches.Sample` (``samples_per_class``, ``batches``,
@@ -107,6 +110,8 @@ class Pruning(NetworkPruner):
             self._begin(trainer, pl_module)
         elif self.masks and not self._hold.parameters:
             self._hold_masks(trainer, pl_module)
+        if self.retraining.slimming and not self.done:
+            check_slimming(self.network(pl_module), self.retraining.slimming)
         time = self._timeline
         time.begin_training(trainer)
         now, end = time.now(trainer, self.num_done), time.last_epoch(trainer)
@@ -142,6 +147,14 @@ class Pruning(NetworkPruner):
         if self._prunes_within_epochs and not self.done:
             self._prune_if_due(trainer, pl_module)
         super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Add the gradient of the penalty on the scales of BatchNorm, and zero those of pruned weights."""
+        if self.retraining.slimming and not self.done:
+            penalize_scales(self.network(pl_module), optimizer, self.retraining.slimming)
+        super().on_before_optimizer_step(trainer, pl_module, optimizer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Let the criterion observe the epoch."""

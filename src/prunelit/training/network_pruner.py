@@ -34,6 +34,7 @@ from prunelit.training.fit.options import (
     for_filters,
     listed_thresholds,
 )
+from prunelit.training.fit.recovery import recalibrate_on_training_data
 from prunelit.training.fit.retraining import Rates, Snapshot, forget_moments, set_rates
 from prunelit.training.fit.same_network import drop_outdated_masks, goes_on
 from prunelit.training.fit.trainer_checks import check_apart
@@ -217,6 +218,10 @@ class NetworkPruner(HoldingCallback):
         self._monitors.forget(trainer)
         with gathered(pl_module):
             notify(trainer, "on_after_pruning", pl_module, self)
+            if number := self.retraining.recalibrate:
+                root = self.network(pl_module)
+                recalibrate_on_training_data(trainer, pl_module, root, number, self.seed)
+                notify(trainer, "on_after_recalibration", pl_module, self)
         if self.retraining.cut:
             self._remove_units(trainer, pl_module)
 

@@ -168,6 +168,8 @@ class PruningOptions(TypedDict, total=False):
     restart_schedule: bool
     masked_gradient: bool
     cut: bool
+    slimming: float
+    recalibrate: int | None
     selection: Selection
     plan: Plan
     sample: Sample

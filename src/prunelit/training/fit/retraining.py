@@ -28,7 +28,7 @@ Rates = dict[str, list[Any]]
 
 @dataclass(frozen=True)
 class Retraining:
-    """How training continues after a pruning."""
+    """How training leads up to a pruning and continues after it."""
 
     rewind: Annotated[
         Literal["none", "init"] | Annotated[int, Ge(0)],
@@ -58,6 +58,21 @@ class Retraining:
             "checkpoints. It needs `granularity` unit."
         ),
     ] = False
+    slimming: Annotated[
+        float,
+        Ge(0),
+        Doc(
+            "The strength of an L1 penalty on the scales of BatchNorm: `slimming * sign(scale)` is added to "
+            "their gradients at every optimizer step until the last pruning, as in network slimming. 0: none."
+        ),
+    ] = 0.0
+    recalibrate: Annotated[
+        Annotated[int, Ge(1)] | None,
+        Doc(
+            "The number of training batches, drawn by seed, on which the running statistics of BatchNorm are "
+            "estimated again straight after each pruning. null: they stay."
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -44,6 +44,7 @@ class Measurements(Callback):
         rounds: rows of ``rounds.csv``: one per pruning, with the results of the training after it.
         top1_before: test accuracy in percent just before the last pruning, or None.
         top1_after: the same just after it.
+        top1_recalibrated: the same once BatchNorm is recalibrated, or None.
         confusions: just before the last pruning on the test set, ``test_before``, and if it comes after
             training and the images are in memory, on the training set, ``train``.
         thresholds: rows of ``thresholds.csv``: the result of each threshold of a list.
@@ -60,6 +61,7 @@ class Measurements(Callback):
         self.rounds: list[Row] = []
         self.top1_before: float | None = None
         self.top1_after: float | None = None
+        self.top1_recalibrated: float | None = None
         self.histograms: dict[str, Tensor] = {}
         self.confusions: dict[str, Tensor] = {}
         self.thresholds: list[Row] = []
@@ -73,7 +75,8 @@ class Measurements(Callback):
         """Return all measurements so far, and the seconds of the epoch."""
         clock = {"seconds": self._clock.seconds, "learning_rate": self._learning_rate}
         measured = {name: getattr(self, name) for name in MEASURED}
-        return {**measured, "clock": clock, "density_evaluated": self._density_evaluated}
+        more = {"density_evaluated": self._density_evaluated, "top1_recalibrated": self.top1_recalibrated}
+        return {**measured, "clock": clock, **more}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the measurements of a checkpoint."""
@@ -82,6 +85,7 @@ class Measurements(Callback):
         self._clock.resume_at(state_dict["clock"]["seconds"])
         self._learning_rate = state_dict["clock"]["learning_rate"]
         self._density_evaluated = state_dict.get("density_evaluated")
+        self.top1_recalibrated = state_dict.get("top1_recalibrated")
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Continue the clock of an interrupted epoch, and the loggers."""
@@ -170,6 +174,16 @@ class Measurements(Callback):
                 "top1_after": self.top1_after,
             }
         )
+        if not pruning.retraining.recalibrate:
+            self._clock.go_on()
+
+    def on_after_recalibration(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, pruning: Pruning
+    ) -> None:
+        """Record the accuracy with recalibrated statistics of BatchNorm."""
+        tested = evaluate_test(trainer, pl_module)
+        self.top1_recalibrated = tested.top1 if tested else None
+        self.rounds[-1]["top1_recalibrated"] = self.top1_recalibrated
         self._clock.go_on()
 
     def _count_before(self, parameters: Mapping[str, Tensor]) -> None:

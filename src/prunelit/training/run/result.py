@@ -192,6 +192,7 @@ def test_result(
         "best_top1": measured.best_top1(density),
         "top1_before": measured.top1_before,
         "top1_after": measured.top1_after,
+        "top1_recalibrated": measured.top1_recalibrated,
         "epochs": len(measured.epochs),
         "train_seconds": sum(row["seconds"] for row in measured.epochs),
         "test_seconds": time.perf_counter() - start,

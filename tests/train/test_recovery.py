@@ -1,0 +1,44 @@
+"""What a run does to recover straight after a pruning, and the accuracy with and without it."""
+
+from __future__ import annotations
+
+import shutil
+
+import torch
+from safetensors.torch import load_file
+
+from runs import only_folder, result, rows
+
+RESNET = ("model=resnet20", "+trainer.limit_train_batches=8", "logger=none", "pruner=mag", "compression=0.7")
+
+
+def test_batch_norm_is_recalibrated_by_seed_and_both_accuracies_are_recorded(cli) -> None:
+    found, weights = [], []
+    for more in ((), ("pruner.recalibrate=2",), ("pruner.recalibrate=2",)):
+        assert cli(*RESNET, "pruner.when=end", "epochs=1", *more)[0] == 0
+        found.append({**result(), "row": rows("rounds.csv")[0]})
+        weights.append(load_file(only_folder() / "weights.safetensors"))
+        shutil.rmtree("outputs")
+    without, first = found[:2]
+    assert without["top1_recalibrated"] is None
+    assert "top1_recalibrated" not in without["row"]
+    assert without["top1"] == without["top1_after"] == first["top1_after"]
+    assert first["top1"] == first["top1_recalibrated"] == float(first["row"]["top1_recalibrated"])
+    assert first["top1_recalibrated"] != first["top1_after"]
+    changed = {name for name, tensor in weights[1].items() if not torch.equal(tensor, weights[0][name])}
+    assert {name.rpartition(".")[2] for name in changed} >= {"running_mean", "running_var"}
+    assert {name.rpartition(".")[2] for name in changed} <= {
+        "running_mean",
+        "running_var",
+        "num_batches_tracked",
+    }
+    assert all(torch.equal(tensor, weights[2][name]) for name, tensor in weights[1].items())
+
+
+def test_a_network_without_batch_norm_is_left_alone_with_a_warning(cli) -> None:
+    status, _, err = cli("pruner=mag", "pruner.recalibrate=2", "epochs=0", "logger=none")
+    assert status == 0
+    assert [line for line in err if "recalibrate" in line] == [
+        "warning: recalibrate=2 changes nothing: FC has no BatchNorm with statistics"
+    ]
+    assert result()["top1_recalibrated"] == result()["top1_after"]
