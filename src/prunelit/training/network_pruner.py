@@ -69,8 +69,7 @@ class NetworkPruner(HoldingCallback):
         self.budget = amount.budget
         if self.budget is not None:
             given["granularity"] = "unit"
-        if criterion.unit == "filter":
-            given = for_filters(given, criterion.across_layers)
+        given = for_filters(given, criterion.across_layers) if criterion.unit == "filter" else given
         self.thresholds = listed_thresholds(given)
         chosen = distribute(given)
         self.selection, self.plan, self.growth = chosen[:3]
@@ -108,8 +107,7 @@ class NetworkPruner(HoldingCallback):
 
     @property
     def state_key(self) -> str:
-        """The name of the callback's state in checkpoints: two callbacks that prune two networks have
-        different names."""
+        """The name of the callback's state in checkpoints, one for each network that is pruned."""
         # The command line prunes the part "network" of its own module.
         return STATE_KEY if self.network_name in ("", "network") else f"{STATE_KEY}[{self.network_name}]"
 
@@ -133,8 +131,7 @@ class NetworkPruner(HoldingCallback):
             check_density(self.density, count_all(parameters), self.asked)
 
     def earlier_masks(self, network: nn.Module) -> Masks:
-        """Return the masks of an earlier pruning of ``network``, which apply until the first pruning of this
-        callback."""
+        """Return the masks of an earlier pruning, which apply until the first pruning of this callback."""
         return starting_masks(network, self.selection.of(network)) if attached(network) else {}
 
     def state_dict(self) -> dict[str, Any]:
@@ -193,9 +190,8 @@ class NetworkPruner(HoldingCallback):
         plan, density = self.steps[self.num_done]
         goal = density if self.budget is None or density is None else replace(self.budget, share=density)
         work = partial(prune, criterion=self.criterion, density=goal, plan=plan, seed=self.seed)
-        is_last = self.num_done + 1 == len(self.steps)
         # The warning about dense parameters was given at the start of the fit.
-        work = partial(work, reports=("density",) if is_last else ())
+        work = partial(work, reports=("density",) if self.num_done + 1 == len(self.steps) else ())
         if self.cut.narrowing is not None:
             self._hold.release()
             self.cut.restore(self.network(pl_module), trainer.optimizers)
@@ -219,8 +215,7 @@ class NetworkPruner(HoldingCallback):
         with gathered(pl_module):
             notify(trainer, "on_after_pruning", pl_module, self)
             if number := self.retraining.recalibrate:
-                root = self.network(pl_module)
-                recalibrate_on_training_data(trainer, pl_module, root, number, self.seed)
+                recalibrate_on_training_data(trainer, pl_module, self.network(pl_module), number, self.seed)
                 notify(trainer, "on_after_recalibration", pl_module, self)
         if self.retraining.cut:
             self._remove_units(trainer, pl_module)
@@ -294,8 +289,7 @@ class NetworkPruner(HoldingCallback):
 
     @property
     def current_density(self) -> float:
-        """Kept share of the prunable parameters; if they may become nonzero, the share of parameters that are
-        not 0."""
+        """Kept share of the prunable parameters; if they may become nonzero, the share that is not 0."""
         if not self.masks:
             return 1.0
         if self.retraining.masked_gradient:
