@@ -117,7 +117,8 @@ def main() -> None:
         for part, times in found.items()
         if part != "nothing"
     }
-    print(json.dumps({"step": round(min(found["nothing"]), 1), "saved": saved, **setting()}, indent=1))
+    step = round(min(found["nothing"]), 1)
+    print(json.dumps({"benchmark": "lightning_overhead", "step": step, "saved": saved, **setting()}))
 
 
 if __name__ == "__main__":

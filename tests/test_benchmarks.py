@@ -15,6 +15,7 @@ SMALL = {
     "compact": ("--model", "resnet20", "--batch", "2"),
     "cut_step": ("--repeats", "1", "--batch-size", "2", "--device", "cpu"),
     "large_network": ("--weights", "4096", "--criterion", "synflow"),
+    "lightning_overhead": ("--steps", "10", "--repeats", "1"),
     "pruned_step": ("--repeats", "1", "--batch-size", "2", "--device", "cpu"),
     "scale": ("--runs", "20", "--skip", "submit"),
     "scores": ("--repeats", "1"),

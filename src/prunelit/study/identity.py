@@ -31,6 +31,7 @@ ADDED = {
     "pruner.unit_scores": "sum",
     "pruner.normalize": "mean",
     "pruner.round_to": 1,
+    "pruner.cut": False,
 }
 """Keys that were added after the first version, with the value that is equivalent to no key, so that earlier
 runs keep their folders."""
