@@ -32,6 +32,8 @@ ADDED = {
     "pruner.normalize": "mean",
     "pruner.round_to": 1,
     "pruner.cut": False,
+    "pruner.slimming": 0.0,
+    "pruner.recalibrate": None,
 }
 """Keys that were added after the first version, with the value that is equivalent to no key, so that earlier
 runs keep their folders."""
