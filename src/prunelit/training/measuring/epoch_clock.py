@@ -22,11 +22,11 @@ class EpochClock:
         self._started, self._paused = time.perf_counter(), 0.0
 
     def pause(self) -> None:
-        """Stop until :meth:`go_on`."""
+        """Stop until :meth:`unpause`."""
         self._paused -= time.perf_counter()
 
-    def go_on(self) -> None:
-        """Go on after a pause."""
+    def unpause(self) -> None:
+        """Continue after a pause."""
         self._paused += time.perf_counter()
 
     def resume_at(self, seconds: float) -> None:

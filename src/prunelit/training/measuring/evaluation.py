@@ -8,16 +8,13 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from prunelit.pruning.masks import Masks, apply_masks, count_all, count_kept
 from prunelit.pruning.preserve import modes
 from prunelit.training.metrics import Totals
 from prunelit.training.parallel.agreement import share_buffers
 from prunelit.training.parallel.sharding import gathered
 from prunelit.training.scoring.batch_transfer import transferred
-
-Values = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -72,39 +69,3 @@ def evaluate_train(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Evalua
 def accuracy_by_class(confusion: Tensor) -> Tensor:
     """Return the accuracy of each class in percent; NaN without images."""
     return 100 * confusion.diagonal().double() / confusion.sum(1).double()
-
-
-def tensors_of(network: nn.Module) -> dict[str, Tensor]:
-    """Return all parameters and buffers of ``network`` by name: the tensors themselves, not copies."""
-    return {**dict(network.named_parameters()), **dict(network.named_buffers())}
-
-
-@torch.no_grad()
-def evaluate_masks(
-    trainer: pl.Trainer, pl_module: pl.LightningModule, network: nn.Module, values: Values, masks: Masks
-) -> dict[str, Any]:
-    """Return sparsity, removed parameters by tensor and test accuracies of ``values`` under ``masks``.
-
-    Args:
-        trainer: of ``pl_module``.
-        pl_module: the classifier.
-        network: its part that ``masks`` belong to; it is not changed.
-        values: of all parameters and buffers of ``network``, by the names of :func:`tensors_of`.
-        masks: of its prunable parameters.
-    """
-    tensors = tensors_of(network)
-    held = {name: tensor.clone() for name, tensor in tensors.items()}
-    try:
-        for name, value in values.items():
-            tensors[name].copy_(value)
-        apply_masks(dict(network.named_parameters(remove_duplicate=False)), masks)
-        tested = evaluate_test(trainer, pl_module)
-    finally:
-        for name, value in held.items():
-            tensors[name].copy_(value)
-    return {
-        "sparsity": 1 - count_kept(masks) / count_all(masks),
-        **{f"removed/{name}": int((~mask).sum()) for name, mask in masks.items()},
-        "top1": tested.top1 if tested else None,
-        "top5": tested.top5 if tested else None,
-    }

@@ -93,9 +93,9 @@ def test_and_count(run: Parts) -> RunResult:
     seen = run.measured
     return RunResult(
         result=result,
-        metrics=seen.epochs,
-        rounds=seen.rounds,
-        thresholds=seen.thresholds,
+        metrics=seen.epochs.rows,
+        rounds=seen.prunings.rounds,
+        thresholds=seen.scan.rows,
         layers=layers,
         details=arrays or {"class_names": run.data.class_names},
         masks=masks,
@@ -190,11 +190,11 @@ def test_result(
         "top5": final["top5"],
         "test_loss": final["loss"],
         "best_top1": measured.best_top1(density),
-        "top1_before": measured.top1_before,
-        "top1_after": measured.top1_after,
-        "top1_recalibrated": measured.top1_recalibrated,
-        "epochs": len(measured.epochs),
-        "train_seconds": sum(row["seconds"] for row in measured.epochs),
+        "top1_before": measured.prunings.top1_before,
+        "top1_after": measured.prunings.top1_after,
+        "top1_recalibrated": measured.prunings.top1_recalibrated,
+        "epochs": len(measured.epochs.rows),
+        "train_seconds": sum(row["seconds"] for row in measured.epochs.rows),
         "test_seconds": time.perf_counter() - start,
     }
 
@@ -204,7 +204,7 @@ def details(
 ) -> dict[str, Any]:
     """Return the arrays of ``details.npz``."""
     return {
-        **{name: array.numpy() for name, array in measured.histograms.items()},
+        **{name: array.numpy() for name, array in measured.prunings.histograms.items()},
         **{name: array.numpy() for name, array in kept_connections(masks).items()},
         **confusions(module, measured),
         "class_names": class_names,
@@ -214,9 +214,9 @@ def details(
 def confusions(module: Classifier, measured: Measurements) -> dict[str, Any]:
     """Return the confusion matrices (row: class, column: taken for), and accuracies by class in percent."""
     final = module.tested_confusion
-    found = {f"confusion/{name}": matrix.numpy() for name, matrix in measured.confusions.items()}
+    found = {f"confusion/{name}": matrix.numpy() for name, matrix in measured.prunings.confusions.items()}
     found |= {"confusion/test": final.numpy(), "accuracy_by_class": accuracy_by_class(final).numpy()}
-    if "test_before" in measured.confusions:
-        before = measured.confusions["test_before"]
+    if "test_before" in measured.prunings.confusions:
+        before = measured.prunings.confusions["test_before"]
         found["accuracy_by_class_before"] = accuracy_by_class(before).numpy()
     return found
