@@ -50,10 +50,10 @@ class Alternate(Callback):
         if batch := trainer.fit_loop.epoch_loop.batch_idx:
             self.seconds[self.kind].append(now - self.started[0])
             self.cpu_seconds[self.kind].append(cpu - self.started[1])
-        hold = self.pruning._hold
-        self.masks = self.masks or hold._masks
+        holder = self.pruning._holder
+        self.masks = self.masks or holder._masks
         self.kind = "dense" if batch % 2 else "pruned"
-        hold._masks = self.masks if self.kind == "pruned" else {}
+        holder._masks = self.masks if self.kind == "pruned" else {}
         self.started = self.now()
 
     def now(self) -> tuple[float, float]:

@@ -39,6 +39,6 @@ def result() -> dict:
     return json.loads((only_folder() / "result.json").read_text())
 
 
-def rows(name: str) -> list[dict]:
+def csv_rows(name: str) -> list[dict]:
     with (only_folder() / name).open() as file:
         return list(csv.DictReader(file))

@@ -58,7 +58,7 @@ def test_a_library_s_handler_in_between_is_put_aside_again() -> None:
     with Interruption() as interruption:
         interruption.waiting = BATCHES
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        interruption.take()
+        interruption.install()
         send(signal.SIGTERM)
         assert interruption.asked == signal.SIGTERM
 

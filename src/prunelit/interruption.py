@@ -103,10 +103,10 @@ class Interruption:
             before = {number: signal.getsignal(number) for number in SIGNALS}
             self._before = {n: h for n, h in before.items() if h not in (None, signal.SIG_IGN)}
             self._process = os.getpid()
-            self.take()
+            self.install()
         return self
 
-    def take(self) -> None:
+    def install(self) -> None:
         """Install the handlers, again if a library has replaced them in the meantime."""
         for number in self._before:
             signal.signal(number, self._received)

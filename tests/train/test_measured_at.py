@@ -5,7 +5,7 @@ import torch
 
 from prunelit.training.measuring.evaluation import evaluate_test
 from prunelit.training.module import Classifier
-from runs import only_folder, power_cut, result, rows
+from runs import csv_rows, only_folder, power_cut, result
 
 RARELY = "+trainer.check_val_every_n_epoch=3"
 
@@ -23,7 +23,7 @@ def truth(monkeypatch) -> list[float]:
 
 
 def accuracies() -> list[float | None]:
-    return [float(row["test_top1"]) if row["test_top1"] else None for row in rows("metrics.csv")]
+    return [float(row["test_top1"]) if row["test_top1"] else None for row in csv_rows("metrics.csv")]
 
 
 @pytest.mark.parametrize("pruner", ["gmp", "set", "none", "std"])
@@ -40,7 +40,7 @@ def test_without_validation_nothing_is_measured_but_the_final_test(cli) -> None:
     assert set(accuracies()) == {None}
     found = result()
     assert (found["best_top1"], found["top1"] is None) == (None, False)
-    assert {row["last_top1"] for row in rows("rounds.csv")} == {""}
+    assert {row["last_top1"] for row in csv_rows("rounds.csv")} == {""}
 
 
 def test_of_several_evaluations_within_an_epoch_the_last_one_counts(cli, truth) -> None:
@@ -61,7 +61,7 @@ def test_best_is_of_the_final_density_or_missing(cli) -> None:
 
 def test_an_exchange_of_weights_changes_no_density_and_keeps_the_best(cli, truth) -> None:
     assert cli("pruner=set", "epochs=4", "compression=1", "pruner.grow.every=2", "logger=none")[0] == 0
-    assert int(rows("rounds.csv")[-1]["epoch"]) == 2
+    assert int(csv_rows("rounds.csv")[-1]["epoch"]) == 2
     assert result()["best_top1"] == max(truth)
     best = torch.load(only_folder() / "checkpoints" / "best.ckpt", weights_only=True)
     masks = best["callbacks"]["prunelit.Pruning"]["masks"]

@@ -17,7 +17,7 @@ from prunelit.study.report.records.study import read_study
 from prunelit.study.report.tables.files import write_report
 from prunelit.study.report.tables.metrics import metric_named
 from prunelit.study.report.tables.report_tables import make_tables
-from runs import only_folder, result, rows
+from runs import csv_rows, only_folder, result
 
 SHORT = ("epochs=1", "batch_size=1024", "logger=none", "compression=0.5")
 
@@ -54,7 +54,7 @@ def test_what_cannot_be_counted_is_null_with_one_warning(
     density = found["density"]
     assert density == pytest.approx(10**-0.5, abs=0.01)
     masks = load_file(only_folder() / "masks.safetensors")
-    layers = {row["layer"]: row for row in rows("layers.csv")}
+    layers = {row["layer"]: row for row in csv_rows("layers.csv")}
     assert layers.keys() == masks.keys()
     assert all((row["flops_dense"] == "") == (flops is None) for row in layers.values())
     if flops is not None and network != "Tied":
@@ -84,7 +84,7 @@ def test_a_dense_baseline_of_the_same_networks_is_kept(cli, network: str) -> Non
 def test_flops_of_a_shared_weight_count_under_the_name_it_is_pruned_by(cli) -> None:
     assert cli(*own("Tied"), "pruner=mag", *SHORT)[0] == 0
     flops = {
-        row["layer"]: (int(row["flops_dense"]), float(row["flops_sparse"])) for row in rows("layers.csv")
+        row["layer"]: (int(row["flops_dense"]), float(row["flops_sparse"])) for row in csv_rows("layers.csv")
     }
     masks = load_file(only_folder() / "masks.safetensors")
     assert flops["out.weight"] == (204, pytest.approx(int(masks["out.weight"].sum())))

@@ -10,12 +10,12 @@ from safetensors.torch import load_file
 from prunelit.amount import Amount
 from prunelit.study.configs import CONFIGS
 from prunelit.training.run.from_config import build_pruning
-from runs import QUICK, folders, only_folder, result, rows
+from runs import QUICK, csv_rows, folders, only_folder, result
 
 
 def test_training_before_pruning(cli) -> None:
     assert cli("pruner=mag", "compression=1", "pre_epochs=2", *QUICK)[0] == 0
-    metrics = rows("metrics.csv")
+    metrics = csv_rows("metrics.csv")
     assert [row["phase"] for row in metrics] == ["pretrain", "pretrain", "train"]
     assert [float(row["density"]) for row in metrics] == [1, 1, 0.1]
     found = result()
@@ -25,7 +25,7 @@ def test_training_before_pruning(cli) -> None:
 
 def test_training_before_a_pruning_that_no_epoch_follows(cli) -> None:
     assert cli("pruner=mag", "compression=1", "pre_epochs=2", "epochs=0", "logger=none")[0] == 0
-    metrics, found = rows("metrics.csv"), result()
+    metrics, found = csv_rows("metrics.csv"), result()
     assert [float(row["density"]) for row in metrics] == [1, 1]
     assert found["density"] == pytest.approx(0.1)
     assert found["top1_before"] == pytest.approx(float(metrics[1]["test_top1"]))
@@ -36,13 +36,13 @@ def test_rounds_by_epoch_leave_the_published_sparsities(cli) -> None:
     """10 % of what remains each round until 50 % is passed; the learning rate starts anew each time."""
     schedule = ("scheduler=exponential", "scheduler.gamma=0.5", "pre_epochs=1", "epochs=0", "pruner.every=2")
     assert cli("pruner=iterative", "sparsity=0.5", "logger=none", *schedule)[0] == 0
-    found = [float(row["sparsity_after"]) for row in rows("rounds.csv")]
+    found = [float(row["sparsity_after"]) for row in csv_rows("rounds.csv")]
     assert [round(100 * s, 2) for s in found] == [10.00, 19.00, 27.10, 34.39, 40.95, 46.86, 52.17]
-    assert [int(row["epoch"]) for row in rows("rounds.csv")] == [1, 3, 5, 7, 9, 11, 13]
-    metrics = rows("metrics.csv")
+    assert [int(row["epoch"]) for row in csv_rows("rounds.csv")] == [1, 3, 5, 7, 9, 11, 13]
+    metrics = csv_rows("metrics.csv")
     assert len(metrics) == 15
     assert [float(row["learning_rate"]) for row in metrics] == [0.001] + [0.001, 0.0005] * 7
-    last = rows("rounds.csv")[-1]
+    last = csv_rows("rounds.csv")[-1]
     assert float(last["last_top1"]) == pytest.approx(result()["top1"])
     assert float(last["best_top1"]) == pytest.approx(result()["best_top1"])
 
@@ -72,7 +72,7 @@ def test_pruned_weights_may_grow_back(cli) -> None:
         cli("pruner=std", "pruner.masked_gradient=false", "pruner.rounds=2", "epochs=0", "pre_epochs=1")[0]
         == 0
     )
-    for row in rows("rounds.csv"):
+    for row in csv_rows("rounds.csv"):
         assert float(row["sparsity_after"]) > 0.2
         assert float(row["sparsity_trained"]) < float(row["sparsity_after"])
     weights = load_file(only_folder() / "weights.safetensors")
@@ -85,8 +85,8 @@ def test_pruning_after_training(cli) -> None:
     found = result()
     assert found["kept"] == 4740
     assert found["top1_after"] == pytest.approx(found["top1"])
-    assert found["top1_before"] == pytest.approx(float(rows("metrics.csv")[-1]["test_top1"]))
-    assert [row["density"] for row in rows("metrics.csv")] == ["1.0", "1.0"]
+    assert found["top1_before"] == pytest.approx(float(csv_rows("metrics.csv")[-1]["test_top1"]))
+    assert [row["density"] for row in csv_rows("metrics.csv")] == ["1.0", "1.0"]
 
 
 def test_no_epochs_prunes_evaluates_and_records(cli) -> None:

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from prunelit import BadRequest, HoldMasks
-from runs import folders, power_cut, result, rows
+from runs import csv_rows, folders, power_cut, result
 from stock import Stranger, Watch, loader, trainer
 
 SHORT = ("batch_size=512", "logger=none")
@@ -39,11 +39,13 @@ def test_a_pruned_network_is_trained_on_under_its_masks(cli, pruned: Path, file:
     found = result()
     assert (found["kept"], found["prunable"], found["density"]) == (kept, total, kept / total)
     assert found["rounds"] == 0
-    assert {float(row["density"]) for row in rows("metrics.csv")} <= {found["density"]}
+    assert {float(row["density"]) for row in csv_rows("metrics.csv")} <= {found["density"]}
     with (pruned / "layers.csv").open() as file_:
         layers = [(row["layer"], row["kept"], row["density"]) for row in csv.DictReader(file_)]
-    assert [(row["layer"], row["kept"], row["density"]) for row in rows("layers.csv")] == layers
-    assert found["best_top1"] == max((float(row["test_top1"]) for row in rows("metrics.csv")), default=None)
+    assert [(row["layer"], row["kept"], row["density"]) for row in csv_rows("layers.csv")] == layers
+    assert found["best_top1"] == max(
+        (float(row["test_top1"]) for row in csv_rows("metrics.csv")), default=None
+    )
 
 
 def test_its_checkpoints_resume_and_can_be_started_from_again(cli, pruned: Path, monkeypatch) -> None:
@@ -69,9 +71,9 @@ def test_epochs_before_another_pruning_keep_the_zeros_too(cli, pruned: Path) -> 
         "pruner.exclude=[fc6]",
     )
     assert cli(f"checkpoint={pruned / 'weights.safetensors'}", *more, *SHORT)[0] == 0
-    densities = [float(row["density"]) for row in rows("metrics.csv")]
+    densities = [float(row["density"]) for row in csv_rows("metrics.csv")]
     assert densities == pytest.approx([0.1, 10**-1.5], rel=1e-3)
-    (round_,) = rows("rounds.csv")
+    (round_,) = csv_rows("rounds.csv")
     assert float(round_["sparsity_before"]) == pytest.approx(0.9, abs=1e-3)
     first = load_file(pruned / "masks.safetensors")
     second = load_file(folders()[0] / "masks.safetensors")

@@ -20,7 +20,7 @@ from prunelit.study.configs import CONFIGS
 from prunelit.study.record import RESULT_FIELDS
 from prunelit.training.models import FC
 from prunelit.training.run.from_config import build_pruning, num_epochs
-from runs import QUICK, folders, only_folder, result, rows
+from runs import QUICK, csv_rows, folders, only_folder, result
 
 
 def planned(pruner: str) -> tuple[list[float | None], int]:
@@ -97,12 +97,12 @@ def test_every_pruner_leaves_a_whole_record(cli, pruner: str) -> None:
         assert weights[name][~mask].eq(0).all()
     network = FC(num_classes=10, input_shape=(1, 8, 8))
     network.load_state_dict(weights, strict=True)
-    layers = rows("layers.csv")
+    layers = csv_rows("layers.csv")
     assert sorted(row["layer"] for row in layers) == sorted(masks)
     for row in layers:
         assert int(row["kept"]) == int(masks[row["layer"]].sum())
         assert float(row["flops_sparse"]) == pytest.approx(float(row["flops_dense"]) * float(row["density"]))
-    metrics = rows("metrics.csv")
+    metrics = csv_rows("metrics.csv")
     assert [int(row["epoch"]) for row in metrics] == list(range(epochs))
     assert float(metrics[-1]["test_top1"]) == pytest.approx(found["top1_before" if at_end else "top1"])
     final = [float(row["test_top1"]) for row in metrics if float(row["density"]) == found["density"]]

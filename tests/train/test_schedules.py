@@ -4,7 +4,7 @@ from math import cos, pi
 
 import pytest
 
-from runs import only_folder, power_cut, rows
+from runs import csv_rows, only_folder, power_cut
 
 COMMON = ("scheduler=cosine", "optimizer=sgd", "optimizer.lr=1.0", "logger=none")
 
@@ -14,7 +14,7 @@ def half_cosine(length: int) -> list[float]:
 
 
 def rates() -> list[float]:
-    return [float(row["learning_rate"]) for row in rows("metrics.csv")]
+    return [float(row["learning_rate"]) for row in csv_rows("metrics.csv")]
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ class Units:
     next: str = ""
     end: str = ""
 
-    def rows(self, weight: Tensor) -> Tensor:
+    def by_unit(self, weight: Tensor) -> Tensor:
         """Return the layer's weight, or what has its shape, as (count, ...)."""
         return weight.movedim(self.members[self.weight], 0).flatten(1)
 
@@ -91,12 +91,12 @@ class Groups:
 
     def gather(self, scores: Scores) -> Scores:
         """Return one score a unit, by the name of its layer's weight, and the scores of ``alone``."""
-        whole = {units.weight: units.rows(scores[units.weight])[:, 0] for units in self.units}
+        whole = {units.weight: units.by_unit(scores[units.weight])[:, 0] for units in self.units}
         return whole | {name: scores[name] for name in self.alone}
 
     def alive(self, masks: Masks) -> Masks:
         """Return which units have a weight left, and the masks of ``alone``."""
-        whole = {units.weight: units.rows(masks[units.weight]).any(1) for units in self.units}
+        whole = {units.weight: units.by_unit(masks[units.weight]).any(1) for units in self.units}
         return whole | {name: masks[name] for name in self.alone}
 
     def spread(self, kept: Masks, previous: Masks) -> Masks:

@@ -108,7 +108,7 @@ class Pruning(NetworkPruner):
         super().on_train_start(trainer, pl_module)
         if not self._has_begun:
             self._begin(trainer, pl_module)
-        elif self.masks and not self._hold.parameters:
+        elif self.masks and not self._holder.parameters:
             self._hold_masks(trainer, pl_module)
         if self.retraining.slimming and not self.done:
             check_slimming(self.network(pl_module), self.retraining.slimming)
@@ -131,7 +131,7 @@ class Pruning(NetworkPruner):
         note_trainable(self.network(pl_module))
         if epoch == self.retraining.epoch and not self._snapshot.weights:
             with gathered(pl_module):
-                self._snapshot.take(self.network(pl_module), trainer)
+                self._snapshot.record(self.network(pl_module), trainer)
         if not self.done:
             self._prune_if_due(trainer, pl_module)
             return
@@ -257,6 +257,6 @@ class Pruning(NetworkPruner):
 
     def _let_go(self) -> None:
         self._has_begun = False
-        self._hold.release()
+        self._holder.release()
         self._monitors.release()
         self._stop_observing()

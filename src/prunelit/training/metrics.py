@@ -48,7 +48,7 @@ class Totals(Metric):
         with self.sync_context():
             return {name: getattr(self, name).detach().cpu().clone() for name in SUMS}
 
-    def go_on(self, sums: Mapping[str, Tensor]) -> None:
+    def restore(self, sums: Mapping[str, Tensor]) -> None:
         """Restore ``sums``."""
         for name in SUMS:
             setattr(self, name, sums[name].to(self.device).clone())

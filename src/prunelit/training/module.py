@@ -187,7 +187,7 @@ class Classifier(QuickHookNames, pl.LightningModule):
         """Restore the counts within an epoch; the sums are those of all ranks, so rank 0 takes them."""
         self.evaluated = checkpoint.get("evaluated", {})
         if "train_totals" in checkpoint and self.global_rank == 0:
-            self.train_totals.go_on(checkpoint["train_totals"])
+            self.train_totals.restore(checkpoint["train_totals"])
 
     def _check_finite(self, loss: Tensor, images: Tensor) -> None:
         value = loss.item()

@@ -193,7 +193,7 @@ class NetworkPruner(HoldingCallback):
         # The warning about dense parameters was given at the start of the fit.
         work = partial(work, reports=("density",) if self.num_done + 1 == len(self.steps) else ())
         if self.cut.narrowing is not None:
-            self._hold.release()
+            self._holder.release()
             self.cut.restore(self.network(pl_module), trainer.optimizers)
             self._hold_masks(trainer, pl_module)
         with gathered(pl_module):
@@ -226,7 +226,7 @@ class NetworkPruner(HoldingCallback):
         root, start = self.network(pl_module), time.perf_counter()
         with undisturbed(trainer, pl_module, root):
             narrowing = self.cut.possible(root, self.masks, self._example)
-        self._hold.release()
+        self._holder.release()
         self._example = None
         self.cut.cut(root, narrowing, trainer.optimizers)
         self._hold_masks(trainer, pl_module)
@@ -239,7 +239,7 @@ class NetworkPruner(HoldingCallback):
         with gathered(pl_module):
             notify(trainer, "on_before_pruning", pl_module, self)
             self._score_and_mask(work, self.growth.needs, trainer, pl_module)
-        held = self._hold.parameters
+        held = self._holder.parameters
         grown = {held[n]: shard_like(mask & ~before[n], held[n]) for n, mask in self.masks.items()}
         forget_moments(trainer.optimizers, grown)
         self._hold_masks(trainer, pl_module)
@@ -275,12 +275,12 @@ class NetworkPruner(HoldingCallback):
         self.masks = {name: mask.to(devices[name]) for name, mask in self.masks.items()}
         check_agreement(trainer, self.masks)
         if self.retraining.masked_gradient:
-            self._hold.take(root, self.cut.of_whole(self.masks), pl_module)
+            self._holder.hold(root, self.cut.of_whole(self.masks), pl_module)
             self.hold_everywhere(trainer, pl_module)
         else:
             # The next round chooses among all weights again.
             detach(root)
-            self._hold.watch(root)
+            self._holder.watch(root)
 
     def _stop_observing(self) -> None:
         if self._observer:
@@ -294,6 +294,6 @@ class NetworkPruner(HoldingCallback):
             return 1.0
         if self.retraining.masked_gradient:
             return density_of(self.masks)
-        if not self._hold.parameters:
+        if not self._holder.parameters:
             return density_of(self.masks) if self._last_density is None else self._last_density
-        return density_of({name: whole(self._hold.parameters[name] != 0) for name in self.masks})
+        return density_of({name: whole(self._holder.parameters[name] != 0) for name in self.masks})

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import own_loggers
-from runs import folders, power_cut, rows
+from runs import csv_rows, folders, power_cut
 
 FEW = ("pruner=rand", "epochs=3", "batch_size=1024")
 
@@ -109,7 +109,7 @@ def test_the_table_of_a_resumed_run_has_every_epoch(cli, monkeypatch) -> None:
         logged = [row for row in csv.DictReader(file) if row["density"]]
     assert [int(row["step"]) for row in logged] == [0, 1, 2]
     assert [float(row["train/loss"]) for row in logged] == [
-        float(row["train_loss"]) for row in rows("metrics.csv")
+        float(row["train_loss"]) for row in csv_rows("metrics.csv")
     ]
 
 
@@ -146,7 +146,7 @@ def test_a_logger_of_another_package_gets_the_arguments_that_it_takes(cli, monke
 def test_a_failing_logger_loses_no_run(cli, target: str, lacks: list[str]) -> None:
     status, _, err = cli(*FEW, "logger=csv", f"logger._target_=own_loggers.{target}")
     assert status == 0
-    assert len(rows("metrics.csv")) == 3
+    assert len(csv_rows("metrics.csv")) == 3
     assert sorted(line.partition(" was to")[0].partition(", and")[0] for line in err) == sorted(
         f"warning: logger=csv {what}" for what in lacks
     )

@@ -39,7 +39,7 @@ class L1Filter(Criterion):
         scores = {name: p.detach().abs() for name, p in parameters.items()}
         for filters in self._filters(network, objective):
             if filters.weight in parameters:
-                norms = filters.rows(parameters[filters.weight].detach().double().abs()).sum(1)
+                norms = filters.by_unit(parameters[filters.weight].detach().double().abs()).sum(1)
                 scores |= filters.spread(norms, parameters)
         return scores
 

@@ -93,7 +93,7 @@ class ThiNet(Criterion):
         """Rescale the next layer of every layer that lost units, if asked."""
         found, self._found = self._found, []
         for units, gram in found if self.rescale else []:
-            kept = units.rows(masks[units.weight]).any(1)
+            kept = units.by_unit(masks[units.weight]).any(1)
             weight: Tensor = network.get_submodule(units.next).weight  # type: ignore[assignment]
             factors = rescaling(gram, kept).repeat_interleave(weight.shape[1] // units.count)
             weight.mul_(factors.to(weight).view(1, -1, *[1] * (weight.ndim - 2)))

@@ -86,7 +86,7 @@ def lead(
 
 def _launch_in(pool: Pool) -> Launch:
     def launch(config: DictConfig, sweep: Sweep, runs: Sequence[Run], first: int) -> Sequence[Any]:
-        return [JobReturn(status=JobStatus.COMPLETED, _return_value=value) for value in pool.do(runs)]
+        return [JobReturn(status=JobStatus.COMPLETED, _return_value=value) for value in pool.execute(runs)]
 
     return launch
 

@@ -55,7 +55,7 @@ class Pool:
         self.limit = options.timeout_minutes
         self.stops = options.on_failure == "stop"
 
-    def do(self, runs: Sequence[Run]) -> list[Any]:
+    def execute(self, runs: Sequence[Run]) -> list[Any]:
         """Execute the runs; return for each its accuracy, or why there is none.
 
         Must be called from the main thread, because the processes end with the thread that started them.

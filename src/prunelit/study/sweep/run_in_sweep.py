@@ -64,11 +64,11 @@ def run_in_sweep(cfg: DictConfig, sweep: Sweep, work: Work, prepare: Callable[[]
         outcome, tries = _attempt(cfg, folder, sweep, work, prepare), tries - 1
         if isinstance(outcome, RunFailed):
             again = " (trying again)" if tries and not sweep.stopped else ""
-            _say(f"failed: {folder}: {outcome.why}{again}")
+            _print_error(f"failed: {folder}: {outcome.why}{again}")
         else:
             tries = 0
     if isinstance(outcome, Exception) and not isinstance(outcome, (RunFailed, NotStarted)):
-        _say(str(outcome))
+        _print_error(str(outcome))
     if isinstance(outcome, (RunFailed, BadRequest)) and cfg.sweep.on_failure == "stop":
         sweep.stop("failed")
     if leads and sweep.stopped:
@@ -118,5 +118,5 @@ def _outcome(cfg: DictConfig, folder: Path, work: Work) -> float | Exception:
         return as_request(error) or RunFailed.of(folder, error)
 
 
-def _say(line: str) -> None:
+def _print_error(line: str) -> None:
     print(line, file=sys.stderr, flush=True)

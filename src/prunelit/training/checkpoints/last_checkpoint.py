@@ -60,7 +60,7 @@ class LastCheckpoint(NotCalledInSteps, Checkpoint):  # type: ignore[misc]
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Reinstall the signal handlers that Lightning has replaced, and continue with the same random
         numbers."""
-        self.interruption.take()
+        self.interruption.install()
         if self._random:
             set_random_states(self._random)
             self._random = {}
@@ -70,7 +70,7 @@ class LastCheckpoint(NotCalledInSteps, Checkpoint):  # type: ignore[misc]
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Reinstall the signal handlers that Lightning has replaced."""
-        self.interruption.take()
+        self.interruption.install()
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int

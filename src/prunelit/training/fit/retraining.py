@@ -124,7 +124,7 @@ class Snapshot:
     weights: dict[str, Tensor] = field(default_factory=dict)
     rates: Rates | None = None
 
-    def take(self, network: nn.Module, trainer: pl.Trainer) -> None:
+    def record(self, network: nn.Module, trainer: pl.Trainer) -> None:
         """Copy all parameters and buffers, and the rates."""
         self.weights = {name: value.detach().clone() for name, value in network.state_dict().items()}
         self.rates = current_rates(trainer)

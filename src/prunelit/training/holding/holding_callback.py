@@ -1,7 +1,7 @@
 """The moments of a Trainer at which masks are applied and checked.
 
 Steps of optimizers, forward passes and ``state_dict()`` are handled by
-:class:`~prunelit.training.holding.mask_holder.Hold` itself. This class handles writes that cannot be
+:class:`~prunelit.training.holding.mask_holder.MaskHolder` itself. This class handles writes that cannot be
 detected, through ``parameter.data``, such as the copy of averaged weights into a module.
 """
 
@@ -21,7 +21,7 @@ from prunelit.pruning.masks import Masks, attach, attached, detach
 from prunelit.pruning.rounds import Outcome
 from prunelit.training.fit.retraining import Retraining
 from prunelit.training.holding.averages import averages_of
-from prunelit.training.holding.mask_holder import Hold, MasksLost, count_nonzero_pruned
+from prunelit.training.holding.mask_holder import MaskHolder, MasksLost, count_nonzero_pruned
 from prunelit.training.holding.masked_checkpoints import mask_checkpoints
 from prunelit.training.parallel.returned_states import bring_back_states
 
@@ -32,7 +32,7 @@ IN_A_STEP = ("optimizer_step", "lr_scheduler_step", "configure_gradient_clipping
 
 
 class HoldingCallback(Callback):
-    """Applies and checks the masks of ``self._hold`` during a fit; it does not compute masks."""
+    """Applies and checks the masks of ``self._holder`` during a fit; it does not compute masks."""
 
     network_name = ""
 
@@ -42,59 +42,59 @@ class HoldingCallback(Callback):
 
     def __init__(self) -> None:
         bring_back_states()
-        self._hold = Hold()
+        self._holder = MaskHolder()
         self._loaded: dict[str, Any] | None = None  # the checkpoint passed to a test or another entry point
         self._others_write_in_a_step = self._others_write_between_batches = False
 
     def without_masks(self) -> AbstractContextManager[None]:
         """Allow other values of pruned weights in the block, to evaluate the network with them."""
-        return self._hold.paused()
+        return self._holder.paused()
 
     def hold_everywhere(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Set pruned weights to 0 in the network and in its averages."""
-        self._hold.follow_layers()
-        self._hold.apply()
-        if self._hold.holds_any:
+        self._holder.follow_layers()
+        self._holder.apply()
+        if self._holder.holds_any:
             for average in averages_of(trainer, pl_module, self.network_name):
-                self._hold.apply_to_copy(average)
+                self._holder.apply_to_copy(average)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Find where code other than that of torch and Lightning can write to weights undetected."""
         mask_checkpoints(trainer, self.network_name)
         network = pl_module.get_submodule(self.network_name)
         if not self.masks and attached(network) and self.retraining.masked_gradient:
-            self._hold.take(network, {}, pl_module)  # pruned in an earlier fit or later in this one
+            self._holder.hold(network, {}, pl_module)  # pruned in an earlier fit or later in this one
         hooks = [getattr(owner, name, None) for owner in _owners(trainer) for name in BETWEEN_BATCHES]
         self._others_write_between_batches = not all(_is_trusted(hook) for hook in hooks)
         steps = [getattr(pl_module, name) for name in IN_A_STEP]
         steps += [type(optimizer) for optimizer in trainer.optimizers]
         manual = not pl_module.automatic_optimization
         self._others_write_in_a_step = manual or not all(_is_trusted(step) for step in steps)
-        self._hold.unnoticed_writes_in_steps = manual
+        self._holder.unnoticed_writes_in_steps = manual
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Apply the masks before a training batch."""
-        self._hold.follow_layers()
-        self._hold.apply(everywhere=batch_idx == 0 or self._others_write_between_batches)
+        self._holder.follow_layers()
+        self._holder.apply(everywhere=batch_idx == 0 or self._others_write_between_batches)
 
     def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Zero the gradients of pruned weights before code with its own steps reads them."""
         if not pl_module.automatic_optimization:
-            self._hold.clear_gradients()
+            self._holder.clear_gradients()
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
         """Zero the gradients of pruned weights; gradient clipping follows and only includes kept weights."""
-        self._hold.clear_gradients()
+        self._holder.clear_gradients()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Apply the masks after an update that was not made by an optimizer of torch."""
-        self._hold.apply(everywhere=self._others_write_in_a_step)
+        self._holder.apply(everywhere=self._others_write_in_a_step)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Apply the masks before weights and their averages are swapped."""
@@ -125,11 +125,11 @@ class HoldingCallback(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Apply the masks before a validation, whose weights may be an average."""
-        self._hold.apply(everywhere=batch_idx == 0)
+        self._holder.apply(everywhere=batch_idx == 0)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Apply the masks after a validation, which may have swapped weights."""
-        self._hold.apply()
+        self._holder.apply()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Apply and check the masks at the end of an epoch."""
@@ -153,13 +153,13 @@ class HoldingCallback(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
         """Release parameters and optimizers."""
-        self._hold.release()
+        self._holder.release()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Apply the masks a last time, and release parameters and optimizers."""
         self._loaded = None
-        self._hold.apply()
-        self._hold.release()
+        self._holder.apply()
+        self._holder.release()
 
     def worker_state(self) -> dict[str, Any]:
         """Return the state for the main process after a worker process has pruned."""
@@ -192,11 +192,11 @@ class HoldingCallback(Callback):
             f"{name}: {count} pruned weights are not 0, since other weights were loaded; they are set to 0."
             " To use all of the weights, load them into a module that was not pruned"
         )
-        self._hold.take(network, {}, pl_module)
+        self._holder.hold(network, {}, pl_module)
 
     def _hold_and_check(self, trainer: pl.Trainer, pl_module: pl.LightningModule, when: str) -> None:
         self.hold_everywhere(trainer, pl_module)
-        check_zeros(trainer, self._hold, when)
+        check_zeros(trainer, self._holder, when)
 
 
 def masks_in(state: dict[str, Any]) -> Masks:
@@ -208,13 +208,13 @@ def masks_in(state: dict[str, Any]) -> Masks:
     return {name: narrowing.narrowed(name, mask) for name, mask in masks.items()}
 
 
-def check_zeros(trainer: pl.Trainer, hold: Hold, when: str) -> None:
-    """Compare the weights of ``hold`` with its masks, on all ranks together.
+def check_zeros(trainer: pl.Trainer, holder: MaskHolder, when: str) -> None:
+    """Compare the weights of ``holder`` with its masks, on all ranks together.
 
     Raises:
         MasksLost: on every rank, if a pruned weight is not exactly 0 on one rank.
     """
-    counts = hold.count_violations()
+    counts = holder.count_violations()
     if not counts:
         return
     found = torch.stack([count.to(trainer.strategy.root_device) for count in counts.values()])

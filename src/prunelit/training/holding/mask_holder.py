@@ -38,7 +38,7 @@ class MasksLost(RuntimeError):
     """A pruned weight is not 0, or no parameter matches the mask."""
 
 
-class Hold:
+class MaskHolder:
     """Keeps pruned weights at exactly 0 with any optimizer.
 
     Writes to a parameter are detected by its version counter and its address. Neither changes if code writes
@@ -61,11 +61,11 @@ class Hold:
         self._is_paused = False
         self.unnoticed_writes_in_steps = False
 
-    def __reduce__(self) -> tuple[Callable[[], Hold], tuple[()]]:
+    def __reduce__(self) -> tuple[Callable[[], MaskHolder], tuple[()]]:
         """Copy and pickle as a new object, because parameters and hooks belong to the running fit."""
         return type(self), ()
 
-    def take(self, network: nn.Module, masks: Masks, module: nn.Module | None = None) -> None:
+    def hold(self, network: nn.Module, masks: Masks, module: nn.Module | None = None) -> None:
         """Set what ``masks`` prune to 0, now and after every update; attach the masks to ``network``.
 
         Masks of an earlier pruning of other parameters are applied as well. ``module`` is the module that
@@ -235,8 +235,10 @@ def count_nonzero_pruned(network: nn.Module) -> dict[str, int]:
 class BeforeRead:
     """Applies the masks of some parameters before they are read; does nothing in a copy of the module."""
 
-    def __init__(self, hold: Hold | None = None, names: Sequence[str] = (), is_outer: bool = False) -> None:
-        self.hold, self.names, self.is_outer = hold or Hold(), names, is_outer
+    def __init__(
+        self, holder: MaskHolder | None = None, names: Sequence[str] = (), is_outer: bool = False
+    ) -> None:
+        self.holder, self.names, self.is_outer = holder or MaskHolder(), names, is_outer
 
     def __reduce__(self) -> tuple[type[BeforeRead], tuple[()]]:
         return type(self), ()
@@ -244,13 +246,13 @@ class BeforeRead:
     def forward(self, *_: Any) -> None:
         """Set pruned weights to 0 where a write was detected; unchanged parameters may be part of a graph."""
         if not torch.compiler.is_compiling():
-            self.hold.apply(self.names, everywhere=False)
-            if self.is_outer and self.hold.unnoticed_writes_in_steps:
-                self.hold.apply_unnoticed(self.names)
+            self.holder.apply(self.names, everywhere=False)
+            if self.is_outer and self.holder.unnoticed_writes_in_steps:
+                self.holder.apply_unnoticed(self.names)
 
     def state_dict(self, *_: Any) -> None:
         """Set pruned weights to 0."""
-        self.hold.apply(self.names)
+        self.holder.apply(self.names)
 
 
 def _state(parameter: Tensor) -> State:

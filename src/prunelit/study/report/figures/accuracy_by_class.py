@@ -18,7 +18,7 @@ COLUMNS = ["when", "class", "class_order", "accuracy"]
 BY_CLASS = {"accuracy_by_class_before": "before the last pruning", "accuracy_by_class": "at the end"}
 
 
-def rows(run: RunArrays) -> pd.DataFrame:
+def class_rows(run: RunArrays) -> pd.DataFrame:
     """Return a row for each class and moment: its accuracy in percent (at most 100 classes, the first)."""
     names = names_of_classes(run.details)
     found = [
@@ -59,4 +59,4 @@ def _bars(axis: alt.Axis) -> alt.Chart:
     )
 
 
-FIGURE = Figure(INSIDE_A_RUN, 70, "Accuracy by class", RunTable("classes", rows), draw)
+FIGURE = Figure(INSIDE_A_RUN, 70, "Accuracy by class", RunTable("classes", class_rows), draw)

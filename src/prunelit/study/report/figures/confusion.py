@@ -34,7 +34,7 @@ WHEN = {
 }
 
 
-def rows(run: RunArrays) -> pd.DataFrame:
+def confusion_rows(run: RunArrays) -> pd.DataFrame:
     """Return images and their share of the true class, for each matrix, true class and predicted class."""
     found = []
     names = names_of_classes(run.details)
@@ -111,4 +111,4 @@ def _matrix(axis: alt.Axis) -> alt.LayerChart:
     return layered(rects, numbers)
 
 
-FIGURE = Figure(INSIDE_A_RUN, 60, "Confusion matrices", RunTable("confusion", rows), draw)
+FIGURE = Figure(INSIDE_A_RUN, 60, "Confusion matrices", RunTable("confusion", confusion_rows), draw)

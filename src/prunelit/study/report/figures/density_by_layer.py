@@ -17,7 +17,7 @@ MOST_AMOUNTS, MOST_LAYERS = 8, 24
 """The numbers of amounts and layers up to which cells show numbers."""
 
 
-def rows(study: StudyRows) -> pd.DataFrame:
+def layer_rows(study: StudyRows) -> pd.DataFrame:
     """Return a row for each layer of each pruned run: its density, in percent."""
     if study.layers.empty:
         return pd.DataFrame(columns=COLUMNS)
@@ -102,4 +102,4 @@ def _numbers(cells: alt.Chart, x: alt.X, y: alt.Y) -> alt.Chart:
     )
 
 
-FIGURE = Figure(LAYERS, 10, "Density by layer", StudyTable("layers", rows), draw)
+FIGURE = Figure(LAYERS, 10, "Density by layer", StudyTable("layers", layer_rows), draw)

@@ -16,7 +16,7 @@ from prunelit.study.report.charts.run_arrays import RunArrays, RunTable
 COLUMNS = ["layer", "layer_order", "row", "column", "kept"]
 
 
-def rows(run: RunArrays) -> pd.DataFrame:
+def position_rows(run: RunArrays) -> pd.DataFrame:
     """Return a row for each layer and place in its kernels: the percentage of kernels that keep it."""
     weights = run.weights
     found = []
@@ -59,5 +59,5 @@ def _heat_maps() -> alt.Chart:
 
 
 FIGURE = Figure(
-    INSIDE_A_RUN, 50, "Connections kept, by position in the kernel", RunTable("places", rows), draw
+    INSIDE_A_RUN, 50, "Connections kept, by position in the kernel", RunTable("places", position_rows), draw
 )

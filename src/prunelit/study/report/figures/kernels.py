@@ -19,7 +19,7 @@ MOST = 64
 ACROSS = 16
 
 
-def rows(run: RunArrays) -> pd.DataFrame:
+def kernel_rows(run: RunArrays) -> pd.DataFrame:
     """Return a row for each pixel of the first convolution's kernels, in one row; 0 is pruned.
 
     Rows without a weight make the gaps between kernels.
@@ -72,4 +72,4 @@ def _pictures() -> alt.LayerChart:
     return layered(gaps, cells, pruned.encode(x, y, tooltip=hover))
 
 
-FIGURE = Figure(INSIDE_A_RUN, 40, "Kernels of the first layer", RunTable("kernels", rows), draw)
+FIGURE = Figure(INSIDE_A_RUN, 40, "Kernels of the first layer", RunTable("kernels", kernel_rows), draw)

@@ -17,7 +17,7 @@ from prunelit.study.report.charts.run_arrays import RunArrays, RunTable
 COLUMNS = ["layer", "layer_order", "row", "column", "kept"]
 
 
-def rows(run: RunArrays) -> pd.DataFrame:
+def pixel_rows(run: RunArrays) -> pd.DataFrame:
     """Return the kept share by input pixel of a fully connected first layer on square images, in percent.
 
     Color channels of a pixel are added. Empty for other networks.
@@ -58,4 +58,4 @@ def _picture() -> alt.Chart:
     )
 
 
-FIGURE = Figure(INSIDE_A_RUN, 30, "Connections kept, by input pixel", RunTable("pixels", rows), draw)
+FIGURE = Figure(INSIDE_A_RUN, 30, "Connections kept, by input pixel", RunTable("pixels", pixel_rows), draw)

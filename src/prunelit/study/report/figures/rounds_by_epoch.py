@@ -22,7 +22,7 @@ from prunelit.study.report.charts.tables import StudyRows, StudyTable, thinned
 COLUMNS = ["run", "epoch", "test_top1", "sparsity", "pruned"]
 
 
-def rows(study: StudyRows) -> pd.DataFrame:
+def epoch_rows(study: StudyRows) -> pd.DataFrame:
     """Return the epochs of iterative runs, and which of them come first after a pruning.
 
     Of long trainings 50 epochs, evenly spaced, and the first after each pruning.
@@ -72,6 +72,6 @@ FIGURE = Figure(
     ITERATIVE_PRUNING,
     10,
     "Iterative pruning: test accuracy after each epoch",
-    StudyTable("round_epochs", rows),
+    StudyTable("round_epochs", epoch_rows),
     draw,
 )

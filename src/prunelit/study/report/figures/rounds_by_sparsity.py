@@ -21,7 +21,7 @@ from prunelit.study.report.charts.tables import StudyRows, StudyTable
 COLUMNS = ["run", "round", "sparsity", "top1_before", "top1_after", "last_top1"]
 
 
-def rows(study: StudyRows) -> pd.DataFrame:
+def sparsity_rows(study: StudyRows) -> pd.DataFrame:
     """Return a row for each pruning of runs that prune several times."""
     if study.rounds.empty:
         return pd.DataFrame(columns=COLUMNS)
@@ -66,6 +66,6 @@ FIGURE = Figure(
     ITERATIVE_PRUNING,
     20,
     "Iterative pruning: test accuracy at each sparsity",
-    StudyTable("rounds", rows),
+    StudyTable("rounds", sparsity_rows),
     draw,
 )

@@ -19,7 +19,7 @@ POINTS = 50
 SIDES = {"outputs": "kept_by_output", "inputs": "kept_by_input"}
 
 
-def rows(run: RunArrays) -> pd.DataFrame:
+def unit_rows(run: RunArrays) -> pd.DataFrame:
     """Return the kept share of the units of each layer, most connected first, at up to 50 ranks."""
     found = []
     for order, (layer, total) in enumerate(run.totals.items()):
@@ -82,4 +82,4 @@ def _curves() -> alt.Chart:
     )
 
 
-FIGURE = Figure(INSIDE_A_RUN, 20, "Connections kept, by neuron", RunTable("units", rows), draw)
+FIGURE = Figure(INSIDE_A_RUN, 20, "Connections kept, by neuron", RunTable("units", unit_rows), draw)

@@ -18,7 +18,7 @@ BINS = 32
 """Bars of a layer: records have twice as many, too fine for a small panel."""
 
 
-def rows(run: RunArrays) -> pd.DataFrame:
+def weight_rows(run: RunArrays) -> pd.DataFrame:
     """Return a row for each layer and bin: its edges, and how many weights lie there before and after."""
     found = []
     for order, layer in enumerate(run.totals):
@@ -71,4 +71,4 @@ def _histogram() -> alt.LayerChart:
     return layered(bars("before", "before pruning"), bars("after", "kept"))
 
 
-FIGURE = Figure(INSIDE_A_RUN, 10, "Weights before and after pruning", RunTable("weights", rows), draw)
+FIGURE = Figure(INSIDE_A_RUN, 10, "Weights before and after pruning", RunTable("weights", weight_rows), draw)

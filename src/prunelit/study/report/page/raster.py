@@ -30,27 +30,27 @@ def write_png(svg: Path) -> None:
 @contextmanager
 def rasterizing() -> Iterator[Callable[[Path], None]]:
     """Yield a function to call for each SVG file; when the block ends, the PNGs are complete."""
-    told: list[Path] = []
+    requested: list[Path] = []
     command = [sys.executable, "-m", __name__]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         stdin = process.stdin
         assert stdin is not None
 
-        def tell(svg: Path) -> None:
-            told.append(svg)
+        def rasterize(svg: Path) -> None:
+            requested.append(svg)
             with suppress(BrokenPipeError):
                 stdin.write(json.dumps(str(svg)).encode() + b"\n")
                 stdin.flush()
 
         try:
-            yield tell
+            yield rasterize
             with suppress(BrokenPipeError):
                 stdin.close()
             done = process.wait() == 0
         except BaseException:
             process.kill()
             raise
-    for svg in [] if done else told:  # errors of the process are raised here
+    for svg in [] if done else requested:  # errors of the process are raised here
         write_png(svg)
 
 

@@ -82,7 +82,7 @@ def latex(grid: Grid) -> str:
     narrow = Layout(grid, r"\footnotesize", 0.9, 5.0)
     if len(narrow.columns()) < len(layout.columns()):
         layout = narrow
-    parts = [(columns, rows) for columns in layout.columns() for rows in layout.rows(columns)]
+    parts = [(columns, rows) for columns in layout.columns() for rows in layout.split_rows(columns)]
     tables = []
     for number, (columns, rows) in enumerate(parts):
         title = plain(grid.title)

@@ -51,7 +51,7 @@ class Layout:
             free -= width
         return _even(parts, grid.left) or [words]
 
-    def rows(self, columns: Sequence[int]) -> Iterator[range]:
+    def split_rows(self, columns: Sequence[int]) -> Iterator[range]:
         """Yield the rows of each part, by the lines that their longest cells need."""
         start, lines = 0, 0
         for number, row in enumerate(self.grid.rows):

@@ -55,12 +55,12 @@ def launch(launcher: Any, sweep: Sweep, runs: Sequence[Run], first: int) -> list
             submitted |= jobs
     except BadRequest:
         if submitted:  # the first arrays may be accepted and the next refused
-            _say(study, submitted, {})
-            _say_later(study, list(submitted))
+            _print_jobs(study, submitted, {})
+            _print_later_commands(study, list(submitted))
         raise
     asked = [key(run.folder) for run in runs]
     waiting = {job: folders for job, folders in queued.items() if not set(folders).isdisjoint(asked)}
-    _say(study, submitted, waiting)
+    _print_jobs(study, submitted, waiting)
     jobs = waiting | submitted
     job_of = {folder: job for job, folders in jobs.items() for folder in folders}
     outcomes: dict[str, Any] = {}
@@ -72,7 +72,7 @@ def launch(launcher: Any, sweep: Sweep, runs: Sequence[Run], first: int) -> list
                 outcomes |= _outcomes(job, jobs[job], state, paths)
             left = False
     if left:
-        _say_later(study, list(jobs))
+        _print_later_commands(study, list(jobs))
     else:
         in_queue(study)  # forgets jobs that have ended
     return [
@@ -157,7 +157,7 @@ def _paths(folder: str, job: str) -> Any:
     return JobPaths(folder, job_id=job, task_id=0)
 
 
-def _say(study: Path, submitted: Jobs, waiting: Jobs) -> None:
+def _print_jobs(study: Path, submitted: Jobs, waiting: Jobs) -> None:
     """Print which jobs execute the runs."""
     for how, jobs in (("submitted", submitted), ("already in the queue", waiting)):
         if jobs:
@@ -167,7 +167,7 @@ def _say(study: Path, submitted: Jobs, waiting: Jobs) -> None:
             print(f"{how}: {runs} runs in SLURM jobs {listed}; their logs: {study / '.submitit'}", flush=True)
 
 
-def _say_later(study: Path, jobs: Sequence[str]) -> None:
+def _print_later_commands(study: Path, jobs: Sequence[str]) -> None:
     """Print the commands that show, cancel and collect jobs after ``sweep.wait=false``."""
     ids = list(dict.fromkeys(job.partition("_")[0] for job in jobs))
     command = [word for word in sys.orig_argv if not word.lstrip("+").startswith("sweep.wait=")]
