@@ -6,119 +6,198 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_file
+from torch import Tensor, nn
 
-from prunelit.amount import Amount
+from prunelit.amount import Amount, sets_density
+from prunelit.pruning.objective import Objective
+from prunelit.pruning.parameters import Selection
 from prunelit.study.configs import CONFIGS
 from prunelit.study.record import RESULT_FIELDS
+from prunelit.training.callback import Pruning
 from prunelit.training.models import FC
 from prunelit.training.run.from_config import build_pruning, num_epochs
 from runs import QUICK, csv_rows, folders, only_folder, result
 
+PRUNERS = sorted(path.stem for path in (CONFIGS / "pruner").glob("*.yaml"))
 
-def planned(pruner: str) -> tuple[list[float | None], int]:
-    """The densities and the epochs that a pruner's own config promises."""
+
+@dataclass
+class Promise:
+    """What a pruner's config promises of a run: counts that follow from the plan and the units."""
+
+    pruning: Pruning | None
+    epochs: int
+    target: float | None  # the final density; None: the plan decides
+    rounds: int
+    prunable: int
+    kept: int
+
+    @property
+    def misses_its_target(self) -> bool:
+        return self.target is not None and self.kept / self.prunable > self.target + 0.01
+
+    @property
+    def ends_with_pruning(self) -> bool:
+        return self.pruning is not None and self.pruning.moment.after_training
+
+
+def config(*overrides: str) -> DictConfig:
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        cfg = compose("config", [f"pruner={pruner}", "epochs=2"])
-    if pruner in ("like", "nm"):
-        return [None], 2
-    pruning = build_pruning(cfg, Amount(0.5))
-    densities = pruning.plan.targets(pruning.density) if pruning else [1.0]
+        return compose("config", list(overrides))
+
+
+def promise_of(cfg: DictConfig, masks: dict[str, Tensor]) -> Promise:
+    network = FC(num_classes=10, input_shape=(1, 8, 8))
+    pruning = build_pruning(cfg, Amount.of(cfg))
     epochs = num_epochs(cfg, pruning)
-    if pruning:  # weights that change places are as many after as before
-        densities += [densities[-1]] * sum(pruning.growth.due(epoch, epochs) for epoch in range(epochs))
-    return densities, epochs
+    if pruning is None:
+        size = sum(p.numel() for p in Selection().of(network).values())
+        return Promise(None, epochs, 1.0, 0, size, size)
+    targets = pruning.plan.targets(pruning.density)
+    size = sum(p.numel() for p in pruning.selection.of(network).values())
+    exchanges = sum(pruning.growth.due(epoch, epochs) for epoch in range(epochs))
+    if pruning.selection.granularity == "unit":
+        kept = kept_with_units(pruning, masks, targets[-1])
+    else:
+        kept = kept_by(pruning, network, targets[-1])
+    return Promise(pruning, epochs, targets[-1], len(targets) + exchanges, size, kept)
 
 
-@pytest.mark.parametrize("pruner", sorted(path.stem for path in (CONFIGS / "pruner").glob("*.yaml")))
-def test_every_pruner_leaves_a_whole_record(cli, pruner: str) -> None:
-    amount = ["compression=0.5"]
-    if pruner in ("like", "nm"):
-        # Another run's masks, or a pattern, decide how much is kept.
+def kept_by(pruning: Pruning, network: nn.Module, density: float | None) -> int:
+    """How many parameters the last pruning keeps."""
+    parameters = pruning.selection.of(network)
+    sizes = {name: p.numel() for name, p in parameters.items()}
+    plan = pruning.plan
+    batches = [(torch.rand(10, 1, 8, 8), torch.arange(10))]
+    objective = Objective.of_classifier(network, batches)
+    groups = pruning.criterion.groups(network, parameters, objective)
+    if groups is not None:  # the same share of units in each layer; layers without units keep everything
+        assert density is not None
+        removed = {name: sizes[name] - round(density * sizes[name]) for name in groups.alone}
+        for units in groups.units:
+            for name in units.members:
+                removed[name] = (units.count - round(density * units.count)) * sizes[name] // units.count
+        return sum(sizes.values()) - sum(removed.values())
+    if plan.pattern is not None:
+        some, of_each = map(int, plan.pattern.split(":"))
+        return sum(size * some // of_each for size in sizes.values())
+    if plan.layer_densities is not None:
+        return sum(round(plan.layer_densities[name] * size) for name, size in sizes.items())
+    assert density is not None
+    if plan.scope == "layer":
+        return sum(round(density * size) for size in sizes.values())
+    return round(density * sum(sizes.values()))
+
+
+def kept_with_units(pruning: Pruning, masks: dict[str, Tensor], density: float | None) -> int:
+    """How many parameters are kept if a neuron goes with its bias and with the weights on both of its sides."""
+    assert density is not None
+    *hidden, classes = (int(masks[f"fc{number}.bias"].sum()) for number in range(1, 7))
+    assert classes == 10
+    if pruning.plan.scope == "layer":
+        assert hidden == [round(density * 100)] * 5
+    else:
+        assert sum(hidden) == round(density * 500)
+    widths = [64, *hidden, classes]
+    return sum(widths[1:]) + sum(before * after for before, after in pairwise(widths))
+
+
+def request_of(cli, pruner: str) -> list[str]:
+    """What to add to a pruner's config so that it can run, and keeps some 32 % if it may be asked to."""
+    node = config(f"pruner={pruner}").pruner
+    if node.densities_from is not None:
         assert cli("pruner=mag", "compression=0.5", "name=other", *QUICK)[0] == 0
-        amount = [f"pruner.densities_from={only_folder().rename('other')}"] if pruner == "like" else []
+        other = only_folder().rename("other")
         shutil.rmtree("outputs")
-    status, out, err = cli(f"pruner={pruner}", "epochs=2", *amount)
+        return [f"pruner.densities_from={other}"]
+    return [] if sets_density(node) else ["compression=0.5"]
+
+
+@pytest.mark.parametrize("pruner", PRUNERS)
+def test_every_pruner_leaves_a_whole_record(cli, pruner: str) -> None:
+    request = [f"pruner={pruner}", "epochs=2", *request_of(cli, pruner)]
+    status, out, err = cli(*request)
     assert status == 0
-    found, folder = result(), only_folder()
-    asked = found["asked_compression"]
-    missed = pruner == "thinet" and asked is not None and found["density"] > 10**-asked + 0.01
-    assert len(err) == missed
+    folder = only_folder()
+    masks = load_file(folder / "masks.safetensors")
+    promise = promise_of(config(*request), masks)
+    assert len(err) == promise.misses_its_target
     assert all("reached a density of" in line for line in err)
     assert f"complete: {folder}" in out
-    assert list(found) == list(RESULT_FIELDS)
-    n = 6400 + 4 * 10000 + 1000
-    targets, epochs = planned(pruner)
-    kept = found["kept"] if targets[-1] is None else round(targets[-1] * n)
-    biases = 0
-    if pruner in ("like", "nm"):
-        kept = round(10**-0.5 * n) if pruner == "like" else n // 2
-    if pruner in ("uniform", "karnin"):
-        kept = sum(round(10**-0.5 * size) for size in (6400, *[10000] * 4, 1000))
-    if pruner == "l1_filter":  # linear layers one by one, with their biases
-        biases = 5 * 32 + 3
-        kept = biases + sum(round(10**-0.5 * size) for size in (6400, *[10000] * 4, 1000))
-    if pruner == "thinet":  # 32 of 100 neurons of all layers but the last
-        biases = 5 * 32 + 10
-        kept = biases + 32 * 64 + 4 * 32 * 100 + 1000
-    if pruner in ("fpgm", "l2_filter"):  # 32 of 100 neurons, with the inputs that the next layer had of them
-        biases = 5 * 32 + 10
-        kept = biases + 32 * 64 + 4 * 32 * 32 + 32 * 10
-    if pruner == "bn_scale":  # 158 of 500 neurons, of all layers together
-        units = [int(m.sum()) for n, m in load_file(folder / "masks.safetensors").items() if "bias" in n]
-        assert sum(units) == 158 + 10
-        biases, kept = sum(units), sum(units) + sum(a * b for a, b in pairwise([64, *units]))
-    n += 510 if biases else 0
-    assert (found["prunable"], found["kept"]) == (n, kept)
-    assert found["density"] == kept / n
-    assert found["sparsity"] == pytest.approx(1 - kept / n)
-    assert found["compression"] == pytest.approx(math.log10(n / kept))
-    assert 0 < found["effective_density"] <= found["density"]
-    assert found["flops_dense"] == 47400
-    assert found["flops_sparse"] == pytest.approx(kept - biases)
-    at_end = pruner == "karnin"  # after training, and no training follows
-    assert found["top1_before" if at_end else "top1"] > 15, "two epochs of training beat chance"
-    assert found["top1"] <= found["top5"] <= 100
-    assert found["epochs"] == epochs
-    assert found["rounds"] == (0 if pruner == "none" else len(targets))
-    assert found["collapsed"] == []
-    assert found["top1_before"] is None if pruner == "none" else found["top1_before"] is not None
+    check_tensors(promise, folder)
+    check_result(promise, result(), masks)
+    check_tables(promise, result(), masks)
+    check_details(promise, result(), np.load(folder / "details.npz"), masks)
+    assert json.loads((folder / "status.json").read_text()) == {"status": "complete"}
+    for name in ("train.log", ".hydra/config.yaml", "checkpoints/last.ckpt", "checkpoints/best.ckpt"):
+        assert (folder / name).is_file()
+
+
+def check_tensors(promise: Promise, folder: Path) -> None:
     masks, weights = load_file(folder / "masks.safetensors"), load_file(folder / "weights.safetensors")
-    assert sum(int(mask.sum()) for mask in masks.values()) == kept
+    assert sum(int(mask.sum()) for mask in masks.values()) == promise.kept
     for name, mask in masks.items():
         assert mask.dtype == torch.bool
         assert weights[name][~mask].eq(0).all()
-    network = FC(num_classes=10, input_shape=(1, 8, 8))
-    network.load_state_dict(weights, strict=True)
+    FC(num_classes=10, input_shape=(1, 8, 8)).load_state_dict(weights, strict=True)
+
+
+def check_result(promise: Promise, found: dict[str, Any], masks: dict[str, Tensor]) -> None:
+    assert list(found) == list(RESULT_FIELDS)
+    kept, size = promise.kept, promise.prunable
+    assert (found["prunable"], found["kept"]) == (size, kept)
+    assert found["density"] == kept / size
+    assert found["sparsity"] == pytest.approx(1 - kept / size)
+    assert found["compression"] == pytest.approx(math.log10(size / kept))
+    assert 0 < found["effective_density"] <= found["density"]
+    # Each weight of a linear layer is multiplied once, and biases are not counted.
+    assert found["flops_dense"] == 6400 + 4 * 10000 + 1000
+    kept_weights = sum(int(mask.sum()) for name, mask in masks.items() if name.endswith("weight"))
+    assert found["flops_sparse"] == pytest.approx(kept_weights)
+    assert found[trained_key(promise)] > 15, "two epochs of training beat chance"
+    assert found["top1"] <= found["top5"] <= 100
+    assert (found["epochs"], found["rounds"]) == (promise.epochs, promise.rounds)
+    assert found["collapsed"] == []
+    assert (found["top1_before"] is None) == (promise.pruning is None)
+
+
+def trained_key(promise: Promise) -> str:
+    """The accuracy at the end of the training."""
+    return "top1_before" if promise.ends_with_pruning else "top1"
+
+
+def check_tables(promise: Promise, found: dict[str, Any], masks: dict[str, Tensor]) -> None:
     layers = csv_rows("layers.csv")
     assert sorted(row["layer"] for row in layers) == sorted(masks)
     for row in layers:
         assert int(row["kept"]) == int(masks[row["layer"]].sum())
         assert float(row["flops_sparse"]) == pytest.approx(float(row["flops_dense"]) * float(row["density"]))
     metrics = csv_rows("metrics.csv")
-    assert [int(row["epoch"]) for row in metrics] == list(range(epochs))
-    assert float(metrics[-1]["test_top1"]) == pytest.approx(found["top1_before" if at_end else "top1"])
+    assert [int(row["epoch"]) for row in metrics] == list(range(promise.epochs))
+    assert float(metrics[-1]["test_top1"]) == pytest.approx(found[trained_key(promise)])
     final = [float(row["test_top1"]) for row in metrics if float(row["density"]) == found["density"]]
     assert found["best_top1"] == (pytest.approx(max(final)) if final else None)
-    details = np.load(folder / "details.npz")
-    confusion = details["confusion/test"]
+
+
+def check_details(promise: Promise, found: dict[str, Any], arrays: Any, masks: dict[str, Tensor]) -> None:
+    confusion = arrays["confusion/test"]
     assert 100 * confusion.trace() / confusion.sum() == pytest.approx(found["top1"], abs=1e-3)
-    assert details["class_names"].tolist() == [str(digit) for digit in range(10)]
-    kept_of = details["kept_by_output/fc2.weight"]
-    assert kept_of.tolist() == masks["fc2.weight"].sum(1).tolist()
-    if pruner != "none":
-        assert details["before/fc2.weight"].sum() == 10000
-        assert details["after/fc2.weight"].sum() == masks["fc2.weight"].sum()
-    assert json.loads((folder / "status.json").read_text()) == {"status": "complete"}
-    for name in ("train.log", ".hydra/config.yaml", "checkpoints/last.ckpt", "checkpoints/best.ckpt"):
-        assert (folder / name).is_file()
+    assert arrays["class_names"].tolist() == [str(digit) for digit in range(10)]
+    assert arrays["kept_by_output/fc2.weight"].tolist() == masks["fc2.weight"].sum(1).tolist()
+    if promise.pruning is not None:
+        assert arrays["before/fc2.weight"].sum() == 10000
+        assert arrays["after/fc2.weight"].sum() == masks["fc2.weight"].sum()
 
 
 def test_the_checkpoint_is_the_plain_network_s_and_has_the_masks(cli) -> None:
