@@ -101,7 +101,7 @@ def kept_by(pruning: Pruning, network: nn.Module, density: float | None) -> int:
 
 
 def kept_with_units(pruning: Pruning, masks: dict[str, Tensor], density: float | None) -> int:
-    """How many parameters are kept if a neuron goes with its bias and with the weights on both of its sides."""
+    """How many parameters are kept if a neuron goes with its bias and the weights on both sides."""
     assert density is not None
     *hidden, classes = (int(masks[f"fc{number}.bias"].sum()) for number in range(1, 7))
     assert classes == 10

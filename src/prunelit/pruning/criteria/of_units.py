@@ -40,7 +40,7 @@ class OfUnits(Criterion):
         scores = {name: self._by_row(p.detach()) for name, p in parameters.items()}
         for units in _units(network, objective):
             if units.weight in parameters:
-                rows = units.rows(parameters[units.weight].detach()).double()
+                rows = units.by_unit(parameters[units.weight].detach()).double()
                 scores |= units.spread(self.unit_scores(rows, units, network), parameters)
         return scores
 
