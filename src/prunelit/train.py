@@ -59,7 +59,7 @@ def _run(cfg: DictConfig, record: Record, num_threads: int | None = None) -> dic
     """Do the run, with several devices in one process for each, and note in its record how it ends."""
     from prunelit.training.parallel import rank_processes, threads
 
-    threads.use(num_threads)
+    threads.set_number(num_threads)
     job, may_fork = partial(_fit_and_record, cfg, record), not Invocation.current().has_computed
     with noting_the_end(record, cfg.output_dir, keep_refused=Sweep.current() is not None):
         return until_done(

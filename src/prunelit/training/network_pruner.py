@@ -29,14 +29,13 @@ from prunelit.training.fit.observer import Observer
 from prunelit.training.fit.options import (
     PruningOptions,
     by_name,
-    check_thresholds,
     distribute,
     for_filters,
-    listed_thresholds,
 )
 from prunelit.training.fit.recovery import recalibrate_on_training_data
 from prunelit.training.fit.retraining import Rates, Snapshot, forget_moments, set_rates
 from prunelit.training.fit.same_network import drop_outdated_masks, goes_on
+from prunelit.training.fit.threshold_list import check_thresholds, listed_thresholds
 from prunelit.training.fit.trainer_checks import check_apart
 from prunelit.training.holding.holding_callback import HoldingCallback
 from prunelit.training.parallel.agreement import agreed, check_agreement, share_buffers

@@ -70,11 +70,11 @@ def test_a_plan_has_each_run_once_and_skips_the_complete(tmp_path: Path, capsys)
     assert [r.folder.name for r in work.complete] == ["done"]
     assert work.todo[0].overrides == ("x=1",)
     assert len(Worklist.of([asked[0], asked[0]]).todo) == 1, "the very same request twice"
-    work.say()
+    work.print_complete()
     assert capsys.readouterr().out == f"complete already: {done} (rerun=true repeats it)\n"
     assert Worklist.of([run(done, rerun=True)]).complete == []
 
 
 def test_very_many_complete_runs_are_one_line(tmp_path: Path, capsys) -> None:
-    Worklist([], [run(tmp_path / str(number)) for number in range(MOST_LINES + 1)]).say()
+    Worklist([], [run(tmp_path / str(number)) for number in range(MOST_LINES + 1)]).print_complete()
     assert capsys.readouterr().out.startswith(f"complete already: {MOST_LINES + 1} runs, as in {tmp_path}")

@@ -85,15 +85,15 @@ def test_more_validation_images_than_there_are_is_refused() -> None:
 def test_validation_comes_out_of_the_training_images(asked: float, number: int) -> None:
     plain, data = ready(), ready(validation=asked, seed=3)
     assert (data.train_size, data.validation_size, data.test_size) == (1442 - number, number, 355)
-    train, held = data.rows("train").tolist(), data.rows("validation").tolist()
+    train, held = data.indices("train").tolist(), data.indices("validation").tolist()
     assert sorted(train + held) == list(range(1442))
     test, validation = data.val_dataloader()
     assert sum(len(labels) for _, labels in validation) == number
     for (one, _), (other, _) in zip(test, plain.test_dataloader(), strict=True):
         torch.testing.assert_close(one, other)
-    assert ready(validation=asked, seed=3).rows("validation").tolist() == held
+    assert ready(validation=asked, seed=3).indices("validation").tolist() == held
     if number > 1:
-        assert ready(validation=asked, seed=4).rows("validation").tolist() != held
+        assert ready(validation=asked, seed=4).indices("validation").tolist() != held
         counts = torch.bincount(torch.cat([labels for _, labels in validation]), minlength=10)
         share = torch.bincount(torch.from_numpy(data.split("train").labels)) * number / 1442
         assert (counts - share).abs().max() < 1

@@ -104,7 +104,7 @@ def run(tmp_path: Path) -> Callable[..., Path]:
     return call
 
 
-def rows(path: Path) -> list[dict[str, str]]:
+def read_rows(path: Path) -> list[dict[str, str]]:
     with path.open() as file:
         return list(csv.DictReader(file))
 
@@ -116,11 +116,11 @@ def result(path: Path) -> dict[str, Any]:
 
 def test_a_list_of_thresholds_is_tried_on_one_network_and_the_first_holds(run) -> None:
     several = run(LIST)
-    tried = rows(several / "thresholds.csv")
+    tried = read_rows(several / "thresholds.csv")
     assert [float(row["threshold"]) for row in tried] == [0.3, 0.2, 0.05]
     for row, threshold in zip(tried, (0.3, 0.2, 0.05), strict=True):
         alone = run(f"pruner.threshold={threshold}")
-        found, layers = result(alone), rows(alone / "layers.csv")
+        found, layers = result(alone), read_rows(alone / "layers.csv")
         assert float(row["sparsity"]) == pytest.approx(found["sparsity"])
         assert (float(row["top1"]), float(row["top5"])) == (found["top1"], found["top5"])
         removed = {f"removed/{layer['layer']}": int(layer["total"]) - int(layer["kept"]) for layer in layers}
@@ -136,7 +136,7 @@ def test_the_record_tells_before_from_after(run) -> None:
     found, details = result(pruned), np.load(pruned / "details.npz")
     assert found["top1"] == found["top1_after"]
     assert found["best_top1"] is None, "no epoch had the final density"
-    assert float(rows(pruned / "metrics.csv")[-1]["test_top1"]) == found["top1_before"]
+    assert float(read_rows(pruned / "metrics.csv")[-1]["test_top1"]) == found["top1_before"]
     for name, top1 in (("test", found["top1"]), ("test_before", found["top1_before"])):
         confusion = details[f"confusion/{name}"]
         assert confusion.sum() == 355
@@ -159,14 +159,14 @@ def test_checkpoints_of_a_run_that_ends_in_a_pruning_are_of_the_pruned_network(r
 
 def test_uniform_sensitivities_lose_the_share_that_the_threshold_says(run) -> None:
     """On one trained network: 57,400 of them, so that 3 standard deviations are 0.6 %."""
-    drawn = rows(run("pruner.criterion=rand", "pruner.threshold=[0.45,0.21,0.01]") / "thresholds.csv")
+    drawn = read_rows(run("pruner.criterion=rand", "pruner.threshold=[0.45,0.21,0.01]") / "thresholds.csv")
     for row in drawn:
         assert float(row["sparsity"]) == pytest.approx(float(row["threshold"]), abs=0.0065)
 
 
 def test_only_the_layers_named_are_pruned(run) -> None:
     found = run("pruner.only=[fc2,fc3]", "pruner.criterion=rand")
-    assert [row["layer"] for row in rows(found / "layers.csv")] == ["fc2.weight", "fc3.weight"]
+    assert [row["layer"] for row in read_rows(found / "layers.csv")] == ["fc2.weight", "fc3.weight"]
     assert result(found)["prunable"] == 20000
     assert load_file(found / "weights.safetensors")["fc1.weight"].ne(0).all()
 

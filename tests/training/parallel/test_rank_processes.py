@@ -171,7 +171,7 @@ def test_what_ranks_cannot_do_is_refused(cli, arguments: list[str], line: str) -
 
 def test_ranks_share_the_threads_of_their_run(monkeypatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    threads.use(4)
+    threads.set_number(4)
     try:
         asked = OmegaConf.create({"accelerator": "cpu", "devices": 2, "strategy": "ddp"})
         assert rank_processes.run(torch.get_num_threads, asked, may_fork=True) == 2

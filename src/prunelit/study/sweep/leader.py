@@ -50,7 +50,7 @@ def lead(
     with leaving_nothing(study / ".sweep"):
         composer = Composer(loader, config, study / ".sweep" / "folders.json")
         work = Worklist.of(composer.runs([tuple(request) for request in requests]))
-        work.say()
+        work.print_complete()
         if not work.todo:
             return []
         first = composer.compose(work.todo[0].overrides)

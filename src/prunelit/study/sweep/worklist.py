@@ -33,7 +33,7 @@ class Worklist:
         skipped = {run.folder for run in complete}
         return cls([run for run in once.values() if run.folder not in skipped], complete)
 
-    def say(self) -> None:
+    def print_complete(self) -> None:
         """Print a line for each complete run; one for all of them if they are many."""
         if len(self.complete) > MOST_LINES:
             study = self.complete[0].folder.parent

@@ -22,8 +22,8 @@ from prunelit.training.config.foreign_options import DECLARED, SET_BY_PRUNELIT
 from prunelit.training.config.instantiate import check_target
 from prunelit.training.config.run_logger import check_logger
 from prunelit.training.data.options import Options as DataOptions
-from prunelit.training.fit.options import THRESHOLDS
 from prunelit.training.fit.retraining import Retraining
+from prunelit.training.fit.threshold_list import THRESHOLDS
 from prunelit.training.fit.timing import Timing
 from prunelit.training.scoring.training_batches import Sample
 

@@ -36,7 +36,7 @@ class LeftOut:
             self.classes[class_folder] += 1
         self.paths.append(os.path.relpath(path, self.base))
 
-    def say(self, read: Counter[str]) -> None:
+    def warn_of_any(self, read: Counter[str]) -> None:
         """Warn about ignored files, if any; ``read`` contains the number of images of each folder."""
         if not self.paths:
             return
@@ -132,7 +132,7 @@ class Lister:
 
     def say_left_out(self) -> None:
         """Warn about the files ignored so far."""
-        self.left_out.say(self.read)
+        self.left_out.warn_of_any(self.read)
 
 
 def warn_of_untested(names: Sequence[str], labels: np.ndarray) -> None:

@@ -149,7 +149,7 @@ class ImageData(pl.LightningDataModule):
         return self._loader("test", self.options.eval_batch_size, shuffle=False)
 
     def _loader(self, name: str, batch_size: int, shuffle: bool) -> EpochLoader:
-        rows, split = self.rows(name), self.split(name)
+        rows, split = self.indices(name), self.split(name)
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         sampler = EpochSampler(
             len(rows), self.options.seed, shuffle=shuffle, rank=rank, world_size=world_size
@@ -168,8 +168,8 @@ class ImageData(pl.LightningDataModule):
         assert self._contents is not None, "call prepare_data() and setup() first"
         return self._contents.test if name == "test" else self._contents.train
 
-    def rows(self, name: str) -> Tensor:
-        """Return the image numbers (int64) of the set ``train``, ``validation`` or ``test`` in its split."""
+    def indices(self, name: str) -> Tensor:
+        """Return the indices (int64) in its split of the images of ``train``, ``validation`` or ``test``."""
         return self._rows[name]
 
     @property
@@ -208,7 +208,7 @@ class ImageData(pl.LightningDataModule):
                 If both are None, the whole training set in order.
             batch_size: images per batch; the last may be smaller.
         """
-        rows, split = self.rows("train"), self.split("train")
+        rows, split = self.indices("train"), self.split("train")
         labels = torch.from_numpy(split.labels)[rows]
         draw = generator(Purpose.SCORING, self.options.seed)
         if samples_per_class is not None and num_batches is not None:

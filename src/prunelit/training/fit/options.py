@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from typing import Annotated, Any, Literal, TypedDict
-
-from annotated_types import Len
+from typing import Any, Literal, TypedDict
 
 from prunelit.amount import KEYS
-from prunelit.declared import Option, Says, options_of
+from prunelit.declared import options_of
 from prunelit.former_options import refuse_former
 from prunelit.pruning.growth import Growth
 from prunelit.pruning.parameters import Selection
@@ -18,34 +16,6 @@ from prunelit.request import BadRequest, nearest, within
 from prunelit.training.fit.retraining import Retraining
 from prunelit.training.fit.timing import Timing, When
 from prunelit.training.scoring.training_batches import Sample
-
-THRESHOLDS = Option(
-    "threshold",
-    Annotated[
-        float | Annotated[tuple[float, ...], Len(1)] | None, Says("a number, a list of numbers, or null")
-    ],
-    None,
-)
-
-
-def listed_thresholds(options: dict[str, Any]) -> tuple[float, ...]:
-    """Return the thresholds if ``options["threshold"]`` is a list, and replace the list by its first value.
-
-    Raises:
-        BadRequest: not finite numbers.
-    """
-    asked = THRESHOLDS.check(options.get("threshold"))
-    if not isinstance(asked, tuple):
-        return ()
-    options["threshold"] = asked[0]
-    return asked
-
-
-def check_thresholds(thresholds: tuple[float, ...], plan: Plan, timing: Timing) -> None:
-    """Raise BadRequest for a list of thresholds with several rounds."""
-    if thresholds and (timing.moment.rounds_apart or plan.rounds != 1):
-        raise BadRequest("threshold", list(thresholds), "one number", "a list is for a single pruning")
-
 
 WHOLE = {"scope": "layer", "pattern": None, "layer_densities": None, "bias": True, "norm": True}
 """The fixed options of pruners of whole filters."""

@@ -48,7 +48,7 @@ def set_by_user() -> bool:
     return any(name in os.environ for name in VARIABLES)
 
 
-def use(count: int | None) -> None:
+def set_number(count: int | None) -> None:
     """Compute with ``count`` threads from now on, which the ranks of a run share; None changes nothing."""
     if count is not None:
         torch.set_num_threads(count)
