@@ -7,7 +7,7 @@ import shutil
 import torch
 from safetensors.torch import load_file
 
-from runs import only_folder, result, rows
+from runs import csv_rows, only_folder, result
 
 RESNET = ("model=resnet20", "+trainer.limit_train_batches=8", "logger=none", "pruner=mag", "compression=0.7")
 
@@ -16,7 +16,7 @@ def test_batch_norm_is_recalibrated_by_seed_and_both_accuracies_are_recorded(cli
     found, weights = [], []
     for more in ((), ("pruner.recalibrate=2",), ("pruner.recalibrate=2",)):
         assert cli(*RESNET, "pruner.when=end", "epochs=1", *more)[0] == 0
-        found.append({**result(), "row": rows("rounds.csv")[0]})
+        found.append({**result(), "row": csv_rows("rounds.csv")[0]})
         weights.append(load_file(only_folder() / "weights.safetensors"))
         shutil.rmtree("outputs")
     without, first = found[:2]
