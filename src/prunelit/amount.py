@@ -9,11 +9,11 @@ from typing import Annotated, Any
 from annotated_types import Ge, Lt
 from typing_extensions import Doc
 
-from prunelit.budget import Budget, FlopsKept, ParametersKept, Speedup
+from prunelit.budget import Budget, FlopsKept, Milliseconds, ParametersKept, Speedup
 from prunelit.declared import check_fields
 from prunelit.request import BadRequest, within
 
-BUDGETS = ("flops", "params", "speedup")
+BUDGETS = ("flops", "params", "speedup", "latency")
 """The options that limit what the network may cost."""
 KEYS = ("compression", "sparsity", *BUDGETS)
 """The options that request an amount, of which at most one is given."""
@@ -37,9 +37,12 @@ class Amount:
     flops: FlopsKept = None
     params: ParametersKept = None
     speedup: Speedup = None
+    latency: Milliseconds = None
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.latency is not None:
+            object.__setattr__(self, "latency", Budget.milliseconds(self.latency))
         given = [key for key in KEYS if getattr(self, key) is not None]
         if len(given) > 1:
             first, second = given[:2]
@@ -86,6 +89,8 @@ class Amount:
             return Budget("flops", self.flops, *self.given)
         if self.params is not None:
             return Budget("params", self.params, *self.given)
+        if self.latency is not None:
+            return Budget.of_latency(self.given[1])
         return None if self.speedup is None else Budget("flops", 1 / self.speedup, *self.given)
 
     @property

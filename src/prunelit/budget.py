@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
 from typing_extensions import Doc
+
+from prunelit.declared import Says
+from prunelit.request import BadRequest
 
 FlopsKept = Annotated[
     Annotated[float, Gt(0), Le(1)] | None,
@@ -27,6 +31,15 @@ Speedup = Annotated[
     Doc(
         "Remove whole units until the dense network has at least this many times the multiply-accumulates "
         "of what is left: `speedup=2` is `flops=0.5`."
+    ),
+]
+MILLISECONDS = "milliseconds > 0, such as 8 or 8ms"
+Milliseconds = Annotated[
+    float | str | None,
+    Says(MILLISECONDS + ", or null"),
+    Doc(
+        "Remove whole units in one pruning until a forward pass of one input takes at most this many "
+        "milliseconds on this device: `latency=8ms`. Sets `pruner.granularity=unit`."
     ),
 ]
 Quantity = Literal["flops", "params", "latency"]
@@ -55,6 +68,22 @@ class Budget:
     def given(self) -> tuple[str, float]:
         """The option and its value."""
         return self.key or self.quantity, self.share if self.value is None else self.value
+
+    @staticmethod
+    def milliseconds(latency: float | str) -> float:
+        """Return a number of milliseconds, which may be written with its unit: ``8ms``.
+
+        Raises:
+            BadRequest: it is another text, or not above 0.
+        """
+        number = re.fullmatch(r"\s*([0-9.eE+-]+?)\s*ms\s*", latency) if isinstance(latency, str) else None
+        try:
+            value = float(number[1] if number else latency)
+        except ValueError:
+            value = 0.0
+        if not 0 < value < float("inf"):
+            raise BadRequest("latency", latency, MILLISECONDS)
+        return value
 
     @classmethod
     def of_latency(cls, milliseconds: float) -> Budget:

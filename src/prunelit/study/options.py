@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Le, Lt
 from typing_extensions import Doc
 
-from prunelit.budget import FlopsKept, ParametersKept, Speedup
+from prunelit.budget import FlopsKept, Milliseconds, ParametersKept, Speedup
 from prunelit.declared import Says
 
 MOST_SHARERS = 16
@@ -41,6 +41,7 @@ class TopLevel:
     flops: FlopsKept = None
     params: ParametersKept = None
     speedup: Speedup = None
+    latency: Milliseconds = None
     epochs: Annotated[
         int,
         Ge(0),

@@ -46,6 +46,7 @@ RESULT_FIELDS = (
     # the cost, in seconds and bytes
     *("prune_seconds", "train_seconds", "test_seconds", "peak_memory_bytes"),
     # how fast it is: median milliseconds of a forward pass of 1 and of 64 inputs
+    "latency_predicted",
     *("latency_dense_1", "latency_dense_64", "latency_masked_1", "latency_masked_64"),
     *("latency_cut_1", "latency_cut_64"),
     *("latency_half_1", "latency_half_64", "latency_2to4_1", "latency_2to4_64"),

@@ -44,7 +44,7 @@ from prunelit.training.restoring.no_trace import undisturbed
 from prunelit.training.scoring.objective import build_objective
 
 STATE_KEY = "prunelit.Pruning"
-COUNTS = ("seconds", "num_rounds", "num_done", "score_moments")
+COUNTS = ("seconds", "num_rounds", "num_done", "score_moments", "latency_predicted")
 
 
 class NetworkPruner(HoldingCallback):
@@ -100,6 +100,7 @@ class NetworkPruner(HoldingCallback):
         self.seconds = 0.0
         self.num_rounds = self.num_done = 0
         self.score_moments: dict[str, tuple[float, float]] = {}
+        self.latency_predicted: float | None = None
         self._snapshot = Snapshot()
         self._planned = len(self.steps)
         self._timeline.begin_network()
@@ -152,7 +153,7 @@ class NetworkPruner(HoldingCallback):
         self._snapshot = Snapshot(dict(state_dict["rewind_weights"]), state_dict.get("rewind_rates"))
         self._timeline.load_state_dict(state_dict.get("timeline", {}))
         for name in COUNTS:
-            setattr(self, name, state_dict[name])
+            setattr(self, name, state_dict.get(name))
         if state_dict["observed"]:
             self.criterion.load_state_dict(state_dict["observed"])
 
@@ -265,6 +266,7 @@ class NetworkPruner(HoldingCallback):
             if objective is not None and self.retraining.cut:
                 self._example = objective.example(root)
         self.masks, self.score_moments = self.outcome.masks, self.outcome.score_moments
+        self.latency_predicted = getattr(self.outcome.latency, "predicted", None)
         self.num_rounds += len(self.outcome.densities)
         self.seconds += time.perf_counter() - start
 

@@ -105,6 +105,7 @@ class PruningOptions(TypedDict, total=False):
     flops: float | None
     params: float | None
     speedup: float | None
+    latency: float | str | None
     granularity: Literal["weight", "unit"]
     bias: bool
     norm: bool

@@ -87,6 +87,7 @@ def test_and_count(run: Parts) -> RunResult:
         **test_result(run.trainer, module, run.measured, counted["density"]),
         "rounds": pruning.num_rounds if pruning else 0,
         "prune_seconds": pruning.seconds if pruning else 0.0,
+        "latency_predicted": pruning.latency_predicted if pruning else None,
         **machine.environment(run.trainer),
     }
     arrays = attempt("details", lambda: details(module, masks, run.measured, run.data.class_names))
