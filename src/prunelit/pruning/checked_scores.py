@@ -48,7 +48,7 @@ def checked_scores(
             "pruner.train_mode=true on the command line"
         ) from error
     _check_scores(criterion, scores, parameters)
-    return scores
+    return dict(scores)  # giving these up must not empty what the criterion itself keeps
 
 
 def _has_loss_in_train_mode(network: nn.Module, objective: Objective) -> bool:
