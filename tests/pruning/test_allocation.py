@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from prunelit import BadRequest, Mag, Plan, prune
@@ -45,6 +45,7 @@ sizes = st.lists(st.tuples(st.integers(1, 20), st.integers(1, 20)), min_size=1, 
 
 
 @settings(max_examples=25, deadline=None)
+@example([(1, 3), (1, 3), (3, 3)], 0.5)
 @given(sizes, st.floats(0.01, 1))
 def test_layer_counts_add_up_exactly(layers: list[tuple[int, int]], density: float) -> None:
     scores = {name: torch.randn(shape) for name, shape in shapes(*layers).items()}

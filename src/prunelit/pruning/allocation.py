@@ -110,7 +110,8 @@ def layer_masks(
     exact = {name: densities[name] * sizes[name] for name in scores}
     # A tiny lift: 0.3 * 10 is 2.9999999999999996 in floating point.
     counts = {name: min(sizes[name], math.floor(exact[name] + 1e-9)) for name in scores}
-    missing = round(sum(exact.values())) - sum(counts.values())
+    total = round(math.fsum(exact.values()), 9)  # 7.499999999999999 is 7.5, which rounds to 8
+    missing = round(total) - sum(counts.values())
     by_remainder = sorted(scores, key=lambda name: counts[name] - exact[name])
     for name in [name for name in by_remainder if counts[name] < sizes[name]][: max(0, missing)]:
         counts[name] += 1

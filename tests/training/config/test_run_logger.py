@@ -147,9 +147,9 @@ def test_a_failing_logger_loses_no_run(cli, target: str, lacks: list[str]) -> No
     status, _, err = cli(*FEW, "logger=csv", f"logger._target_=own_loggers.{target}")
     assert status == 0
     assert len(csv_rows("metrics.csv")) == 3
-    assert sorted(line.partition(" was to")[0].partition(", and")[0] for line in err) == sorted(
-        f"warning: logger=csv {what}" for what in lacks
-    )
+    assert len(err) == len(lacks)
+    for what in lacks:
+        assert any(line.startswith(f"warning: logger=csv {what}") for line in err)
     assert all("ConnectionError: the server is gone" in line for line in err)
 
 
@@ -162,7 +162,7 @@ def test_a_failing_logger_loses_no_run(cli, target: str, lacks: list[str]) -> No
             "logger._target_=torch.nn.Identity: must be the class of a Lightning logger",
         ),
         ("logger._target_=os.sep", "logger._target_=os.sep: must be the class of a Lightning logger"),
-        ("logger._target_=own_loggers.function", "logger._target_=own_loggers.function: must be what gives"),
+        ("logger._target_=own_loggers.function", "logger._target_=own_loggers.function: must be a class or function"),
         ("logger._target_=own_loggers.Own", "logger.project: own_loggers.Own needs it; must be given"),
         (
             "logger._target_=own_loggers.Refusing",

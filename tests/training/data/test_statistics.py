@@ -102,10 +102,10 @@ def test_given_values_replace_those_of_the_literature() -> None:
     [
         ({"mean": [0.5]}, r"^mean=\[0\.5\]: must be a list of 3, one for each channel"),
         ({"std": [0.5, 0.5]}, r"^std=\[0\.5,0\.5\]: must be a list of 3"),
-        ({"std": [0.5, 0.5, 0]}, r"^std=.*a number > 0 for each channel"),
+        ({"std": [0.5, 0.5, 0]}, r"^std=.*number > 0 per channel"),
         ({"std": [0.5, 0.5, float("inf")]}, r"^std="),
         ({"mean": [0.5, 0.5, float("nan")]}, r"^mean="),
-        ({"mean": [123.675, 116.28, 103.53]}, r"^mean=.*a number in \[0, 1\] for each channel"),
+        ({"mean": [123.675, 116.28, 103.53]}, r"^mean=.*number in \[0, 1\] per channel"),
         ({"mean": []}, r"^mean=\[\]"),
         ({"mean": ["0.5", 0.5, 0.5]}, r"^mean="),
         ({"std": 0.5}, r"^std=0\.5: must be a list"),
