@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Sampler, TensorDataset
 NUM_CLASSES = 4
 BY_HAND = "uses manual optimization"
 """Why a module with manual optimization and without ``pruning_loss`` has no scores that need a loss."""
-IN_PARTS = dict.fromkeys(("SynFlow", "L1Filter"), "no single call")
+IN_PARTS = dict.fromkeys(("SynFlow", "L1Filter", "L2Filter", "FPGM", "BNScale"), "no single call")
 """Why a flow through the network has no beginning: the step calls the parts of the module one by one."""
 NO_SOFTMAX = {"GraSP": {"temperature": 1}}
 """What a loss needs that takes no softmax of the outputs, which a temperature could divide."""

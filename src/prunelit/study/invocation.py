@@ -31,7 +31,9 @@ class Invocation:
     has_computed: bool = False
 
     def begin(self) -> None:
-        """Let this be the current invocation from now on."""
+        """Let this be the current invocation from now on; what the process has computed stays known."""
+        before = _CURRENT.get(None)
+        self.has_computed |= before is not None and before.has_computed
         _CURRENT.set(self)
 
     @classmethod
