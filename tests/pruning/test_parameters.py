@@ -170,9 +170,7 @@ def test_what_needs_no_gradient_is_left_alone_unless_asked_for() -> None:
 
 
 def test_a_network_that_is_frozen_as_a_whole_is_refused_with_the_remedy() -> None:
-    with pytest.raises(
-        BadRequest, match=r"frozen=false: 0\.weight of Sequential .*; must be true"
-    ):
+    with pytest.raises(BadRequest, match=r"frozen=false: 0\.weight of Sequential .*; must be true"):
         Selection().of(nn.Sequential(nn.Linear(2, 2)).requires_grad_(False))
     with pytest.raises(BadRequest, match=r"^frozen=false: teacher\.0\.weight"):
         Selection(only=("teacher",)).of(Student())

@@ -86,7 +86,7 @@ def test_checkpoints_that_the_run_removes_are_not_listed(tmp_path: Path) -> None
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "last.ckpt").write_bytes(b"x")
     record.finish(dict.fromkeys(RESULT_FIELDS, 1), keep_checkpoints=False)
-    (tmp_path / "checkpoints" / "last.ckpt").unlink()
+    (tmp_path / "checkpoints" / "last.ckpt").unlink(missing_ok=True)
     record.check(digests=True)
 
 

@@ -106,7 +106,8 @@ def class_name(target: str) -> str:
     last = str(target).rpartition(".")[2]
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])", "_", last).lower()
     joined = words.replace("_", "")
-    return joined if (CONFIGS / "pruner" / f"{joined}.yaml").is_file() else words
+    files = sorted(path.stem for path in (CONFIGS / "pruner").glob("*.yaml"))
+    return next((name for name in files if name.replace("_", "") == joined), words)
 
 
 @cache

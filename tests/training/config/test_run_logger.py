@@ -162,7 +162,10 @@ def test_a_failing_logger_loses_no_run(cli, target: str, lacks: list[str]) -> No
             "logger._target_=torch.nn.Identity: must be the class of a Lightning logger",
         ),
         ("logger._target_=os.sep", "logger._target_=os.sep: must be the class of a Lightning logger"),
-        ("logger._target_=own_loggers.function", "logger._target_=own_loggers.function: must be a class or function"),
+        (
+            "logger._target_=own_loggers.function",
+            "logger._target_=own_loggers.function: must be a class or function",
+        ),
         ("logger._target_=own_loggers.Own", "logger.project: own_loggers.Own needs it; must be given"),
         (
             "logger._target_=own_loggers.Refusing",

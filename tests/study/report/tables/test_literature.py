@@ -101,7 +101,9 @@ def test_numbers_round_by_round(make_run: MakeRun, tmp_path: Path) -> None:
     record = make_run("data=cifar10", "model=resnet18", "pruner=iterative", "sparsity=0.5")
     record.write_rounds(ROUNDS)
     found = compared(tmp_path, report="shi2022")
-    assert list(found["setting"]) == ["target=0.5 sparsity_percent=10.0", "target=0.5 sparsity_percent=19.0"]
+    assert list(found["setting"]) == [
+        *("target=0.5 sparsity_percent=10.0", "target=0.5 sparsity_percent=19.0", "sparsity=0.5")
+    ]
     assert list(found["ours"]) == [93.0, 94.0]
 
 
