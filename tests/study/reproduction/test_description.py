@@ -68,7 +68,7 @@ def planned(sweep: Sweep, folder: Path, composed: Composed) -> Study:
         density, place = Amount.of(config).density, folder / f"{sweep.name}{number}"
         names = {group: config[group].name for group in ("pruner", "data", "model")}
         known = {"status": "complete", "asked": "so", "asked_density": density, "density": density}
-        rows.append({**names, **known, "folder": place})
+        rows.append({**names, **known, "label": names["pruner"], "folder": place})
         if OmegaConf.is_list(config.pruner.threshold):
             place.mkdir()
             tried = [f"{threshold},50.0" for threshold in config.pruner.threshold]
