@@ -101,6 +101,7 @@ def test_a_sample_that_misleads_costs_another_pass_alone(
 def test_several_threads_mark_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(score_pieces, "PIECE", 50)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    monkeypatch.setattr(torch, "set_num_threads", lambda number: None)  # of the process, which tests fork
     scores = [torch.randint(9, (30, 70), generator=torch.Generator().manual_seed(2)).float()]
     for k in (1, 500, 2000):
         check(scores, k, [torch.rand(30, 70) < 0.7])
