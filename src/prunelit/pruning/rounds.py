@@ -103,52 +103,28 @@ def prune(
         PruningWarning: weights stay dense, ties decide, layers end empty, or filters cannot be cut out.
     """
     budget = density if isinstance(density, Budget) else None
-    if isinstance(density, Budget):
-        selection, density = replace(selection, granularity="unit"), density.share
-    by_unit = selection.granularity == "unit"
+    if budget is not None:
+        selection, density = replace(selection, granularity="unit"), budget.share
     if criterion.unit == "filter":
-        selection = replace(selection, bias=True, norm=True)
-        scope = plan.scope if by_unit and criterion.across_layers else "layer"
-        plan = replace(plan, scope=scope, pattern=None, layer_densities=None)
+        selection, plan = _of_filters(criterion, selection, plan)
     parameters = selection.of(network)
     if density is not None and budget is None:
         check_density(density, count_all(parameters))
     criterion.check(objective)
     start = starting_masks(network, parameters)
-    whole = count_kept(start) == count_all(start)
-    targets = plan.targets(density, density_of(start))
-    keep_values = not (whole and len(targets) == 1 and criterion.only_reads_weights())
     if "dense" in reports:
         warn_of_dense(network, selection)
     with random_state(seed):
-        with preserved(network, parameters.values(), keep_values):
-            groups: Groups | Competition | None
-            spending = None
-            if by_unit:
-                groups = competition(network, criterion, parameters, objective, plan)
-                plan = replace(plan, keep_at_least=max(1, plan.keep_at_least))
-                if budget is not None:
-                    spending = spending_of(network, groups, objective, budget)
-                    density = spending.budget.share
-                    targets = plan.targets(density, spending.share_of(groups.alive(start)))
-            else:
-                groups = criterion.groups(network, parameters, objective)
-            doubts = Doubts(network, criterion, plan.scope, plan.train_mode, plan.shuffle, groups)
-            network.train(plan.train_mode)
-            masks, scores, densities = start, Scores(), []
-            for target in targets:
-                if not (whole and masks is start):
-                    apply_masks(parameters, masks)
-                scores = checked_scores(criterion, network, parameters, objective, scores)
-                ties = Ties()
-                chosen = _choose(plan, scores, target, masks, groups, ties, spending)
-                doubts.add(ties, masks)
-                masks = chosen
-                densities.append(density_of(masks))
-        masks = {name: mask.contiguous() for name, mask in masks.items()}
-        latency = None if spending is None else spending.latency(spending.competing.alive(masks))
+        changes = budget is not None or _changes_values(criterion, plan, density, start)
+        with preserved(network, parameters.values(), changes):
+            work = _Rounds(network, criterion, parameters, objective, plan, start)
+            if selection.granularity == "unit":
+                work.compete_by_unit(budget)
+            work.execute(density)
+        masks = {name: mask.contiguous() for name, mask in work.masks.items()}
+        latency = work.spending and work.spending.latency(work.spending.competing.alive(masks))
         if plan.shuffle:
-            masks = _shuffled(masks, start, groups)
+            masks = _shuffled(masks, start, work.groups)
         if agree:
             masks = agree(masks)
         if plan.reinitialize:
@@ -159,8 +135,93 @@ def prune(
     if not plan.reinitialize:
         criterion.adjust(network, masks)
     reached = density if "density" in reports and budget is None else None
-    doubts.warn(scores, reached, start, masks)
-    return Outcome(masks, scores, densities, latency)
+    work.doubts.warn(work.scores, reached, start, masks)
+    return Outcome(masks, work.scores, work.densities, latency)
+
+
+def _of_filters(criterion: Criterion, selection: Selection, plan: Plan) -> tuple[Selection, Plan]:
+    """Return what a criterion of whole filters prunes, and how they compete."""
+    free = selection.granularity == "unit" and criterion.across_layers
+    selection = replace(selection, bias=True, norm=True)
+    scope = plan.scope if free else "layer"
+    return selection, replace(plan, scope=scope, pattern=None, layer_densities=None)
+
+
+def _changes_values(criterion: Criterion, plan: Plan, density: float | None, start: Masks) -> bool:
+    """Return whether scoring may change values of the network, which have to be restored then."""
+    is_single = len(plan.targets(density, density_of(start))) == 1
+    return not (is_single and _keeps_all(start) and criterion.only_reads_weights())
+
+
+class _Rounds:
+    """The rounds of one pruning: score, choose, mask.
+
+    Attributes:
+        masks: after the last round; ``start`` before the first.
+        scores: of the last round.
+        densities: after each round.
+        groups: what competes instead of single weights, if anything.
+        spending: how a budget is spent, if there is one.
+        doubts: what the scores did not decide.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        criterion: Criterion,
+        parameters: Parameters,
+        objective: Objective | None,
+        plan: Plan,
+        start: Masks,
+    ) -> None:
+        self.network, self.criterion = network, criterion
+        self.parameters, self.objective = parameters, objective
+        self.plan, self.start, self.masks = plan, start, start
+        self.scores, self.densities = Scores(), list[float]()
+        self.groups: Groups | Competition | None = None
+        self.spending: Spending | None = None
+        self.by_unit = False
+
+    def compete_by_unit(self, budget: Budget | None) -> None:
+        """Let whole units compete, within ``budget`` if there is one."""
+        self.by_unit = True
+        self.groups = competition(self.network, self.criterion, self.parameters, self.objective, self.plan)
+        self.plan = replace(self.plan, keep_at_least=max(1, self.plan.keep_at_least))
+        if budget is not None:
+            self.spending = spending_of(self.network, self.groups, self.objective, budget)
+
+    def execute(self, density: float | None) -> None:
+        """Do all rounds, until ``density`` or the share of a budget is left."""
+        if not self.by_unit:
+            self.groups = self.criterion.groups(self.network, self.parameters, self.objective)
+        plan = self.plan
+        self.doubts = Doubts(
+            self.network, self.criterion, plan.scope, plan.train_mode, plan.shuffle, self.groups
+        )
+        self.network.train(plan.train_mode)
+        is_whole = _keeps_all(self.start)
+        for target in self._targets(density):
+            if not (is_whole and self.masks is self.start):
+                apply_masks(self.parameters, self.masks)
+            self.scores = checked_scores(
+                self.criterion, self.network, self.parameters, self.objective, self.scores
+            )
+            ties = Ties()
+            chosen = _choose(plan, self.scores, target, self.masks, self.groups, ties, self.spending)
+            self.doubts.add(ties, self.masks)
+            self.masks = chosen
+            self.densities.append(density_of(chosen))
+
+    def _targets(self, density: float | None) -> list[float | None]:
+        """Return the density, or the share of the budget's cost, after each round."""
+        if self.spending is None:
+            return self.plan.targets(density, density_of(self.start))
+        alive = self.spending.competing.alive(self.start)
+        return self.plan.targets(self.spending.budget.share, self.spending.share_of(alive))
+
+
+def _keeps_all(masks: Masks) -> bool:
+    return count_kept(masks) == count_all(masks)
 
 
 def _choose(
