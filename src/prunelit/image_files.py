@@ -47,7 +47,7 @@ def is_hidden(name: str) -> bool:
 
 
 def has_suffix(name: str) -> bool:
-    """Whether the name of a file is that of an image."""
+    """Whether a file has the name of an image."""
     return name.lower().endswith(SUFFIXES)
 
 
@@ -76,7 +76,7 @@ def entries_below(
     """Yield every entry at any depth below ``folder`` except the folders that are entered, with its kind.
 
     Links are followed, except those to a parent of ``folder``. Each folder is read once, so that cycles end.
-    The order is that of the names within each folder; without ``in_order`` the first entry is found sooner.
+    Entries are sorted by name within each folder; without ``in_order`` the first entry is found sooner.
 
     Raises:
         OSError: a folder cannot be read.

@@ -31,9 +31,9 @@ class Ties:
         num_competitions: how many there were.
         num_equal: those in which all scores are equal, so that they decide nothing.
         num_kept: parameters kept.
-        num_by_order: kept parameters whose score is that of a removed one, or, if they are fewer, removed
-            ones whose score is that of a kept one.
-        num_tied: kept parameters whose score is that of a removed one.
+        num_by_order: kept parameters with the score of a removed one, or, if they are fewer, removed
+            ones with the score of a kept one.
+        num_tied: kept parameters with the score of a removed one.
         layers: names of the tensors in which such ties are a considerable number.
         scores: the scores at which parameters tie.
         spared: by tensor, how many were kept before the others competed.

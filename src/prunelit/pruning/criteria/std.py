@@ -36,7 +36,7 @@ class Std(Criterion):
         scope: Annotated[
             Literal["global", "layer"],
             Doc(
-                "Whether the standard deviation is that of all weights (global) or that of the "
+                "Whether the standard deviation is computed over all weights (global) or over the "
                 "weights of each layer (layer)."
             ),
         ] = "global",

@@ -1,4 +1,4 @@
-"""What the runs say that look into a question: means over seeds, a row a method and amount."""
+"""What the runs say that look into a question: means over seeds, one row per method and amount."""
 
 from __future__ import annotations
 

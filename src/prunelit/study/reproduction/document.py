@@ -29,7 +29,7 @@ ANSWER = ("question", "method", "asked", "metric")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What is known of a report: a row a published number, and a row a number that answers a question."""
+    """What is known of a report: one row per published number, and one per number that answers a question."""
 
     cells: pd.DataFrame
     answers: pd.DataFrame

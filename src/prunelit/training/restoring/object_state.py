@@ -51,7 +51,7 @@ class ObjectState:
         self._undo: list[Callable[[], object]] = []
         self._stand_ins: dict[int, Any] = {}
         self._originals: dict[int, Any] = {}
-        self._alive: list[Any] = [*left_alone]  # an id is that of one object while the object is alive
+        self._alive: list[Any] = [*left_alone]  # an id belongs to one object while it is alive
         seen = {id(value) for value in self._alive}
         pending = [(root, False) for root in roots]
         pending.reverse()

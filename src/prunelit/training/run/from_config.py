@@ -103,7 +103,7 @@ def try_optimizer(cfg: DictConfig, network: nn.Module) -> None:
 
 
 def build_criterion(node: DictConfig | str) -> Criterion:
-    """Return the criterion of a config node; a name is that of its file, and gives it its defaults."""
+    """Return the criterion of a config node; a name is the name of its file, and uses its defaults."""
     if not isinstance(node, str):
         criterion: Criterion = build(node)
         if not isinstance(criterion, Criterion):

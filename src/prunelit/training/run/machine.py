@@ -30,7 +30,7 @@ def device_name(trainer: pl.Trainer) -> str:
 
 def forget_peak_memory() -> None:
     """Let the largest use of memory be that from now on: earlier runs of this process do not count."""
-    with suppress(OSError):  # Linux alone can: elsewhere it is that of the process
+    with suppress(OSError):  # only Linux can: elsewhere the whole process counts
         Path("/proc/self/clear_refs").write_text("5")
     if torch.cuda.is_initialized():
         for device in range(torch.cuda.device_count()):

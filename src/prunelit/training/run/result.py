@@ -140,7 +140,7 @@ def final_masks(pruning: Pruning | None, network: nn.Module) -> Masks:
 def layer_rows(
     network: nn.Module, masks: Masks, moments: dict[str, tuple[float, float]], flops: Flops | None
 ) -> list[dict[str, Any]]:
-    """Return a row a prunable parameter tensor: shape, counts, FLOPs and its scores' mean and variance."""
+    """Return one row per prunable parameter tensor: shape, counts, FLOPs, mean and variance of its scores."""
     rows = []
     parameters = dict(network.named_parameters(remove_duplicate=False))
     for name, density in layer_densities(masks).items():

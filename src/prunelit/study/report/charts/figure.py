@@ -58,7 +58,7 @@ class Figure:
             page.
         draw: returns its drawing from all tables and the names of the methods in order; None if the study
             has nothing to draw. Only ``runs`` and the figure's own table may be read.
-        name: the name of its files and of its element in the page, which is that of its module.
+        name: the name of its files and of its element in the page, the name of its module.
     """
 
     chapter: Chapter
