@@ -102,9 +102,10 @@ def prune(
     Warns:
         PruningWarning: weights stay dense, ties decide, layers end empty, or filters cannot be cut out.
     """
-    budget = density if isinstance(density, Budget) else None
-    if budget is not None:
-        selection, density = replace(selection, granularity="unit"), budget.share
+    budget = None
+    if isinstance(density, Budget):
+        budget, density = density, density.share
+        selection = replace(selection, granularity="unit")
     if criterion.unit == "filter":
         selection, plan = _of_filters(criterion, selection, plan)
     parameters = selection.of(network)
@@ -122,7 +123,9 @@ def prune(
                 work.compete_by_unit(budget)
             work.execute(density)
         masks = {name: mask.contiguous() for name, mask in work.masks.items()}
-        latency = work.spending and work.spending.latency(work.spending.competing.alive(masks))
+        latency = None
+        if work.spending is not None:
+            latency = work.spending.latency(work.spending.competing.alive(masks))
         if plan.shuffle:
             masks = _shuffled(masks, start, work.groups)
         if agree:

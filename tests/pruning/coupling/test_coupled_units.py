@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -148,3 +151,30 @@ def test_a_network_that_export_does_not_take_is_refused() -> None:
 
     with pytest.raises(BadRequest, match=r"granularity=unit: torch\.export does not record Chooses"):
         prune(Chooses(), Mag(), 0.5, selection=UNIT, objective=Objective(inputs=(torch.ones(1, 2),)))
+
+
+FORKED = """
+import os
+import torch
+from torch import nn
+from prunelit import coupled_units
+
+
+def backward():
+    torch.ones(2, requires_grad=True).sum().backward()
+
+
+coupled_units(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), torch.rand(2, 3))
+backward()
+child = os.fork()
+if not child:
+    backward()
+    os._exit(0)
+raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
+def test_a_process_that_has_followed_a_network_can_be_forked() -> None:
+    done = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

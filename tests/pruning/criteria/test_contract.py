@@ -293,12 +293,3 @@ def test_what_it_needs_is_stated(criterion: Criterion, make: Make) -> None:
     if criterion.needs != "nothing":
         with pytest.raises(ValueError, match=type(criterion).__name__):
             prune(network, criterion, 0.5)
-
-
-@every
-def test_its_file_says_where_it_comes_from(criterion: Criterion) -> None:
-    module = inspect.getmodule(type(criterion))
-    assert module is not None
-    opening = module.__doc__ or ""
-    assert "https://" in opening
-    assert "score(w" in opening

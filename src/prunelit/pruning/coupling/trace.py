@@ -43,6 +43,7 @@ def traced(network: nn.Module, call: Call, training: bool = False) -> Trace:
     """
     with modes(network), random_state(0), original_parts(network), _quiet():
         network.train(training)
+        start_autograd()
         try:
             program = torch.export.export(network, call.inputs, dict(call.keywords), strict=False)
         except Exception as error:  # of any kind, from any part of torch
@@ -61,6 +62,17 @@ def traced(network: nn.Module, call: Call, training: bool = False) -> Trace:
         held = getattr(network.get_submodule(owner), leaf, None)
         tensors[place] = first.get(id(held), name)
     return Trace(program.graph_module, tensors, frozenset(signature.inputs_to_buffers.values()))
+
+
+def start_autograd() -> None:
+    """Let autograd start before ``torch.export`` does.
+
+    If the first backward pass of a process comes after ``torch.export``, autograd also starts threads for
+    devices that are not there, and refuses to work in processes that are forked afterwards, such as those
+    of ``strategy="ddp_fork"`` and of sweeps.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        torch.ones(1, requires_grad=True).sum().backward()
 
 
 @contextmanager

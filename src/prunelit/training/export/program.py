@@ -8,6 +8,7 @@ import warnings
 import torch
 from torch import nn
 
+from prunelit.pruning.coupling.trace import start_autograd
 from prunelit.training.data.augment import Normalise
 
 
@@ -34,6 +35,7 @@ def program_of(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            start_autograd()
             torch.export.save(torch.export.export(whole, (images,), dynamic_shapes=dynamic), file)
     except Exception as error:  # of many kinds, for code that torch.export does not follow
         reason = next(iter(str(error).strip().splitlines()), "")
