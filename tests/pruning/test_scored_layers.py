@@ -160,7 +160,8 @@ def test_several_threads_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> 
     network = Drawn(0)
     parameters = EVERYTHING.of(network)
     # The process itself keeps one thread: a later fork of it would wait for OpenMP's.
-    monkeypatch.setattr(torch, "set_num_threads", lambda number: None)
+    set_number = torch.set_num_threads
+    monkeypatch.setattr(torch, "set_num_threads", lambda number: set_number(1))
     found = []
     for number in (1, 3):
         monkeypatch.setattr(torch, "get_num_threads", lambda number=number: number)
