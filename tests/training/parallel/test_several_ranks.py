@@ -67,6 +67,8 @@ def every_criterion() -> dict[str, Criterion]:
 def network(norm: bool) -> nn.Module:
     torch.manual_seed(0)
     between = nn.BatchNorm2d(4) if norm else nn.Identity()
+    if norm:
+        nn.init.uniform_(between.weight)  # Equal scales would decide nothing.
     return nn.Sequential(nn.Conv2d(1, 4, 3, stride=2), between, nn.ReLU(), nn.Flatten(), nn.Linear(36, 10))
 
 
