@@ -28,11 +28,12 @@ def within(module: str, prefix: str) -> bool:
     return module == prefix or module.startswith(f"{prefix}.")
 
 
-def imports_when_imported(path: Path) -> set[str]:
-    """The files of prunelit that a file imports at its top level, except for type checking."""
+def top_level_imports(path: Path) -> set[str]:
+    """The files of prunelit that a file imports at its top level, also for type checking alone."""
     names = {name_of(file) for file in FILES}
     found: set[str] = set()
-    for node in ast.parse(path.read_text()).body:
+    top = ast.parse(path.read_text()).body
+    for node in [*top, *(inner for block in top if isinstance(block, ast.If) for inner in block.body)]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

@@ -11,17 +11,14 @@ import uuid
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from filelock import FileLock
 
 from prunelit.durable import fsync_folder, write_atomically
 from prunelit.image_files import CACHE as FOLDER
+from prunelit.training.data.read_options import ReadOptions
 from prunelit.training.data.source import Contents, Source, Split
-
-if TYPE_CHECKING:
-    from prunelit.training.data.options import Options
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +62,7 @@ def kept_moments(source: Source, channels: int, compute: Callable[[], Moments]) 
     return found
 
 
-def _stem(name: str, options: Options) -> str:
+def _stem(name: str, options: ReadOptions) -> str:
     """The name of a copy without its fingerprint: all options that determine the decoded images."""
     parts = [name, "own" if options.size is None else str(options.size)]
     parts += [] if options.bits is None else [f"{options.bits}bits"]

@@ -8,16 +8,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from filelock import FileLock
 
 from prunelit.request import BadRequest
 from prunelit.training.data.layout import has_class_folders
-
-if TYPE_CHECKING:
-    from prunelit.training.data.options import Options
+from prunelit.training.data.read_options import ReadOptions
 
 Preview = tuple[int, tuple[int, int, int]]
 Augmentation = Literal["none", "crop", "resized_crop"]
@@ -64,7 +62,7 @@ class Source(ABC):
     layout: str = "a folder"
     """The required contents of ``data.root``, for messages."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: ReadOptions) -> None:
         self.options = options
 
     @property

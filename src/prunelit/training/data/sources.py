@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from prunelit.training.data.arrays import Cifar10, Cifar100, Digits, FashionMnist, Mnist
 from prunelit.training.data.imagenets import ImageNet, TinyImageNet
+from prunelit.training.data.read_options import ReadOptions
 from prunelit.training.data.source import Source
 from prunelit.training.data.trees import Tree
-
-if TYPE_CHECKING:
-    from prunelit.training.data.options import Options
 
 SOURCES: dict[str, type[Source]] = {
     "digits": Digits,
@@ -24,6 +20,6 @@ SOURCES: dict[str, type[Source]] = {
 }
 
 
-def source_of(options: Options) -> Source:
+def source_of(options: ReadOptions) -> Source:
     """Return the data set that ``options`` names, once they are checked."""
     return SOURCES[options.dataset](options)
