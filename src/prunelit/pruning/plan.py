@@ -51,11 +51,13 @@ class Plan:
         Doc("The share of what remains that the schedule `constant` removes in each round."),
     ] = 0.1
     scope: Annotated[
-        Literal["global", "layer", "erk", "er"],
+        Literal["global", "layer", "erk", "er", "isomorphic"],
         Doc(
             "Which parameters compete. `global`: all prunable parameters. `layer`: those of each "
             "tensor, with the same density for all tensors. `erk`: those of each tensor, with its "
-            "Erdős-Rényi-kernel density. `er`: the same without the kernel sizes."
+            "Erdős-Rényi-kernel density. `er`: the same without the kernel sizes. `isomorphic`, with "
+            "granularity `unit`: the units of all groups of one kind, such as the hidden layers of residual "
+            "blocks, with the same density for all kinds."
         ),
     ] = "global"
     pattern: Annotated[
@@ -146,10 +148,16 @@ class Plan:
         for key in ("pattern", "layer_densities"):
             if (value := getattr(self, key)) is not None:
                 raise BadRequest(key, value, "null", why)
-        if self.scope not in SCOPES:
-            raise BadRequest("scope", self.scope, "global or layer", why)
+        if self.scope not in (*SCOPES, "isomorphic"):
+            raise BadRequest("scope", self.scope, "global, layer or isomorphic", why)
         if self.rounding == "up":
             raise BadRequest("rounding", "up", "nearest", why)
+
+    def check_weights(self) -> None:
+        """Raise BadRequest where the plan is for whole units and not for single weights."""
+        if self.scope == "isomorphic":
+            why = "single weights are removed (granularity is weight)"
+            raise BadRequest("scope", self.scope, "global, layer, erk or er", why)
 
     @property
     def decides_density(self) -> bool:

@@ -73,8 +73,8 @@ def prune(
 
     With ``selection.granularity`` "unit" whole units are removed from all parameters that they have a part
     in. ``density`` is then the share of units: of each group with ``plan.scope`` "layer", of all groups
-    together with "global". At least one unit of each group stays. :func:`prunelit.explain` says which
-    groups there are. The objective needs an example input.
+    together with "global", of all groups of one kind with "isomorphic". At least one unit of each group
+    stays. :func:`prunelit.explain` says which groups there are. The objective needs an example input.
 
     A criterion of whole filters keeps ``round(density * units)`` units of each layer that it prunes, whatever
     ``plan.scope``, unless it compares units across layers and whole units are removed. Biases and
@@ -121,6 +121,8 @@ def prune(
             work = _Rounds(network, criterion, parameters, objective, plan, start)
             if selection.granularity == "unit":
                 work.compete_by_unit(budget)
+            else:
+                plan.check_weights()
             work.execute(density)
         masks = {name: mask.contiguous() for name, mask in work.masks.items()}
         latency = None
@@ -243,9 +245,9 @@ def _choose(
     alive = groups.alive(previous)
     if spending is not None and density is not None:
         return groups.spread(spending.units(density, plan, competing, alive, ties), previous)
-    kept = plan.masks(competing, density, alive, ties) if competing else {}
     if isinstance(groups, Competition):
-        kept = groups.rounded(kept, competing, alive)
+        return groups.spread(groups.choose(plan, competing, density, alive, ties), previous)
+    kept = plan.masks(competing, density, alive, ties) if competing else {}
     return groups.spread(kept, previous)
 
 

@@ -11,12 +11,14 @@ from torch import Tensor, nn
 
 from prunelit.pruning.coupling.coupled_units import coupled_units
 from prunelit.pruning.coupling.groups import CoupledUnits, Group, Member
+from prunelit.pruning.coupling.isomorphic import alike
 from prunelit.pruning.coupling.trace import NotTraced
 from prunelit.pruning.criteria.criterion import Criterion
-from prunelit.pruning.masks import Masks, Scores
+from prunelit.pruning.masks import Masks, Scores, count_all
 from prunelit.pruning.objective import Objective
 from prunelit.pruning.parameters import Parameters
 from prunelit.pruning.plan import Plan
+from prunelit.pruning.ties import Ties
 from prunelit.request import BadRequest
 
 
@@ -31,6 +33,7 @@ class Competition:
         normalize: what the scores of a group are divided by: their ``mean``, their ``max``, or ``none``.
         of_filters: whether each score is already that of a whole unit.
         round_to: a number that the widths which are left are multiples of.
+        alike: the names of the groups of each kind, which compete with scope ``isomorphic``.
     """
 
     groups: tuple[Group, ...]
@@ -39,6 +42,7 @@ class Competition:
     normalize: str = "mean"
     of_filters: bool = False
     round_to: int = 1
+    alike: tuple[tuple[str, ...], ...] = ()
 
     @classmethod
     def among(cls, coupled: CoupledUnits, parameters: Parameters, **options: object) -> Competition:
@@ -67,6 +71,24 @@ class Competition:
                     gone = (~member.along(kept[group.name])).nonzero()[:, 0]
                     masks[member.name].index_fill_(member.axis, gone, False)
         return masks
+
+    def choose(
+        self, plan: Plan, scores: Scores, density: float | None, alive: Masks, ties: Ties | None = None
+    ) -> Masks:
+        """Return the units that ``plan`` keeps, in widths that are multiples of ``round_to``.
+
+        With scope ``isomorphic`` the groups of each kind keep the share ``density`` of their units, and all
+        units of these groups compete.
+        """
+        if plan.scope != "isomorphic":
+            return self.rounded(plan.masks(scores, density, alive, ties), scores, alive)
+        plan, kept = replace(plan, scope="global"), Masks()
+        for names in self.alike:
+            own = {name: scores[name] for name in names}
+            fewest = sum(min(plan.keep_at_least, int(alive[name].sum())) for name in names)
+            share = None if density is None else max(density, fewest / count_all(own))
+            kept |= plan.masks(own, share, {name: alive[name] for name in names}, ties)
+        return self.rounded({name: kept[name] for name in scores}, scores, alive)
 
     def rounded(self, kept: Masks, scores: Scores, previous: Masks) -> Masks:
         """Return masks of units with which all widths are multiples of ``round_to``, the nearest ones.
@@ -176,4 +198,4 @@ def competition(
         raise BadRequest(
             "granularity", "unit", "weight", f"no unit of {type(network).__name__} can be removed"
         )
-    return found
+    return replace(found, alike=alike(found.groups, network))

@@ -97,8 +97,9 @@ def units_within(
     """Return which units are kept: those of highest score, as many as the budget allows.
 
     First the largest number of units is found whose cost is within the budget, chosen as ``plan`` chooses
-    that number: of all groups together with scope ``global``, the same share of each with ``layer``. Then
-    single units are added, those of highest score first, until no unit of any group fits.
+    that number: of all groups together with scope ``global``, the same share of each with ``layer``, the same
+    share of all groups of a kind with ``isomorphic``. Then single units are added, those of highest score
+    first, until no unit of any group fits.
 
     Args:
         budget: what the network may cost.
@@ -113,8 +114,7 @@ def units_within(
         BudgetTooSmall: one unit of each group already costs more.
     """
     limit = budget.share * costs.dense * (1 + 1e-9)
-    smallest = plan.masks(scores, _fewest(plan, alive) / count_all(scores), alive)
-    smallest = competing.rounded(smallest, scores, alive)
+    smallest = competing.choose(plan, scores, _fewest(plan, alive) / count_all(scores), alive)
     aim, best, most = limit, smallest, -1.0
     for _ in range(ATTEMPTS):
         kept = _predicted(aim, costs, competing, plan, scores, alive, ties) or smallest
@@ -164,8 +164,7 @@ def _predicted(
     total = count_all(scores)
 
     def choose(count: int, ties: Ties | None = None) -> Masks:
-        kept = plan.masks(scores, count / total, alive, ties)
-        return competing.rounded(kept, scores, alive)
+        return competing.choose(plan, scores, count / total, alive, ties)
 
     def fits(kept: Masks) -> bool:
         return costs.of(widths_of(kept)) <= limit

@@ -115,7 +115,7 @@ class PruningOptions(TypedDict, total=False):
     rounds: int
     schedule: Literal["exponential", "linear", "cubic", "constant"]
     share: float
-    scope: Literal["global", "layer", "erk", "er"]
+    scope: Literal["global", "layer", "erk", "er", "isomorphic"]
     pattern: str | None
     train_mode: bool
     invert: bool
@@ -168,6 +168,8 @@ def distribute(options: dict[str, Any]) -> Options:
         chosen[1].check_units()
         if growth.at is not None:
             raise BadRequest("grow.at", growth.at, "null", "whole units are removed (granularity is unit)")
+    else:
+        chosen[1].check_weights()
     selection, plan, sample, timing, retraining = chosen
     if retraining.cut and selection.granularity != "unit":
         raise BadRequest("cut", True, "false, or granularity=unit", "single weights cannot be cut out")
