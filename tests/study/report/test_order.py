@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prunelit.study.report.order import group_key, natural_key, sorted_methods
+from prunelit.study.report.order import group_key, listed_amounts, natural_key, sorted_methods
 
 
 def test_the_dense_network_is_first_and_numbers_count_as_numbers() -> None:
@@ -22,3 +22,9 @@ def test_amounts_are_in_the_order_of_their_numbers() -> None:
         "compression 2",
         "compression 10",
     ]
+
+
+def test_amounts_with_the_same_words_name_them_once() -> None:
+    assert listed_amounts(["compression 10", "compression 2", "compression 2"]) == "compression 2, 10"
+    assert listed_amounts(["sparsity 0.9", "compression 2"]) == "compression 2, sparsity 0.9"
+    assert listed_amounts(["4:8", "2:4"]) == "2:4, 4:8"

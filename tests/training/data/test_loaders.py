@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import multiprocessing
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -18,6 +20,8 @@ from prunelit.training.data import ImageData
 from prunelit.training.data.augment import CropFlip, Normalise
 from prunelit.training.data.loaders import EpochLoader, ImageSet, InMemoryLoader
 from prunelit.training.data.sampling import EpochSampler
+from prunelit.training.data.source import Split
+from prunelit.training.data.streaming import StreamedSet, StreamingLoader
 
 MakeTree = Callable[..., Path]
 
@@ -99,6 +103,25 @@ def test_arrays_stream_too() -> None:
     options = {"augment": True, "batch_size": 500}
     streamed = ready("digits", in_memory=False, workers=1, **options).train_dataloader()
     assert_same(epoch_of(streamed, 2), epoch_of(ready("digits", **options).train_dataloader(), 2))
+
+
+class PrintsErrors(StreamedSet):
+    """Lets the thread of a worker that hands batches over fail in two ways."""
+
+    def __getitem__(self, key: Any) -> Any:
+        for error in (ConnectionResetError("closed"), ZeroDivisionError("a bug")):
+            sys.excepthook(type(error), error, None)
+        return super().__getitem__(key)
+
+
+def test_a_worker_whose_run_has_ended_prints_no_traceback(capfd: pytest.CaptureFixture[str]) -> None:
+    split = Split(np.zeros(2, np.int64), np.zeros((2, 1, 8, 8), np.uint8))
+    images = PrintsErrors(split, torch.arange(2), (1, 8, 8))
+    sampler = EpochSampler(2, 0, shuffle=False)
+    list(StreamingLoader(images, sampler, 2, Normalise([0.0], [1.0]), 1, torch.device("cpu")))
+    said = capfd.readouterr().err
+    assert "ZeroDivisionError" in said
+    assert "ConnectionResetError" not in said
 
 
 def loader_of_rank(rank: int, world_size: int, size: int = 45) -> InMemoryLoader:

@@ -42,3 +42,12 @@ def group_key(names: tuple[str, ...]) -> tuple[object, ...]:
     """Return a sort key for ``(data, model, method, amount)``, or the first few of these."""
     data, model, *rest = map(str, names)
     return data, model, *(method_key(label) for label in rest[:1]), *map(natural_key, rest[1:])
+
+
+def listed_amounts(amounts: Iterable[str]) -> str:
+    """Return each amount once, in order; common words are not repeated: ``compression 1, 2``."""
+    ordered = sorted(set(amounts), key=natural_key)
+    words = {amount.rpartition(" ")[0] for amount in ordered}
+    if len(words) != 1 or "" in words:
+        return ", ".join(ordered)
+    return f"{words.pop()} {', '.join(amount.rpartition(' ')[2] for amount in ordered)}"

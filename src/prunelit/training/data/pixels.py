@@ -54,7 +54,7 @@ def plain(image: Any, channels: int, bits: int | None = None) -> Any:
     Raises:
         WrongDepth: floating-point pixels, or values that do not fit ``bits``.
     """
-    deep, states_depth = _has_deep_colours(image), image.format in STATES_DEPTH
+    deep, states_depth = _has_deep_colors(image), image.format in STATES_DEPTH
     image.load()
     image = upright(image)
     if image.mode.startswith("I"):
@@ -62,7 +62,7 @@ def plain(image: Any, channels: int, bits: int | None = None) -> Any:
     elif image.mode == "F":
         raise WrongDepth("its pixels are floating-point numbers", CONVERTED, is_number_of_bits=False)
     elif deep:
-        _check_colours(image, bits)
+        _check_colors(image, bits)
     return _on_white(image, "L" if channels == 1 else "RGB")
 
 
@@ -96,7 +96,7 @@ def _upper_bits(image: Any, bits: int | None) -> Any:
     return Image.fromarray(eight)
 
 
-def _check_colours(image: Any, bits: int | None) -> None:
+def _check_colors(image: Any, bits: int | None) -> None:
     """Refuse 16-bit colors, of which Pillow returns the upper 8, if other bits must be kept."""
     if bits not in (None, STORED_BITS):
         raise WrongDepth(
@@ -119,7 +119,7 @@ def _dark_allowed(most: int) -> str:
     return f"{used} if the pixels use {used} of the bits, or 16 if images are that dark"
 
 
-def _has_deep_colours(image: Any) -> bool:
+def _has_deep_colors(image: Any) -> bool:
     """Whether an opened image stores several channels of 16 bits; this is unknown after loading."""
     kinds = [str(tile[3]) for tile in image.tile if len(tile) > 3]
     return image.format in ("PNG", "TIFF") and any(";16" in kind for kind in kinds)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -128,6 +130,7 @@ class StreamingLoader(EpochLoader):
             batch_sampler=self._keys,
             num_workers=workers,
             collate_fn=_collate,
+            worker_init_fn=ignore_closed_connections,
             pin_memory=device.type == "cuda",
             persistent_workers=workers > 0 and sampler.shuffle,
             generator=torch.Generator(),  # it seeds the workers, from the global state if there is none
@@ -150,6 +153,21 @@ class StreamingLoader(EpochLoader):
                 raise batch
             images, labels = (part.to(self.device, non_blocking=True) for part in batch)
             yield self.normalise(images), labels
+
+
+def ignore_closed_connections(worker: int) -> None:
+    """Print no traceback in this worker if the run closes a connection while it receives a batch.
+
+    The run does so when another of its workers was killed, and reports that itself. In a worker, a thread of
+    ``multiprocessing`` hands batches over and prints all its errors.
+    """
+    show = sys.excepthook
+
+    def show_others(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        if not isinstance(error, (ConnectionError, EOFError)):
+            show(kind, error, traceback)
+
+    sys.excepthook = show_others
 
 
 def _collate(items: list[Any]) -> tuple[Tensor, Tensor] | BadRequest:

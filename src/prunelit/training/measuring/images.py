@@ -47,8 +47,8 @@ def kernel_image(weight: Tensor, mask: Tensor) -> Tensor:
     chosen = chosen.nan_to_num()
     strength = chosen / chosen.abs().max().clamp(min=torch.finfo(torch.float32).tiny)
     red, blue = 255 * (1 + strength.clamp(max=0)), 255 * (1 - strength.clamp(min=0))
-    colours = torch.stack([red, torch.minimum(red, blue), blue])
-    tiles = torch.where(kept, colours, torch.tensor(float(PRUNED))).round().byte()
+    colors = torch.stack([red, torch.minimum(red, blue), blue])
+    tiles = torch.where(kept, colors, torch.tensor(float(PRUNED))).round().byte()
     framed = pad(tiles, (0, 1, 0, 1))  # a line at the right and lower end of each kernel
     channels, outputs, inputs, height, width = framed.shape
     image = framed.permute(0, 1, 3, 2, 4).reshape(channels, outputs * height, inputs * width)

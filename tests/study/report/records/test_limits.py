@@ -78,7 +78,14 @@ def test_aliases_that_stand_for_a_billion_values_are_left_out(make_run: MakeRun,
     ("key", "value"),
     [
         *(("density", 5), ("sparsity", -0.5), ("top1", -1e300), ("top1", 101), ("seed", -1), ("kept", -3)),
-        *(("epochs", -1), ("flops_dense", -1), ("train_seconds", -0.1), ("compression", -1)),
+        *(
+            ("epochs", -1),
+            ("epochs", 2**63 - 1),
+            ("seed", 2**53 + 1),
+            ("flops_dense", -1),
+            ("train_seconds", -0.1),
+            ("compression", -1),
+        ),
         *(("model", "m" * 10**6), ("collapsed", ["layer" * 10**5]), ("collapsed", ["a"] * 10**5)),
     ],
 )

@@ -130,14 +130,15 @@ def test_data_sets_and_models_have_tables_of_their_own(make_run: MakeRun, tmp_pa
 
 def test_what_went_wrong_comes_in_one_table(make_run: MakeRun, tmp_path: Path) -> None:
     make_run("pruner=snip", "compression=1", state="failed", error="no <b>memory</b>")
-    seeds(make_run, "rand", "compression=2", [10.0, 12.0], collapsed=["fc1.weight"])
+    for amount in ("compression=2", "compression=10", "compression=3"):
+        seeds(make_run, "rand", amount, [10.0, 12.0], collapsed=["fc1.weight"])
     (make_run("pruner=mag").folder / "result.json").write_text("{")
     grid = problem_grid(read_study([tmp_path]))
     assert grid is not None
     assert [row[0] for row in texts(grid)] == ["failed", "collapsed", "skipped"]
     assert texts(grid)[0][2] == "ValueError: no <b>memory</b>"
     assert texts(grid)[1][1:] == [
-        "digits, fc: rand, compression 2 (2 runs)",
+        "digits, fc: rand, compression 2, 3, 10 (6 runs)",
         "nothing is kept in fc1.weight; top 1 is 10.00–12.00 %",
     ]
     assert problem_grid(read_study([make_run("pruner=snip", "seed=9").folder])) is None

@@ -1,4 +1,4 @@
-"""Test accuracy against latency: what networks are once what pruning emptied is cut out of them."""
+"""Test accuracy against latency of the networks from which the empty units were cut out."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from prunelit.study.report.charts.tables import RUNS
 from prunelit.study.report.charts.theme import DENSE
 
 CAPTION = (
-    "Every mark is a run whose network can be made smaller: its accuracy, and the median time of a forward "
-    "pass of 64 inputs once the emptied units are cut out, on the run's device with the run's number of "
-    "threads. A run is dominated, and pale, if another of the same network and data is at least as accurate "
-    "and no slower. The step line joins the others. A dotted vertical line is the mean time of the dense "
-    "network."
+    "Each mark is a run whose network can be made smaller. The time is the median of a forward pass of 64 "
+    "inputs after the empty units were cut out, on the run's device and with its number of threads. A run "
+    "is dominated, and drawn pale, if another run with the same network and data set is at least as accurate "
+    "and not slower. The step line connects the runs that are not dominated. The dotted vertical line is "
+    "the mean time of the dense network."
 )
 
 
@@ -28,7 +28,10 @@ def draw(frames: Frames, methods: Sequence[str]) -> Drawing | None:
     if not (runs["top1"].notna() & (runs["latency_cut_64"] > 0)).any():
         return None
     axis = alt.X(
-        "latency_cut_64:Q", title="Milliseconds for 64 inputs, network cut", scale=alt.Scale(zero=False)
+        "latency_cut_64:Q",
+        title="Milliseconds for 64 inputs, network cut",
+        scale=alt.Scale(zero=False),
+        axis=alt.Axis(tickCount=8, labelOverlap=True),
     )
     dense = (
         alt.Chart()

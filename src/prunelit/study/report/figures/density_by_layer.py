@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import altair as alt
 import pandas as pd
@@ -32,7 +33,8 @@ def draw(frames: Frames, methods: Sequence[str]) -> Drawing | None:
     if frames["layers"].empty:
         return None
     layers = int(frames["layers"].groupby("run").size().max())
-    amounts = frames["runs"].sort_values("asked_compression")["asked"].drop_duplicates().tolist()
+    runs = frames["runs"].sort_values("asked_compression")
+    amounts = runs.loc[~runs["dense"], "asked"].drop_duplicates().tolist()
     caption = (
         "Density of each layer in percent, mean over seeds, from the first layer (top) to the last. The "
         "color scale is logarithmic. A cross marks a layer that keeps nothing in at least one run."
@@ -53,10 +55,9 @@ def _heat_map(amounts: Sequence[str], numbers: bool) -> alt.LayerChart:
         total="max(total)",
         seeds="count()",
     )
-    axis = alt.Axis(labelAngle=-35, labelLimit=110, labelOverlap=len(amounts) > 8)
-    x = alt.X("asked:O", title=None, sort=list(amounts), axis=axis)
+    x = alt.X("asked:O", sort=list(amounts), **_labels(amounts))
     y = alt.Y("layer:O", title=None, sort=alt.EncodingSortField("layer_order", op="min"))
-    colour = alt.Color(
+    color = alt.Color(
         "shown:Q",
         title="Density (%)",
         scale=alt.Scale(type="log", domain=[0.01, 100], scheme="viridis", clamp=True, reverse=True),
@@ -73,7 +74,7 @@ def _heat_map(amounts: Sequence[str], numbers: bool) -> alt.LayerChart:
     rects = (
         cells.transform_calculate(shown="max(datum.density, 0.01)")
         .mark_rect()
-        .encode(x, y, colour, tooltip=hover)
+        .encode(x, y, color, tooltip=hover)
     )
     crosses = (
         cells.transform_filter("datum.least == 0")
@@ -86,6 +87,20 @@ def _heat_map(amounts: Sequence[str], numbers: bool) -> alt.LayerChart:
         )
     )
     return layered(rects, *([_numbers(cells, x, y)] if numbers else []), crosses)
+
+
+def _labels(amounts: Sequence[str]) -> dict[str, Any]:
+    """Return title and labels of an axis of amounts: if all start with one word, it is the title."""
+    words = {amount.rpartition(" ")[0] for amount in amounts}
+    if len(words) != 1 or "" in words:
+        return {
+            "title": None,
+            "axis": alt.Axis(labelAngle=-35, labelLimit=110, labelOverlap=len(amounts) > 8),
+        }
+    (word,) = words
+    short = f"slice(datum.label, {len(word) + 1})"
+    axis = alt.Axis(labelAngle=0, labelLimit=60, labelOverlap=True, labelExpr=short)
+    return {"title": word.capitalize(), "axis": axis}
 
 
 def _numbers(cells: alt.Chart, x: alt.X, y: alt.Y) -> alt.Chart:

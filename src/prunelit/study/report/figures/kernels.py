@@ -60,13 +60,13 @@ def _pictures() -> alt.LayerChart:
     base = alt.Chart()
     x, y = alt.X("x:O", axis=None, sort="ascending"), alt.Y("y:O", axis=None, sort="ascending")
     hover = tips(kernel="kernel", row="row", column="column", weight="weight|.3g")
-    colour = alt.Color(
+    color = alt.Color(
         "weight:Q",
         title="Weight",
         scale=alt.Scale(scheme="blueorange", domainMid=0),
         legend=alt.Legend(format="~g", gradientLength=180),
     )
-    cells = base.transform_filter("isValid(datum.weight)").mark_rect().encode(x, y, colour, tooltip=hover)
+    cells = base.transform_filter("isValid(datum.weight)").mark_rect().encode(x, y, color, tooltip=hover)
     gaps = base.mark_rect(opacity=0).encode(x, y)
     pruned = base.transform_filter("datum.weight == 0").mark_circle(size=5, color="gray", opacity=1)
     return layered(gaps, cells, pruned.encode(x, y, tooltip=hover))

@@ -62,7 +62,12 @@ def _curves() -> alt.Chart:
         alt.Chart()
         .mark_line(strokeWidth=2, interpolate="step")
         .encode(
-            percent("rank", "Units, most connected first", alt.X, domain=[0, 100]),
+            alt.X(
+                "rank:Q",
+                title="Units, most connected first (%)",
+                scale=alt.Scale(domain=[0, 100]),
+                axis=alt.Axis(values=[0, 25, 50, 75, 100]),
+            ),
             percent("kept", "Connections kept", zero=True),
             color=alt.Color(
                 "side:N", title=None, scale=alt.Scale(domain=list(SIDES), range=["#0072b2", "#d55e00"])

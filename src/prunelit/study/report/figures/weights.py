@@ -51,7 +51,7 @@ def draw(frames: Frames, methods: Sequence[str]) -> Drawing | None:
 
 def _histogram() -> alt.LayerChart:
     x = alt.X("low:Q", title="Weight", axis=alt.Axis(format="~g", tickCount=4))
-    colours = alt.Scale(domain=["before pruning", "kept"], range=["#b8bcc2", "#0072b2"])
+    colors = alt.Scale(domain=["before pruning", "kept"], range=["#b8bcc2", "#0072b2"])
     hover = tips(layer="layer", low="from|.4f", high="to|.4f", before="before|,d", after="kept|,d")
 
     def bars(field: str, name: str) -> alt.Chart:
@@ -63,7 +63,7 @@ def _histogram() -> alt.LayerChart:
                 x,
                 alt.X2("high:Q"),
                 alt.Y(f"{field}:Q", title="Weights", stack=None, axis=alt.Axis(format="~s", tickCount=4)),
-                color=alt.Color("what:N", scale=colours, title=None),
+                color=alt.Color("what:N", scale=colors, title=None),
                 tooltip=hover,
             )
         )

@@ -22,8 +22,8 @@ from prunelit.study.report.records.study import Study
 from prunelit.study.report.tables.report_tables import Tables
 
 ASSETS = Path(__file__).parent / "assets"
-MOST_LISTED = 100
-"""The number of runs up to which the list does not scroll."""
+MOST_LISTED = 20
+"""The number of runs up to which the list of runs is not a box with a search field."""
 
 
 def write_page(study: Study, tables: Tables, out: Path, script: Callable[[], str] = bundle) -> list[Path]:
@@ -88,13 +88,13 @@ def filters(runs: pd.DataFrame) -> list[dict[str, Any]]:
             "key": key,
             "title": title,
             "choices": [str(value) for value in values[key]],
-            "colours": colours_of(values["method"]) if key == "method" else [],
+            "colors": colors_of(values["method"]) if key == "method" else [],
         }
         for key, title in keys.items()
     ]
 
 
-def colours_of(methods: Sequence[str]) -> list[str]:
+def colors_of(methods: Sequence[str]) -> list[str]:
     """Return the color of each method in CSS, gray for the dense network."""
     places = {method: place % len(CATEGORIES["light"]) for place, method in enumerate(pruned(methods))}
     return [f"var(--category-{places[method]})" if method in places else DENSE for method in methods]
@@ -173,7 +173,7 @@ def _asset(name: str) -> str:
 def _palette() -> str:
     """Return the colors of the methods as CSS variables, for the filters."""
     light, dark = (
-        "".join(f"--category-{number}:{colour};" for number, colour in enumerate(CATEGORIES[name]))
+        "".join(f"--category-{number}:{color};" for number, color in enumerate(CATEGORIES[name]))
         for name in ("light", "dark")
     )
     return f":root{{{light}}}:root[data-theme=dark]{{{dark}}}\n"

@@ -23,6 +23,8 @@ OTHER_FIELDS = ("collapsed", "versions")
 NUMBER_FIELDS = tuple(key for key in RESULT_FIELDS if key not in (*TEXT_FIELDS, *OTHER_FIELDS))
 STATUSES = ("running", "failed", "complete", "interrupted")
 MOST_NAMES = 10_000
+LARGEST_EXACT = 2**53
+"""Up to this number, every integer is exact as a float, so that tables of floats can show integers."""
 RANGES = {
     **dict.fromkeys(("density", "effective_density", "sparsity"), (0.0, 1.0)),
     **dict.fromkeys(("top1", "top5", "best_top1", "top1_before", "top1_after"), (0.0, 100.0)),
@@ -134,7 +136,7 @@ def _fits(key: str, value: Any) -> bool:
     if key in TEXT_FIELDS:
         return _is_text(value)
     kinds = int if key == "seed" else (int, float)
-    if not isinstance(value, kinds) or isinstance(value, bool) or not abs(value) < 2**63:
+    if not isinstance(value, kinds) or isinstance(value, bool) or not abs(value) <= LARGEST_EXACT:
         return False
     least, greatest = RANGES.get(key, (-math.inf, math.inf))
     return least - 1e-6 <= value <= greatest + 1e-6

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from prunelit.study.report.order import group_key
+from prunelit.study.report.order import group_key, listed_amounts
 from prunelit.study.report.records.study import Study
 from prunelit.study.report.tables.blocks import OWN, TOLERANCE, Block, Column, Entry, blocks
 from prunelit.study.report.tables.by_section import (
@@ -244,8 +244,9 @@ def problem_grid(study: Study) -> Grid | None:
             rows.append([Cell(word, tone="bad"), Cell(str(run)), Cell(row["error"] or "")])
     complete = study.complete.assign(empty=[", ".join(names) for names in study.complete["collapsed"]])
     collapsed = complete[complete["empty"] != ""]
-    groups = collapsed.groupby(["data", "model", "label", "asked", "empty"])
-    for (data, model, label, asked, empty), runs in sorted(groups, key=lambda group: group_key(group[0])):
+    groups = collapsed.groupby(["data", "model", "label", "empty"])
+    for (data, model, label, empty), runs in sorted(groups, key=lambda group: group_key(group[0])):
+        asked = listed_amounts(runs["asked"])
         where = f"{data}, {model}: {label}, {asked} ({len(runs)} runs)" if len(runs) > 1 else runs.index[0]
         top1 = runs["top1"].dropna()
         ends = (f"{value:.2f}" for value in (top1.min(), top1.max()))

@@ -73,7 +73,7 @@
     return spec;
   };
 
-  // Legends of methods list those in sight; colours stay with their methods.
+  // Legends of methods list those in sight; colors stay with their methods.
   const keepLegend = (node, methods) => {
     if (!node || typeof node !== "object") return;
     if (node.field === "method" && node.scale?.domain && !("sort" in node) && node.legend !== null)
