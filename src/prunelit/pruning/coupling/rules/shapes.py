@@ -178,13 +178,19 @@ def pixel_unshuffle(step: Step, x: Marked, factor: int) -> Marked:
 def channel_shuffle(step: Step, x: Marked, groups: int) -> Marked:
     """Interleave the channels of groups."""
     parts = (x.shape[0], groups, x.shape[1] // groups, *x.shape[2:])
-    return _through(step, x, parts, [0, 2, 1, *range(3, len(parts))])
+    x = reshape(_to(step, parts), x)
+    step.note_size(groups, x.labels[1])
+    return _in_order(step, x, [0, 2, 1, *range(3, len(parts))])
 
 
 def _through(step: Step, x: Marked, parts: tuple[int, ...], order: list[int]) -> Marked:
     """Split axes, put them in another order and merge them into the step's shape."""
-    whole = step.shape
-    x = reshape(_to(step, parts), x)
+    return _in_order(step, reshape(_to(step, parts), x), order)
+
+
+def _in_order(step: Step, x: Marked, order: list[int]) -> Marked:
+    """Put axes in another order and merge them into the step's shape."""
+    whole, parts = step.shape, x.shape
     x = permute(_to(step, tuple(parts[axis] for axis in order)), x, order)
     return reshape(_to(step, whole), x)
 

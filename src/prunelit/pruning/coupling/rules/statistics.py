@@ -160,6 +160,19 @@ def group_norm(
     return result.with_axis(1, labels, silent)
 
 
+@rule("_weight_norm", "_weight_norm_interface")
+def weight_norm(step: Step, direction: Marked, length: Marked, axis: int = 0) -> Any:
+    """Scale the slices of a weight along ``axis`` to a length each; slices that are 0 have no direction."""
+    if axis == -1:
+        for along in direction.labels:
+            step.ledger.hold(along, step.why("all positions share one length"))
+        return Marked.plain(step.shapes[0], True)
+    labels = step.ledger.tie(direction.labels[axis], length.labels[axis], step.why("a length for each unit"))
+    step.ledger.mix(labels, step.why("a unit of zeros has no direction"))
+    result = direction.with_axis(axis, labels, True)
+    return [result, Marked.plain(step.shapes[1], True)] if len(step.shapes) > 1 else result
+
+
 @rule("local_response_norm")
 def local_response_norm(step: Step, x: Marked, *options: Any, **keywords: Any) -> Marked:
     """Normalise by neighbouring channels, which have to stay neighbours."""
