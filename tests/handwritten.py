@@ -103,51 +103,6 @@ class Shared(nn.Module):
         return self.head(self.encode(x).relu() + self.decode(x.neg()).relu())
 
 
-class EinsumAttention(nn.Module):
-    """Attention written with einsum and bare parameters, queries, keys and values apart."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.heads, width = 4, 12
-        self.embed = nn.Conv2d(3, width, 2, stride=2)
-        self.position = nn.Parameter(torch.randn(1, 9, width))
-        self.to_q, self.to_k = nn.Linear(width, 16), nn.Linear(width, 16)
-        self.to_v = nn.Linear(width, 24)
-        self.mix, self.gamma = nn.Linear(24, width), nn.Parameter(torch.rand(width))
-        self.mlp_in, self.mlp_out = nn.Linear(width, 20), nn.Linear(20, width)
-        self.head = nn.Linear(width, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.embed(x).flatten(2).transpose(1, 2) + self.position
-        b, n, _ = x.shape
-        q = self.to_q(x).view(b, n, self.heads, 4)
-        k = self.to_k(x).view(b, n, self.heads, 4)
-        v = self.to_v(x).view(b, n, self.heads, 6)
-        weights = torch.einsum("bihd,bjhd->bhij", q, k).mul(0.5).softmax(dim=-1)
-        found = torch.einsum("bhij,bjhd->bihd", weights, v).reshape(b, n, -1)
-        x = x + self.gamma * self.mix(found)
-        x = x + self.mlp_out(F.gelu(self.mlp_in(x)))
-        return self.head(x[:, 0])
-
-
-class TorchAttention(nn.Module):
-    """``nn.MultiheadAttention``, a class token, and an MLP, without normalisation."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.embed = nn.Linear(6, 8)
-        self.token = nn.Parameter(torch.randn(1, 1, 8))
-        self.attention = nn.MultiheadAttention(8, 4, batch_first=True)
-        self.mlp = nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Dropout(0.1), nn.Linear(16, 8))
-        self.head = nn.Linear(8, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.embed(x.flatten(2))
-        x = torch.cat([self.token.expand(len(x), -1, -1), x], dim=1)
-        x = x + self.attention(x, x, x, need_weights=False)[0]
-        return self.head((x + self.mlp(x))[:, 0])
-
-
 class Gated(nn.Module):
     """``glu``, ``chunk`` with a gate, ``unsqueeze`` and ``squeeze``."""
 
@@ -244,23 +199,6 @@ class Bilinear(nn.Module):
         return self.fc(torch.addmm(self.bias, products, self.weight).relu())
 
 
-class MultiQuery(nn.Module):
-    """Attention whose heads share keys and values, with ``scaled_dot_product_attention``."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.embed, self.q, self.kv = nn.Linear(6, 10), nn.Linear(10, 16), nn.Linear(10, 8)
-        self.proj, self.fc, self.num_heads = nn.Linear(16, 10), nn.Linear(10, 3), 4
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.embed(x.flatten(2)).relu()
-        b, n, _ = x.shape
-        q = self.q(x).view(b, n, self.num_heads, -1).transpose(1, 2)
-        k, v = self.kv(x).unsqueeze(1).chunk(2, dim=-1)
-        found = F.scaled_dot_product_attention(q, k, v)
-        return self.fc(x.mean(1) + self.proj(found.transpose(1, 2).reshape(b, n, -1)).mean(1))
-
-
 class Sliced(nn.Module):
     """Channels taken apart by slices at numbers, with a part that passes by."""
 
@@ -304,21 +242,18 @@ class Mlp1d(nn.Module):
 
 
 CUT = {
-    FlattenedByNumber: {"first", "hidden"},
+    FlattenedByNumber: {"first", "second", "hidden"},
     Flattened: {"conv", "hidden"},
     Skips: {"down", "deep", "up", "join"},
     Shuffled: {"net.1", "net.5"},
     TransposedGroups: {"stem"},
     Shared: {"stem", "encode"},
-    EinsumAttention: {"position", "to_q", "mlp_in"},
-    TorchAttention: {"token", "attention", "mlp.0"},
     Gated: {"conv", "gates"},
     Reparametrized: {"plain"},
     ManyOutputs: {"body.a", "body.b"},
     InPlace: {"offset"},
     Unfoldings: {"scale"},
     Bilinear: {"left", "weight"},
-    MultiQuery: {"embed", "q"},
     Sliced: {"conv", "part", "last"},
     Unfollowed: {"first", "third"},
     Mlp1d: {"hidden"},
@@ -326,8 +261,5 @@ CUT = {
 """The layers that stand for the groups whose units can be removed."""
 SHAPES: dict[type[nn.Module], tuple[int, ...]] = {
     **dict.fromkeys(CUT, (3, 10, 10)),
-    EinsumAttention: (3, 6, 6),
-    TorchAttention: (5, 2, 3),
     Bilinear: (3, 2, 3),
-    MultiQuery: (5, 2, 3),
 }

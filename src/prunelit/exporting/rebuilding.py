@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from prunelit.exporting.builders import Builder, class_of, make
 from prunelit.exporting.plain import from_json, to_json
 from prunelit.exporting.structure import INTERNAL, OWN, Structure, attributes, named_tensors
+from prunelit.pruning.coupling.narrow_sizes import replace_sizes
 
 
 class Unfit(ValueError):
@@ -104,6 +105,8 @@ def _set_attributes(name: str, module: nn.Module, values: Mapping[str, Any]) -> 
         if key in INTERNAL or key.startswith(("__", OWN)):
             raise Unfit(f"{key} of {name!r} is no attribute that a file may set")
         vars(module)[key] = from_json(value)
+    if "narrow_sizes" in values:
+        replace_sizes(module, vars(module)["narrow_sizes"])
 
 
 def _set_children(name: str, module: nn.Module, children: Mapping[str, str | None]) -> None:

@@ -6,12 +6,16 @@ import pytest
 import torch
 from torch import nn
 
-from handwritten import CUT, SHAPES
+import attentions
+import handwritten
 from prunelit.pruning.call import Call
 from prunelit.pruning.coupling.coupled_units import coupled_units
 from prunelit.pruning.coupling.groups import CoupledUnits, Kept
 from prunelit.pruning.coupling.trial import cut_what_fits, masked_copy, outputs
 from prunelit.pruning.parameters import layer_of
+
+CUT = {**handwritten.CUT, **attentions.CUT}
+SHAPES = {**handwritten.SHAPES, **attentions.SHAPES}
 
 
 def half(coupled: CoupledUnits) -> Kept:

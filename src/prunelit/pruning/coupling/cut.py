@@ -13,6 +13,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from prunelit.pruning.coupling.groups import CoupledUnits
 from prunelit.pruning.coupling.narrow_attention import NarrowAttention
+from prunelit.pruning.coupling.narrow_sizes import Size, sizes_of, with_further
 from prunelit.pruning.coupling.rules.convolutions import whole_groups_go
 from prunelit.pruning.masks import attached
 
@@ -151,6 +152,29 @@ def attributes_to_fit(
                 if new_value != value:
                     found.setdefault((part_name, key), Attribute(part_name, key, value, new_value))
     return list(found.values())
+
+
+def sizes_in_code(
+    network: nn.Module, coupled: CoupledUnits, kept: Mapping[str, Tensor]
+) -> dict[str, tuple[Size, ...]]:
+    """Return sizes in calls of ``view`` and ``reshape`` that are others now, by the module of the calls."""
+    calls: dict[tuple[str, int], tuple[tuple[int, ...], dict[int, int]]] = {}
+    for literal in coupled.literals:
+        if literal.place is not None:
+            sizes, axis = literal.place
+            new = coupled.num_kept(literal.labels, kept)
+            if new != literal.size:
+                calls.setdefault((literal.module, id(sizes)), (sizes, {}))[1][axis] = new
+    found: dict[str, list[Size]] = {}
+    for (name, _), (sizes, changed) in calls.items():
+        fits = tuple(changed.get(axis, size) for axis, size in enumerate(sizes))
+        found.setdefault(name, []).append((sizes, fits))
+    modules = dict(network.named_modules())
+    return {
+        name: with_further(sizes_of(modules[name]), sizes)
+        for name, sizes in found.items()
+        if name in modules and not isinstance(modules[name], FITTED)
+    }
 
 
 def _changed(value: Any, changed: Mapping[int, int]) -> Any:

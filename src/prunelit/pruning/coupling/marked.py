@@ -49,6 +49,10 @@ class Marked:
         )
 
 
+Place = tuple[tuple[int, ...], int]
+"""All sizes of one call (no other call has the same object), and the number of one of them."""
+
+
 @dataclass(frozen=True)
 class Step:
     """One operation of the traced network.
@@ -84,20 +88,25 @@ class Step:
         """Return a reason that names the operation."""
         return Reason(text, self.operation.removeprefix("aten."), self.module)
 
-    def note_size(self, size: int, labels: Labels) -> None:
-        """Note a size that the module's code may hold as a number."""
+    def note_size(self, size: int, labels: Labels, place: Place | None = None) -> None:
+        """Note a size that the module's code may hold as a number, and its place in a call of ``reshape``."""
         if labels is not None:
-            self.literals.append(Literal(self.module, self.operation.removeprefix("aten."), size, labels))
+            operation = self.operation.removeprefix("aten.")
+            self.literals.append(Literal(self.module, operation, size, labels, place))
 
 
 @dataclass(frozen=True)
 class Literal:
-    """A size that stands in a module's code, or in an attribute of it, and depends on what is removed."""
+    """A size that stands in a module's code, or in an attribute of it, and depends on what is removed.
+
+    ``place`` is which of the sizes in a call of ``view`` or ``reshape`` it is.
+    """
 
     module: str
     operation: str
     size: int
     labels: Any
+    place: Place | None = None
 
 
 def is_labelled(labels: Labels) -> bool:

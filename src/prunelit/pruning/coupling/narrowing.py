@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,13 +13,14 @@ from prunelit.pruning.call import Call
 from prunelit.pruning.coupling.cut import Attribute, positions_kept
 from prunelit.pruning.coupling.groups import found_groups
 from prunelit.pruning.coupling.narrow_attention import NarrowAttention
+from prunelit.pruning.coupling.narrow_sizes import NarrowSizes, Size, replace_sizes, sizes_of
 from prunelit.pruning.coupling.removable import units_kept_by_masks
 from prunelit.pruning.coupling.trial import cut_what_fits
 from prunelit.pruning.masks import Masks, attached
 
 PLAIN = (int, str, tuple, list, type(None))
 """Types of the attributes in which modules keep their sizes; bool is an int."""
-INTERNAL = frozenset(vars(nn.Module()))
+INTERNAL = frozenset({*vars(nn.Module()), *NarrowSizes.__annotations__})
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,14 @@ class Narrowing:
         shapes: the shapes of these tensors before the cut.
         attributes: the sizes kept by modules that changed.
         attentions: names of the modules of ``nn.MultiheadAttention`` that lost heads.
+        sizes: by module, the sizes that are replaced in its code before the cut and after it.
     """
 
     positions: Mapping[str, Mapping[int, Tensor]]
     shapes: Mapping[str, tuple[int, ...]]
     attributes: tuple[Attribute, ...] = ()
     attentions: tuple[str, ...] = ()
+    sizes: Mapping[str, tuple[tuple[Size, ...], tuple[Size, ...]]] = field(default_factory=dict)
 
     @classmethod
     def by_masks(cls, network: nn.Module, masks: Masks, example: Call) -> Narrowing | None:
@@ -66,6 +69,7 @@ class Narrowing:
             {name: tuple(tensors[name].shape) for name in positions},
             tuple(_changed_attributes(network, done.network)),
             tuple(_changed_attentions(network, done.network)),
+            _changed_sizes(network, done.network),
         )
 
     @classmethod
@@ -80,7 +84,8 @@ class Narrowing:
             for module, key, old, new in state["attributes"]
         ]
         shapes = {name: tuple(shape) for name, shape in state["shapes"].items()}
-        return cls(positions, shapes, tuple(attributes), tuple(state["attentions"]))
+        sizes = {name: _tuples(both) for name, both in state.get("sizes", {}).items()}
+        return cls(positions, shapes, tuple(attributes), tuple(state["attentions"]), sizes)
 
     def state(self) -> dict[str, Any]:
         """Return numbers, names and lists from which :meth:`from_state` makes it again."""
@@ -92,6 +97,7 @@ class Narrowing:
             "shapes": {name: list(shape) for name, shape in self.shapes.items()},
             "attributes": [[each.module, each.name, each.old, each.new] for each in self.attributes],
             "attentions": list(self.attentions),
+            **({"sizes": dict(self.sizes)} if self.sizes else {}),
         }
 
     def narrowed(self, name: str, tensor: Tensor) -> Tensor:
@@ -120,6 +126,8 @@ class Narrowing:
             setattr(network.get_submodule(each.module), each.name, each.new)
         for name in self.attentions:
             network.get_submodule(name).__class__ = NarrowAttention
+        for name, (_, new) in self.sizes.items():
+            replace_sizes(network.get_submodule(name), new)
 
     def widen(self, network: nn.Module) -> None:
         """Take back :meth:`narrow`: parameters and statistics that were cut out are 0."""
@@ -128,6 +136,8 @@ class Narrowing:
             setattr(network.get_submodule(each.module), each.name, each.old)
         for name in self.attentions:
             network.get_submodule(name).__class__ = nn.MultiheadAttention
+        for name, (old, _) in self.sizes.items():
+            replace_sizes(network.get_submodule(name), old)
 
 
 @torch.no_grad()
@@ -164,7 +174,19 @@ def _changed_attributes(network: nn.Module, small: nn.Module) -> list[Attribute]
 
 def _changed_attentions(network: nn.Module, small: nn.Module) -> list[str]:
     cut = dict(small.named_modules())
-    return [name for name, module in network.named_modules() if type(module) is not type(cut[name])]
+    return [
+        name
+        for name, module in network.named_modules()
+        if isinstance(cut[name], NarrowAttention) and not isinstance(module, NarrowAttention)
+    ]
+
+
+def _changed_sizes(
+    network: nn.Module, small: nn.Module
+) -> dict[str, tuple[tuple[Size, ...], tuple[Size, ...]]]:
+    cut = dict(small.named_modules())
+    both = {name: (sizes_of(module), sizes_of(cut[name])) for name, module in network.named_modules()}
+    return {name: (old, new) for name, (old, new) in both.items() if old != new}
 
 
 def _tuples(value: Any) -> Any:

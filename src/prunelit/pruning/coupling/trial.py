@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prunelit.pruning.call import Call
-from prunelit.pruning.coupling.cut import Attribute, attributes_to_fit, cut_units
+from prunelit.pruning.call import Call, num_samples
+from prunelit.pruning.coupling.cut import Attribute, attributes_to_fit, cut_units, sizes_in_code
 from prunelit.pruning.coupling.groups import CoupledUnits, Group, Kept
 from prunelit.pruning.coupling.ledger import Reason
+from prunelit.pruning.coupling.narrow_sizes import has_replaced, replace_sizes, sizes_of
 from prunelit.pruning.nested import tensors_in
 from prunelit.pruning.preserve import modes
 
@@ -130,18 +131,26 @@ def fitting_copy(
     Raises:
         DoesNotFit: there is no choice of sizes with which it does.
     """
-    attributes = attributes_to_fit(network, coupled, kept)
+    choices = list(_choices(network, attributes_to_fit(network, coupled, kept)))
+    in_code = sizes_in_code(network, coupled, kept)
     reason = ""
-    for choice in _choices(network, attributes):
+    for choice, sizes in [*((each, {}) for each in choices), *((each, in_code) for each in choices[::-1])]:
         small = copied(network)
         cut_units(small, coupled, kept)
         for attribute in choice:
             setattr(small.get_submodule(attribute.module), attribute.name, attribute.new)
+        for name, replaced in sizes.items():
+            replace_sizes(small.get_submodule(name), replaced)
         try:
             _check_same(expected, outputs(small, call))
+            if sizes:
+                _check_larger_batch(small, call)
         except Exception as error:  # the network's own code may raise anything
             reason = reason or " ".join(f"{error}".split())[:160]
             continue
+        for name in sizes:
+            if not has_replaced(small.get_submodule(name)):
+                replace_sizes(small.get_submodule(name), sizes_of(network.get_submodule(name)))
         return small
     raise DoesNotFit(f"without some of its units the network fails: {reason}")
 
@@ -173,6 +182,20 @@ def _check_same(expected: list[Tensor], found: list[Tensor]) -> None:
             change = float((a - b).abs().max() / a.abs().max().clamp_min(1e-12)) if a.numel() else 0.0
             if not change <= TOLERANCE:
                 raise DoesNotFit(f"its outputs change by {change:.1e}")
+
+
+def _check_larger_batch(network: nn.Module, call: Call) -> None:
+    """Raise if the network fails with one more input, as where a number also counts the inputs."""
+    count = num_samples((call.inputs, dict(call.keywords)))
+
+    def one_more(value: Any) -> Any:
+        batched = isinstance(value, Tensor) and value.ndim and len(value) == count
+        return torch.cat([value, value[:1]]) if batched else value
+
+    larger = outputs(network, call.map(one_more))
+    for a, b in zip(outputs(network, call), larger, strict=True):
+        if a.ndim and len(b) == count + 1:
+            _check_same([a], [b[:-1]])
 
 
 def copied(network: nn.Module) -> nn.Module:

@@ -39,8 +39,9 @@ def reshape(step: Step, x: Marked, *sizes: Any, **keywords: Any) -> Marked:
         labels += split
         zero += [is_zero and along is not None for along in split]
     named = step.operation in ("aten.view", "aten.reshape", "aten.unflatten", "aten._unsafe_view")
+    in_full = step.operation in ("aten.view", "aten.reshape")
     for axis, along in enumerate(labels) if named else ():
-        step.note_size(step.shape[axis], along)
+        step.note_size(step.shape[axis], along, (step.shape, axis) if in_full else None)
     return Marked(step.shape, tuple(labels), tuple(zero), x.is_weight)
 
 
