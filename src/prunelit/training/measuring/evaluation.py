@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import lightning.pytorch as pl
@@ -53,17 +54,41 @@ def evaluate(trainer: pl.Trainer, pl_module: pl.LightningModule, batches: Iterab
 
 
 def evaluate_test(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Evaluation | None:
-    """Evaluate ``pl_module`` on the test set of its data module; None without one."""
+    """Evaluate ``pl_module`` on the test set of its data module; None without one.
+
+    ``trainer.limit_test_batches`` applies, as it does to the test at the end of a run.
+    """
     datamodule = getattr(trainer, "datamodule", None)
-    return None if datamodule is None else evaluate(trainer, pl_module, datamodule.test_dataloader())
+    if datamodule is None:
+        return None
+    return evaluate(trainer, pl_module, limited(datamodule.test_dataloader(), trainer.limit_test_batches))
 
 
 def evaluate_train(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Evaluation | None:
     """Evaluate it on the training images without augmentation; None if the data module does not provide
-    them."""
+    them. ``trainer.limit_train_batches`` applies."""
     datamodule: Any = getattr(trainer, "datamodule", None)
     loader = datamodule.plain_train_dataloader() if hasattr(datamodule, "plain_train_dataloader") else None
-    return None if loader is None else evaluate(trainer, pl_module, loader)
+    if loader is None:
+        return None
+    return evaluate(trainer, pl_module, limited(loader, trainer.limit_train_batches))
+
+
+def limited(loader: Any, limit: int | float | None) -> Iterable[Any]:
+    """Return the batches of a loader up to a limit of the Trainer, and at least one.
+
+    Args:
+        loader: the batches. A share of them can only be taken if their number is known.
+        limit: a number of batches, a share of them (1.0: all), or None (all).
+    """
+    if limit is None or limit == 1.0 and isinstance(limit, float):
+        return loader  # type: ignore[no-any-return]
+    if isinstance(limit, float):
+        try:
+            limit = int(limit * len(loader))
+        except TypeError:  # a stream, of unknown length
+            return loader  # type: ignore[no-any-return]
+    return islice(loader, max(1, limit))
 
 
 def accuracy_by_class(confusion: Tensor) -> Tensor:
