@@ -1,5 +1,6 @@
 """Every accuracy of a record belongs to the weights and the density that it stands beside."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -92,3 +93,16 @@ def test_thresholds_are_tried_on_the_network_before_pruning(cli, after: str) -> 
             found.append(file.read())
         only_folder().parent.rename(f"done{len(found)}")
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("limit", ["1", "0.5"])
+def test_around_a_pruning_the_limits_of_the_trainer_apply(cli, limit: str) -> None:
+    """The test set has two batches, of 256 and 104 images."""
+    limited = (f"+trainer.limit_test_batches={limit}", f"+trainer.limit_train_batches={limit}")
+    more = ("pruner.when=end", "pruner.rounds=1", "batch_size=64", "epochs=0", "pre_epochs=1")
+    said = cli("pruner=mag", "logger=none", *more, *limited)
+    assert said[0] == 0, said[2]
+    found = result()
+    assert found["top1_after"] == found["top1"]
+    details = np.load(only_folder() / "details.npz")
+    assert details["confusion/test_before"].sum() == details["confusion/test"].sum() == 256
