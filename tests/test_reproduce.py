@@ -174,6 +174,45 @@ def test_dry_run_prints_commands_and_runs_nothing(small: Path) -> None:
     assert not list(small.glob("other/**/result.json"))
 
 
+def listed(out: str) -> dict[str, list[str]]:
+    """Return runs, done and left of each sweep that --list printed."""
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if "│" in line]
+    return {row[0]: row[2:] for row in rows if row[0]}
+
+
+def test_list_says_what_is_done_and_how_long_the_rest_takes(
+    done: Done, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(description, "FOLDER", done.folder / "descriptions")
+    monkeypatch.chdir(done.folder)
+    assert main(["--list"]) == 0
+    # Runs of what was not begun are counted by the text of its overrides.
+    rest = {"dense": ["1", "0", "not measured"], "onwards": ["1", "0", "not measured"]}
+    assert listed(capsys.readouterr().out) == {"accuracy": ["9", "9", "–"], **rest}
+    lost = done.runs[2].parent
+    lost.rename(done.folder / "lost")
+    try:
+        assert main(["--list", "--seeds", "2"]) == 0
+        assert listed(capsys.readouterr().out)["accuracy"][:2] == ["6", "6"]
+        assert main(["--list"]) == 0
+        runs, complete, left = listed(capsys.readouterr().out)["accuracy"]
+    finally:
+        (done.folder / "lost").rename(lost)
+    assert (runs, complete) == ("9", "8")
+    # Each of the others took less than a minute.
+    assert left.startswith("about ")
+    assert left.endswith(" s")
+
+
+@pytest.mark.usefixtures("here")
+def test_seeds_can_be_fewer_without_another_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["small", "--dry-run", "--only", "I", "--seeds", "2"]) == 0
+    out = capsys.readouterr().out
+    assert " seed=0,1 " in out
+    assert "name=reproduce/small/accuracy" in out
+    assert "of 6 runs" in out
+
+
 @pytest.fixture
 def here(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(description, "FOLDER", small / "descriptions")
@@ -188,7 +227,8 @@ def here(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["small", "--only", "VI"], "--only=VI: small has no such table; must be"),
         (["small", "--scale", "2"], "--scale=2: must be a number in (0, 1]"),
         (["small", "--images", "mnist=none"], "--images=mnist=none: there is no such folder"),
-        (["small", "seed=3"], "seed=3: --scale decides the seeds; must be left out"),
+        (["small", "--seeds", "none"], "--seeds=none: must be a number of seeds, at least 1"),
+        (["small", "seed=3"], "seed=3: --seeds limits the seeds; must be left out"),
         (["small", "epoch"], "override=epoch: must be key=value"),
         (["small", "epochs=many", "--dry-run"], "epochs=many: must be an integer"),
         ([], "NAME: no report is named"),

@@ -41,6 +41,8 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--compare", action="store_true", help="run nothing, compare what is there")
     add("--only", metavar="TABLE", help="the sweeps of one table or figure, such as IV, or one sweep")
     add("--scale", metavar="S", default="1", help="in (0, 1]: fewer epochs, seeds or images; default: 1")
+    add("--seeds", metavar="N", help="the first N seeds of each sweep at most; three make a verdict")
+    add("--measure", action="store_true", help="with --list: train an epoch of what was never run")
     add("--images", metavar="DATA=DIR", action="append", default=[], help="read a data set from a folder")
     add("--output-dir", metavar="DIR", default="outputs", help="where studies lie; default: outputs")
     add("--write-docs", metavar="FILE", type=Path, help="write docs/reproduction.md, NAME's numbers renewed")
@@ -68,12 +70,14 @@ def reproduce(chosen: argparse.Namespace) -> int:
     from prunelit.study.reproduction.asked import asked_for
     from prunelit.study.reproduction.description import read_report, report_names
     from prunelit.study.reproduction.document import write_document
-    from prunelit.study.reproduction.program import compare_and_write, run_commands, say_commands, say_list
+    from prunelit.study.reproduction.listing import say_list
+    from prunelit.study.reproduction.program import compare_and_write, run_commands, say_commands
     from prunelit.study.reproduction.requests import commands
 
     request = asked_for(chosen)
     if chosen.list:
-        say_list([chosen.report] if chosen.report else report_names(), request)
+        names = [chosen.report] if chosen.report else report_names()
+        say_list(names, request, chosen.measure)
         return 0
     if not chosen.report and chosen.write_docs:
         write_document(chosen.write_docs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -12,11 +13,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from prunelit.amount import Amount
 from prunelit.request import BadRequest
+from prunelit.study.identity import folder as run_folder
 from prunelit.study.report.records.study import Study
 from prunelit.study.report.tables.literature import VALUES, parse_setting, published_texts
 from prunelit.study.reproduction.cells import runs_of, sweeps_of
 from prunelit.study.reproduction.description import Report, Sweep, describe, read_report, report_names
 from prunelit.study.reproduction.figures import MAKERS
+from prunelit.study.reproduction.listing import number_of_runs
 from prunelit.study.reproduction.requests import Request, commands
 from prunelit.study.reproduction.tables import NAMES
 from prunelit.study.reproduction.values import COUNTED_AS_PUBLISHED
@@ -61,10 +64,14 @@ def combinations(sweep: Sweep) -> Iterator[list[str]]:
 
 
 def planned(sweep: Sweep, folder: Path, composed: Composed) -> Study:
-    """Return the study that a sweep leaves, as far as its commands say what it is."""
-    rows = []
+    """Return the study that a sweep leaves, as far as its commands say what it is.
+
+    The number of its runs that ``--list`` prints is checked on the way.
+    """
+    rows, folders = [], set()
     for number, overrides in enumerate(combinations(sweep)):
         config = composed(*overrides)
+        folders.add(run_folder(config))
         density, place = Amount.of(config).density, folder / f"{sweep.name}{number}"
         names = {group: config[group].name for group in ("pruner", "data", "model")}
         known = {"status": "complete", "asked": "so", "asked_density": density, "density": density}
@@ -73,6 +80,7 @@ def planned(sweep: Sweep, folder: Path, composed: Composed) -> Study:
             place.mkdir()
             tried = [f"{threshold},50.0" for threshold in config.pruner.threshold]
             (place / "thresholds.csv").write_text("\n".join(["threshold,top1", *tried, ""]))
+    assert number_of_runs(replace(sweep, seeds=1), Request()) == len(folders), sweep.name
     index = [str(number) for number in range(len(rows))]
     runs = pd.DataFrame(rows, index).astype({"asked_density": float, "density": float})
     return Study(runs, pd.DataFrame(), pd.DataFrame(), pd.DataFrame(), [], {})

@@ -22,7 +22,16 @@ def asked_for(chosen: argparse.Namespace) -> Request:
         raise BadRequest("NAME", chosen.report, f"one of {', '.join(report_names())}", "it comes first")
     check_overrides(chosen.overrides)
     images = dict(_folder(text) for text in chosen.images)
-    return Request(_scale(chosen.scale), tuple(chosen.overrides), images, Path(chosen.output_dir))
+    overrides, seeds = tuple(chosen.overrides), _seeds(chosen.seeds)
+    return Request(_scale(chosen.scale), overrides, images, Path(chosen.output_dir), seeds)
+
+
+def _seeds(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise BadRequest("--seeds", text, "a number of seeds, at least 1")
+    return int(text)
 
 
 def _scale(text: str) -> float:

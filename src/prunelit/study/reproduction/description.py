@@ -126,6 +126,12 @@ class Question:
     sweep: str = ""
     shows: tuple[str, ...] = ("top1",)
 
+    def text(self, run: bool) -> str:
+        """Return the answer if its sweep was run or it needs none, and otherwise that there is none yet."""
+        if run or not self.sweep:
+            return self.answer.strip()
+        return f"Not explained: the sweep {self.sweep} has not been run."
+
 
 @dataclass(frozen=True)
 class Report:

@@ -114,10 +114,8 @@ def document(reports: Sequence[Report], found: Mapping[str, Outcome]) -> str:
 
 def section(report: Report, outcome: Outcome) -> str:
     """Return the Markdown of one report."""
-    questions = [
-        (question, markdown(grid) if (grid := answer_grid(question, outcome.answers)) else "")
-        for question in report.questions
-    ]
+    found = [(question, answer_grid(question, outcome.answers)) for question in report.questions]
+    questions = [(q.asks, q.text(grid is not None), markdown(grid) if grid else "") for q, grid in found]
     sweeps = [(sweep, " ".join(sweep.overrides(1.0)), _shrinking(sweep)) for sweep in report.sweeps.values()]
     repeated = [table for table in report.tables.values() if table.same_as]
     text = template("section.md.jinja").render(

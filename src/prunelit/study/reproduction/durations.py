@@ -1,4 +1,4 @@
-"""How long sweeps take on this machine, from one measured epoch of each."""
+"""How long sweeps take on this machine: from their complete runs, or from one measured epoch of each."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,10 @@ from prunelit.study.reproduction.requests import Command
 
 SHARE = 0.01
 """Of a sweep's training images that the measured epoch takes."""
-IMPORTS = 3.0
+BESIDE = 3.0
 """Seconds of a run beside its training and testing."""
+PARTS_OF_A_RUN = ("prune_seconds", "train_seconds", "test_seconds")
+"""Keys of a result that say how long a run took."""
 
 
 @dataclass(frozen=True)
@@ -32,29 +34,46 @@ class Pace:
 
 
 class Paces:
-    """Measures an epoch of a sweep when it is first asked for, and remembers it in a file.
+    """Measures an epoch of sweeps, and remembers it in a file.
 
     Args:
-        memory: the file.
-        measure: whether to measure what it does not hold.
+        memory: the file that remembers measured epochs.
     """
 
-    def __init__(self, memory: Path, measure: bool = True) -> None:
-        self.memory, self.measure = memory, measure
+    def __init__(self, memory: Path) -> None:
+        self.memory = memory
+        self._alike: dict[str, Pace] = {}
         try:
             self.known: dict[str, Any] = json.loads(memory.read_text())
         except (OSError, ValueError):
             self.known = {}
 
-    def of(self, command: Command) -> Pace:
-        """Return the pace of a command's first run."""
+    def of(self, sweep: str) -> Pace:
+        """Return the measured pace of a sweep, by the name that :meth:`measure` was given."""
+        return Pace(*self.known.get(sweep, [None, 0.0]))
+
+    def measure(self, sweep: str, command: Command) -> None:
+        """Measure an epoch of a sweep, unless it is known; sweeps that train alike are measured once."""
+        if sweep in self.known:
+            return
         key = _key(command)
-        if key not in self.known and self.measure:
-            pace = measured(command)
-            self.known[key] = [pace.epoch, pace.test]
-            self.memory.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.memory, json.dumps(self.known, indent=1) + "\n")
-        return Pace(*self.known.get(key, [None, 0.0]))
+        pace = self._alike[key] if key in self._alike else measured(command)
+        self._alike[key] = pace
+        self.known[sweep] = [pace.epoch, pace.test]
+        self.memory.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.memory, json.dumps(self.known, indent=1) + "\n")
+
+
+def seconds_of_runs(folders: Iterable[Path]) -> float | None:
+    """Return the mean seconds of the complete runs in folders; None if there is none."""
+    found = []
+    for folder in folders:
+        try:
+            result = json.loads((folder / "result.json").read_text())
+            found.append(sum(float(result[key] or 0) for key in PARTS_OF_A_RUN))
+        except (OSError, ValueError, TypeError, KeyError):
+            continue  # damaged, or of a version that did not record them
+    return sum(found) / len(found) + BESIDE if found else None
 
 
 def measured(command: Command) -> Pace:
@@ -97,7 +116,7 @@ def seconds_of(sweep: Sweep, scale: float, pace: Pace, runs: int) -> float | Non
     if sweep.mean_epochs:
         epochs = round(sweep.mean_epochs * (scale if "epochs" in sweep.shrinks else 1.0))
     images = scale if scale < 1 and "images" in sweep.shrinks else 1.0
-    return runs * (epochs * (images * pace.epoch + pace.test) + pace.test + IMPORTS)
+    return runs * (epochs * (images * pace.epoch + pace.test) + pace.test + BESIDE)
 
 
 def in_words(seconds: Sequence[float | None]) -> str:

@@ -1,4 +1,4 @@
-"""What ``python -m prunelit.reproduce`` does: list, run, compare, write."""
+"""What ``python -m prunelit.reproduce`` does: run, compare, write."""
 
 from __future__ import annotations
 
@@ -7,47 +7,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.table import Table
-
 from prunelit.study.report.tables.grid import for_terminal
 from prunelit.study.report.terminal import console
 from prunelit.study.reproduction.answers import answers
 from prunelit.study.reproduction.cells import compare, read_sweeps
-from prunelit.study.reproduction.description import Report, Sweep, read_report
+from prunelit.study.reproduction.description import Report
 from prunelit.study.reproduction.document import Outcome, write_document
-from prunelit.study.reproduction.durations import Paces, in_words, seconds_of
 from prunelit.study.reproduction.page import note_request, write_outcome
-from prunelit.study.reproduction.requests import Command, Request, commands
+from prunelit.study.reproduction.requests import Command, Request
 from prunelit.study.reproduction.tables import counts, grids
-
-
-def say_list(names: Sequence[str], request: Request) -> None:
-    """Print the sweeps of reports, how many of their runs are complete, and how long the others take here."""
-    screen = console()
-    for name in names:
-        report = read_report(name)
-        wanted = commands(report, request, report.serving(None))
-        paces = Paces(request.output_dir / "reproduce" / "epochs.json")
-        table = Table(title=f"{name}: {report.title}", title_justify="left")
-        for head in ("sweep", "tables and figures", "runs", "done", "left"):
-            table.add_column(head, justify="right" if head in ("runs", "done") else "left")
-        total: list[float | None] = []
-        for sweep in report.serving(None):
-            own = [command for command in wanted if command.sweep is sweep]
-            runs, left = (sum(map(len, parts)) for parts in ([c.runs for c in own], [c.left for c in own]))
-            seconds = seconds_of(sweep, request.scale, paces.of(own[0]), left) if left else 0.0
-            total.append(seconds)
-            gives = ", ".join(places(report, sweep)) or "a question"
-            table.add_row(sweep.name, gives, str(runs), str(runs - left), in_words([seconds]))
-        screen.print(table)
-        screen.print(f"left of {name}, one run at a time: {in_words(total)}; scoring is not counted\n")
-
-
-def places(report: Report, sweep: Sweep) -> list[str]:
-    """Return the tables and figures of a report that a sweep gives."""
-    tables = [table.name for table in report.tables.values() if sweep.name in table.sweeps]
-    pictures = [picture.name for picture in report.pictures.values() if picture.sweep == sweep.name]
-    return list(dict.fromkeys([*tables, *pictures]))
 
 
 def say_commands(wanted: Sequence[Command]) -> None:

@@ -16,7 +16,7 @@ from prunelit.study.sweep.composer import Composer, Run
 PROGRAM = ("python", "-m", "prunelit.train")
 NO_RESULT = (
     *("trainer", "trainer.accelerator", "trainer.devices", "trainer.threads", "logger", "output_dir"),
-    *("data.root", "data.download", "data.workers", "data.in_memory"),
+    *("data.root", "data.download", "data.workers", "data.in_memory", "data.eval_batch_size"),
 )
 """Keys that make no other experiment of a sweep; those of ``sweep`` and ``hydra`` make none either."""
 
@@ -30,12 +30,18 @@ class Request:
         overrides: of every run, as they are typed.
         images: folders of images by data set, read instead of what is fetched.
         output_dir: where studies lie.
+        seeds: at most this number of seeds of each sweep, the first ones; None: all.
     """
 
     scale: float = 1.0
     overrides: tuple[str, ...] = ()
     images: Mapping[str, Path] = field(default_factory=dict)
     output_dir: Path = Path("outputs")
+    seeds: int | None = None
+
+    def seeds_of(self, sweep: Sweep) -> list[int]:
+        """Return the seeds of a sweep."""
+        return sweep.seeds_at(self.scale)[: self.seeds]
 
     def study(self, report: Report) -> str:
         """Return the name of the studies' common folder below ``output_dir``."""
@@ -128,14 +134,14 @@ CROPPED = ("cifar10", "cifar100")
 
 def _commands_of(sweep: Sweep, planner: Planner) -> Iterator[Command]:
     """Yield one command, or one for each seed where a sweep starts from the weights of another's runs."""
-    seeds = sweep.seeds_at(planner.request.scale)
+    seeds = planner.request.seeds_of(sweep)
     if not sweep.start_from:
         yield planner.command(sweep, seeds)
         return
-    source = planner.report.sweeps[sweep.start_from]
-    for seed in seeds:
-        start = planner.command(source, [seed]).runs[0].folder / "weights.safetensors"
-        yield planner.command(sweep, [seed], [f"checkpoint={start}"])
+    # Seeds come last among the overrides, so that the first runs are those of the first values, by seed.
+    sources = planner.command(planner.report.sweeps[sweep.start_from], seeds).runs
+    for seed, source in zip(seeds, sources, strict=False):
+        yield planner.command(sweep, [seed], [f"checkpoint={source.folder / 'weights.safetensors'}"])
 
 
 class Compose:
@@ -143,16 +149,14 @@ class Compose:
 
     def __init__(self, loader: Any) -> None:
         self.loader = loader
+        self._loaded: dict[tuple[str, ...], Any] = {}
 
     def __call__(self, overrides: Sequence[str], memory: Path) -> list[Run]:
         """Return the runs of a sweep, each once."""
-        from hydra.core.override_parser.overrides_parser import OverridesParser
-
         requests = self._requests(overrides)
         own = [text for text in overrides if text.startswith("hydra")]
-        config = self._load([*own])
+        config = self._load(own)
         plain = [tuple(t for t in request if not t.startswith("hydra")) for request in requests]
-        OverridesParser.create()
         runs = Composer(self.loader, config, memory).runs(plain)
         return list({run.folder: run for run in runs}.values())
 
@@ -163,7 +167,10 @@ class Compose:
     def _load(self, overrides: list[str]) -> Any:
         from hydra.types import RunMode
 
-        return self.loader.load_configuration("config", overrides, RunMode.MULTIRUN)
+        key = tuple(overrides)
+        if key not in self._loaded:
+            self._loaded[key] = self.loader.load_configuration("config", overrides, RunMode.MULTIRUN)
+        return self._loaded[key]
 
     def _requests(self, overrides: Sequence[str]) -> list[tuple[str, ...]]:
         from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -190,7 +197,7 @@ def composing() -> Iterator[Compose]:
 
 def check_overrides(overrides: Sequence[str]) -> None:
     """Raise BadRequest for what is no ``key=value``, or sets what this command itself decides."""
-    decided = {"name": "the study's folder is named after the report", "seed": "--scale decides the seeds"}
+    decided = {"name": "the study's folder is named after the report", "seed": "--seeds limits the seeds"}
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals:

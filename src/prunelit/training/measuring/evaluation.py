@@ -81,7 +81,7 @@ def limited(loader: Any, limit: int | float | None) -> Iterable[Any]:
         loader: the batches. A share of them can only be taken if their number is known.
         limit: a number of batches, a share of them (1.0: all), or None (all).
     """
-    if limit is None or limit == 1.0 and isinstance(limit, float):
+    if limit is None or (isinstance(limit, float) and limit == 1):
         return loader  # type: ignore[no-any-return]
     if isinstance(limit, float):
         try:
