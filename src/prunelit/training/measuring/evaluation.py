@@ -81,13 +81,14 @@ def limited(loader: Any, limit: int | float | None) -> Iterable[Any]:
         loader: the batches. A share of them can only be taken if their number is known.
         limit: a number of batches, a share of them (1.0: all), or None (all).
     """
+    every: Iterable[Any] = loader
     if limit is None or (isinstance(limit, float) and limit == 1):
-        return loader  # type: ignore[no-any-return]
+        return every
     if isinstance(limit, float):
         try:
             limit = int(limit * len(loader))
         except TypeError:  # a stream, of unknown length
-            return loader  # type: ignore[no-any-return]
+            return every
     return islice(loader, max(1, limit))
 
 
