@@ -1,0 +1,115 @@
+"""What SNIP keeps of the VGG16 in the published code of Mikler and Plaszczyk (2019), at 99 % sparsity.
+
+    python benchmarks/published_vgg16.py MNIST_ROOT [--seeds N]
+
+The network of that code is torchvision's ``vgg16_bn`` with a classifier 512-300-10 of PyTorch's own
+initialisation (https://github.com/gahaalt/SNIP-pruning-method-analysis). Five poolings leave nothing of an image
+of 28 x 28, so that the images have to be larger; here they are padded or enlarged to 32 x 32. All parameters
+compete, and scores are computed on one batch of 128 images, in eval or in train mode. The report states a
+range of 99.6 to 99.9 % for the sparsity of the five layers of 2,359,296 weights, and that almost all biases
+but those of the last layer are removed. MNIST_ROOT holds MNIST/raw/*-ubyte. The last line is the table as JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.models import vgg16_bn
+
+from prunelit.pruning.criteria import SNIP
+from prunelit.pruning.masks import make_masks
+from prunelit.pruning.objective import Objective
+from prunelit.pruning.parameters import Selection
+from prunelit.training.data import ImageData
+
+LARGE = 2_359_296
+"""Weights of each of the five largest layers."""
+IMAGES = 128
+
+
+@dataclass(frozen=True)
+class Row:
+    """Sparsity in percent of the large layers, and the biases of which anything is kept, of one network."""
+
+    size: str
+    mode: str
+    seed: int
+    least: float
+    greatest: float
+    biases: tuple[str, ...]
+
+
+def published_network() -> nn.Sequential:
+    """Return the network of the published code."""
+    vgg = vgg16_bn()
+    first = nn.Conv2d(1, 64, kernel_size=3, padding=1)
+    classifier = (nn.Linear(512, 300), nn.ReLU(), nn.BatchNorm1d(300), nn.Linear(300, 10))
+    return nn.Sequential(first, *list(vgg.features)[1:], nn.Flatten(), *classifier)
+
+
+def images(root: Path, seed: int) -> tuple[Tensor, Tensor]:
+    """Return standardised training images of 28 x 28 and their labels."""
+    data = ImageData("mnist", root=str(root), download=False, seed=seed)
+    data.prepare_data()
+    data.setup()
+    return data.scoring_batches(None, 1, IMAGES)[0]
+
+
+def resized(pixels: Tensor, size: str) -> Tensor:
+    """Return images of 32 x 32, by a black margin or enlarged."""
+    if size == "padded":
+        return functional.pad(pixels, (2, 2, 2, 2), value=float(pixels.min()))
+    return functional.interpolate(pixels, 32, mode="bilinear", antialias=True)
+
+
+def row(network: nn.Sequential, batch: tuple[Tensor, Tensor], size: str, mode: str, seed: int) -> Row:
+    """Prune a network to 99 % and return what is kept of it."""
+    parameters = Selection(bias=True, norm=True).of(network)
+    network.train(mode == "train")
+    scores = SNIP().scores(network, parameters, Objective.of_classifier(network, [batch]))
+    masks = make_masks(scores, 0.01)
+    large = [100 * (1 - float(m.float().mean())) for m in masks.values() if m.numel() == LARGE]
+    biases = tuple(name for name, m in masks.items() if name.endswith("bias") and bool(m.any()))
+    return Row(size, mode, seed, min(large), max(large), biases)
+
+
+def table(root: Path, seeds: int = 3) -> Iterator[Row]:
+    """Yield a row for each seed, size of images and mode of scoring."""
+    for seed in range(seeds):
+        pixels, labels = images(root, seed)
+        for size in ("padded", "enlarged"):
+            for mode in ("eval", "train"):
+                torch.manual_seed(seed)  # each time the same network, whose statistics nothing has changed
+                network = published_network()
+                yield row(network, (resized(pixels, size), labels), size, mode, seed)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("root", type=Path)
+    parser.add_argument("--seeds", type=int, default=3)
+    options = parser.parse_args()
+    try:
+        published_network().eval()(torch.zeros(1, 1, 28, 28))
+    except RuntimeError as error:
+        print(f"28 x 28: {error}")
+    print("images    mode   seed  sparsity of large layers, %  biases of which anything is kept")
+    rows = []
+    for found in table(options.root, options.seeds):
+        rows.append(found)
+        span = f"{found.least:.2f} to {found.greatest:.2f}"
+        print(f"{found.size:9} {found.mode:6} {found.seed:4}  {span:>27}  {', '.join(found.biases)}", flush=True)
+    print(json.dumps({"seeds": options.seeds, "rows": [asdict(found) for found in rows]}))
+
+
+if __name__ == "__main__":
+    main()
