@@ -3,11 +3,12 @@
     python benchmarks/published_vgg16.py MNIST_ROOT [--seeds N]
 
 The network of that code is torchvision's ``vgg16_bn`` with a classifier 512-300-10 of PyTorch's own
-initialisation (https://github.com/gahaalt/SNIP-pruning-method-analysis). Five poolings leave nothing of an image
-of 28 x 28, so that the images have to be larger; here they are padded or enlarged to 32 x 32. All parameters
-compete, and scores are computed on one batch of 128 images, in eval or in train mode. The report states a
-range of 99.6 to 99.9 % for the sparsity of the five layers of 2,359,296 weights, and that almost all biases
-but those of the last layer are removed. MNIST_ROOT holds MNIST/raw/*-ubyte. The last line is the table as JSON.
+initialisation (https://github.com/gahaalt/SNIP-pruning-method-analysis). Five poolings leave nothing of an
+image of 28 x 28, so that the images have to be larger; here they are padded or enlarged to 32 x 32. All
+parameters compete, and scores are computed on one batch of 128 images, in eval or in train mode. The report
+states a range of 99.6 to 99.9 % for the sparsity of the five layers of 2,359,296 weights, and that almost
+all biases but those of the last layer are removed. MNIST_ROOT holds MNIST/raw/*-ubyte. The last line is the
+table as JSON.
 """
 
 from __future__ import annotations
@@ -102,12 +103,12 @@ def main() -> None:
         published_network().eval()(torch.zeros(1, 1, 28, 28))
     except RuntimeError as error:
         print(f"28 x 28: {error}")
-    print("images    mode   seed  sparsity of large layers, %  biases of which anything is kept")
+    print("images    mode   seed   large layers, %  biases of which anything is kept")
     rows = []
     for found in table(options.root, options.seeds):
         rows.append(found)
-        span = f"{found.least:.2f} to {found.greatest:.2f}"
-        print(f"{found.size:9} {found.mode:6} {found.seed:4}  {span:>27}  {', '.join(found.biases)}", flush=True)
+        span, biases = f"{found.least:.2f} to {found.greatest:.2f}", ", ".join(found.biases)
+        print(f"{found.size:9} {found.mode:6} {found.seed:4}  {span:>15}  {biases}", flush=True)
     print(json.dumps({"seeds": options.seeds, "rows": [asdict(found) for found in rows]}))
 
 
