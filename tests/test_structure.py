@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -121,18 +122,22 @@ def test_a_figure_is_one_module_that_nothing_names() -> None:
     assert knowing == ["prunelit.study.report.page.html imports prunelit.study.report.figures"]
 
 
-def test_rooms_of_the_report_import_only_the_rooms_before_them() -> None:
-    report, rooms = "prunelit.study.report", ("records", "tables", "charts", "figures", "page")
-    wrong = [
+def imports_of_later_rooms(package: str, rooms: Sequence[str]) -> list[str]:
+    """Return a line for each import of a room of ``package`` by a room that comes before it."""
+    return [
         f"{name_of(path)} imports {imported}"
         for number, room in enumerate(rooms)
         for path in FILES
-        if within(name_of(path), f"{report}.{room}")
+        if within(name_of(path), f"{package}.{room}")
         for imported in imports(path)
-        if any(within(imported, f"{report}.{later}") for later in rooms[number + 1 :])
+        if any(within(imported, f"{package}.{later}") for later in rooms[number + 1 :])
     ]
+
+
+def test_rooms_of_the_report_import_only_the_rooms_before_them() -> None:
+    report, rooms = "prunelit.study.report", ("records", "tables", "charts", "figures", "page")
     assert all(any(within(name_of(path), f"{report}.{room}") for path in FILES) for room in rooms)
-    assert wrong == []
+    assert imports_of_later_rooms(report, rooms) == []
 
 
 def test_no_files_import_each_other() -> None:
@@ -257,17 +262,9 @@ def test_rooms_of_training_import_only_the_rooms_before_them() -> None:
         *("fit", "holding", "cutting", "metrics", "module", "network_pruner", "callback", "hold_masks"),
         *("checkpoints", "config", "measuring", "run", "export"),
     )
-    wrong = [
-        f"{name_of(path)} imports {imported}"
-        for number, room in enumerate(rooms)
-        for path in FILES
-        if within(name_of(path), f"{training}.{room}")
-        for imported in imports(path)
-        if any(within(imported, f"{training}.{later}") for later in rooms[number + 1 :])
-    ]
     inside = {name_of(path).split(".")[2] for path in FILES if name_of(path).startswith(f"{training}.")}
     assert inside == set(rooms)
-    assert wrong == []
+    assert imports_of_later_rooms(training, rooms) == []
 
 
 HELD = ["prunelit.pruning.coupling.rules.RULES", "prunelit.study.invocation._CURRENT"]

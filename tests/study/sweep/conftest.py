@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,50 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from faulty_network import start_program, write_faulty_network
 from prunelit import train
 
-FAULTY = """
-import os, signal, time
-from pathlib import Path
-from torch import nn
-
-class Faulty(nn.Module):
-    '''Does what it is told once it trains.'''
-
-    def __init__(self, num_classes, input_shape, fault):
-        super().__init__()
-        self.linear, self.fault = nn.Linear(64, num_classes), fault
-
-    def forward(self, images):
-        if self.training:
-            if self.fault == "raise":
-                raise ZeroDivisionError("no luck")
-            if self.fault == "open":
-                open("vocabulary.txt")
-            if self.fault == "once" and not Path("tried").exists():
-                Path("tried").touch()
-                raise ZeroDivisionError("no luck at first")
-            if self.fault == "kill":
-                os.kill(os.getpid(), signal.SIGKILL)
-            if self.fault == "hang":
-                Path("hanging").touch()
-                time.sleep(3600)
-            if self.fault == "wait":
-                Path("writing").write_text(str(os.getpid()))
-                Path("writing").replace("waiting")  # whoever sees it can read it
-                time.sleep(1)
-        return self.linear(images.flatten(1))
-"""
 QUICK = ("epochs=1", "logger=none", "pruner=mag")
 
 
 @pytest.fixture
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty current folder, but for ``mine/``, configs that have ``model=faulty``."""
-    (tmp_path / "faulty.py").write_text(FAULTY)
-    (tmp_path / "mine" / "model").mkdir(parents=True)
-    config = "name: faulty\n_target_: faulty.Faulty\nfault: none\n"
-    (tmp_path / "mine" / "model" / "faulty.yaml").write_text(config)
+    write_faulty_network(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     return tmp_path
@@ -80,14 +45,7 @@ def start(study: Path):
     running = []
 
     def start(*arguments: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "prunelit.train", "--config-dir", "mine", *QUICK, *arguments],
-            env={k: v for k, v in os.environ.items() if not k.startswith("PYTEST")},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        process = start_program(study, *QUICK, *arguments)
         running.append(process)
         return process
 

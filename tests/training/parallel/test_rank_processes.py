@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from lightning.pytorch.strategies import FSDPStrategy
 from omegaconf import OmegaConf
 
+from faulty_network import start_program, write_faulty_network
 from forked_runs import KINDS, SMALL, findings, finish, kill_at, run_folder
 from prunelit import BadRequest, Mag
 from prunelit.training.parallel import rank_processes, threads
@@ -24,50 +24,15 @@ from prunelit.training.parallel.sharding import check_strategy
 PATIENCE = 600
 """Seconds to wait for what must come: only a machine that stands still makes it fail."""
 
-FAULTY = """
-import os, signal, time
-from pathlib import Path
-from torch import nn
-
-class Faulty(nn.Module):
-    '''Does in rank 1, once it trains, what it is told.'''
-
-    def __init__(self, num_classes, input_shape, fault):
-        super().__init__()
-        self.linear, self.fault = nn.Linear(64, num_classes), fault
-
-    def forward(self, images):
-        if self.training and os.environ.get("LOCAL_RANK") == "1":
-            if self.fault == "raise":
-                raise ZeroDivisionError("in one rank alone")
-            if self.fault == "kill":
-                os.kill(os.getpid(), signal.SIGKILL)
-            if self.fault == "hang":
-                Path("hanging").touch()
-                time.sleep(600)
-        return self.linear(images.flatten(1))
-"""
-
 
 @pytest.fixture
 def start(tmp_path: Path):
     """Start the program on two ranks in a session of its own, with the network above as ``model=faulty``."""
-    (tmp_path / "faulty.py").write_text(FAULTY)
-    (tmp_path / "mine" / "model").mkdir(parents=True)
-    config = "name: faulty\n_target_: faulty.Faulty\nfault: none\n"
-    (tmp_path / "mine" / "model" / "faulty.yaml").write_text(config)
-    quiet = ("--config-dir", "mine", "trainer=ddp", "trainer.accelerator=cpu", "epochs=1", "logger=none")
+    write_faulty_network(tmp_path, rank="1")
+    quiet = ("trainer=ddp", "trainer.accelerator=cpu", "epochs=1", "logger=none")
 
     def start(*arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "prunelit.train", *quiet, *arguments],
-            cwd=tmp_path,
-            env={k: v for k, v in os.environ.items() if not k.startswith("PYTEST")},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        return start_program(tmp_path, *quiet, *arguments)
 
     return start
 
@@ -110,7 +75,7 @@ def test_a_rank_that_dies_fails_its_run_alone(start, tmp_path: Path) -> None:
         "kill": "failed",
         "none": "complete",
     }
-    assert "in one rank alone" in found["raise"]["error"]
+    assert "no luck" in found["raise"]["error"]
     assert "rank 1 was killed by SIGKILL" in found["kill"]["error"]
     assert "RankDied: rank 1 was killed by SIGKILL" in errors
 

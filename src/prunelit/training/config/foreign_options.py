@@ -44,16 +44,10 @@ class Adam:
 
 
 @dataclass(frozen=True)
-class AdamW:
-    """Keys of `torch.optim.AdamW`."""
+class AdamW(Adam):
+    """Keys of `torch.optim.AdamW`: those of Adam, with another default."""
 
-    lr: Rate = 0.001
     weight_decay: Decay = 0.01
-    betas: Betas = (0.9, 0.999)
-    fused: Fused = "auto"
-    eps: Annotated[float, Ge(0)] = 1e-8
-    amsgrad: bool = False
-    maximize: bool = False
 
 
 @dataclass(frozen=True)

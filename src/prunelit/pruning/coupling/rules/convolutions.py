@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -104,17 +104,15 @@ def tied_blocks(step: Step, labels: Labels, shape: tuple[int, int], along: int) 
 
 @rule("conv1d", "conv2d", "conv3d")
 def conv(
-    step: Step,
-    x: Marked,
-    weight: Marked,
-    bias: Marked | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
+    step: Step, x: Marked, weight: Marked, bias: Marked | None = None, *sizes: Any, **named: Any
 ) -> Marked:
-    """Convolution of one to three axes."""
-    return convolution(step, x, weight, bias, groups=groups)
+    """Convolution of one to three axes; ``sizes``: stride, padding, dilation, groups."""
+    return convolution(step, x, weight, bias, groups=_groups(sizes, named))
+
+
+def _groups(sizes: Sequence[Any], named: Mapping[str, Any]) -> int:
+    """Return the number of groups of a call, plain or transposed: the fourth argument after the bias."""
+    return int(sizes[3] if len(sizes) > 3 else named.get("groups", 1))
 
 
 @rule("convolution", "_convolution")
@@ -130,17 +128,13 @@ def general_convolution(
 
 @rule("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 def conv_transpose(
-    step: Step,
-    x: Marked,
-    weight: Marked,
-    bias: Marked | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    output_padding: Any = 0,
-    groups: int = 1,
-    dilation: Any = 1,
+    step: Step, x: Marked, weight: Marked, bias: Marked | None = None, *sizes: Any, **named: Any
 ) -> Marked:
-    """Transposed convolution: its weight has the inputs along axis 0; of groups, only whole ones go."""
+    """Transposed convolution: its weight has the inputs along axis 0; of groups, only whole ones go.
+
+    ``sizes``: stride, padding, output padding, groups, dilation.
+    """
+    groups = _groups(sizes, named)
     if groups == 1:
         turned = Marked(
             (weight.shape[1], weight.shape[0], *weight.shape[2:]),

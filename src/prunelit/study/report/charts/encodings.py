@@ -81,6 +81,12 @@ def tips(**fields: str) -> list[alt.Tooltip]:
     return tooltips
 
 
+def square_cells(color: alt.Color, **fields: str) -> alt.Chart:
+    """Return a heat map over the columns ``row`` and ``column``, with tooltips as :func:`tips` takes them."""
+    x, y = alt.X("column:O", axis=None), alt.Y("row:O", axis=None)
+    return alt.Chart().mark_rect().encode(x, y, color, tooltip=tips(**fields))
+
+
 RUN_TIPS = {
     "name": "run",
     "method": "method",

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from prunelit.study.report.charts.chapters import INSIDE_A_RUN
-from prunelit.study.report.charts.encodings import tips
+from prunelit.study.report.charts.encodings import square_cells
 from prunelit.study.report.charts.figure import Drawing, Figure, Frames
 from prunelit.study.report.charts.run_arrays import RunArrays, RunTable
 
@@ -46,16 +46,8 @@ def draw(frames: Frames, methods: Sequence[str]) -> Drawing | None:
 
 
 def _heat_maps() -> alt.Chart:
-    return (
-        alt.Chart()
-        .mark_rect()
-        .encode(
-            alt.X("column:O", axis=None),
-            alt.Y("row:O", axis=None),
-            alt.Color("kept:Q", scale=alt.Scale(scheme="viridis"), legend=None),
-            tooltip=tips(layer="layer", row="row", column="column", kept="kernels that keep it (%)|.2f"),
-        )
-    )
+    color = alt.Color("kept:Q", scale=alt.Scale(scheme="viridis"), legend=None)
+    return square_cells(color, layer="layer", row="row", column="column", kept="kernels that keep it (%)|.2f")
 
 
 FIGURE = Figure(

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from prunelit.study.report.charts.chapters import INSIDE_A_RUN
-from prunelit.study.report.charts.encodings import tips
+from prunelit.study.report.charts.encodings import square_cells
 from prunelit.study.report.charts.figure import Drawing, Figure, Frames
 from prunelit.study.report.charts.run_arrays import RunArrays, RunTable
 
@@ -46,16 +46,8 @@ def draw(frames: Frames, methods: Sequence[str]) -> Drawing | None:
 
 
 def _picture() -> alt.Chart:
-    return (
-        alt.Chart()
-        .mark_rect()
-        .encode(
-            alt.X("column:O", axis=None),
-            alt.Y("row:O", axis=None),
-            alt.Color("kept:Q", title="Kept (%)", scale=alt.Scale(scheme="viridis", domainMin=0)),
-            tooltip=tips(row="row", column="column", kept="connections kept (%)|.2f"),
-        )
-    )
+    color = alt.Color("kept:Q", title="Kept (%)", scale=alt.Scale(scheme="viridis", domainMin=0))
+    return square_cells(color, row="row", column="column", kept="connections kept (%)|.2f")
 
 
 FIGURE = Figure(INSIDE_A_RUN, 30, "Connections kept, by input pixel", RunTable("pixels", pixel_rows), draw)
