@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
@@ -19,6 +20,8 @@ class Invocation:
     Attributes:
         refuse: raises BadRequest for a run that would be refused when it starts; None: nothing does.
         prepare: imports what runs need.
+        together: returns the function that executes several runs in this process, which train together.
+        runs_that_fit: returns how many runs with a config fit into the memory, or into a number of GB.
         failures: what its runs raised.
         new_folders: the folder of the run or of the sweep and its parents, if they did not exist before.
         has_computed: whether this process has done a run itself, after which it must not be forked.
@@ -26,6 +29,8 @@ class Invocation:
 
     refuse: Callable[[DictConfig], None] | None = None
     prepare: Callable[[], None] | None = None
+    together: Callable[[], Callable[..., list[Any]]] | None = None
+    runs_that_fit: Callable[[DictConfig, float | None], int] | None = None
     failures: list[Exception] = field(default_factory=list)
     new_folders: list[Path] = field(default_factory=list)
     has_computed: bool = False

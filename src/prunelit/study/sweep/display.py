@@ -10,6 +10,7 @@ from typing import Any, Literal
 from prunelit.study.record import Row
 from prunelit.study.sweep.state import Sweep
 from prunelit.study.terminal import complete_line, show_run
+from prunelit.turns import current
 
 Bar = Literal["none", "goes", "stays"]
 """Whether there is a progress bar, and whether its last state stays on the screen."""
@@ -21,7 +22,7 @@ def bar_shown() -> Bar:
     In a sweep, the line of the run replaces the bar.
     """
     sweep = Sweep.current()
-    if not sys.stdout.isatty() or (sweep is not None and sweep.jobs > 1):
+    if not sys.stdout.isatty() or (sweep is not None and sweep.jobs > 1) or current() is not None:
         return "none"
     return "stays" if sweep is None else "goes"
 

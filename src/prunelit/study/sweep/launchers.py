@@ -37,6 +37,7 @@ class LauncherKind:
     cluster: Annotated[
         bool, Doc("Its jobs go on when the command ends, and a scheduler gives them their devices.")
     ] = False
+    packs: Annotated[bool, Doc("Runs of the same form train together in one process.")] = False
     reads: Annotated[
         tuple[str, ...], Doc("The keys of `hydra.launcher` that count where the main process forks.")
     ] = ()
@@ -90,6 +91,7 @@ def sweep_of(config: DictConfig, first: DictConfig, num_runs: int) -> Sweep:
         isolate=isolate,
         pooled=pooled,
         shared=shared,
+        packs=kind.packs and pooled,
         gpus=found,
         cluster=kind.cluster,
         leader=process["pid"],

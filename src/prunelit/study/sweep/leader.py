@@ -20,8 +20,10 @@ from prunelit.study.sweep import preflight, summary
 from prunelit.study.sweep.composer import Composer, Run
 from prunelit.study.sweep.launchers import sweep_of
 from prunelit.study.sweep.leader_signals import Leader, handled_by
-from prunelit.study.sweep.pool import Job, Pool
+from prunelit.study.sweep.packing import PackedOptions, groups_of
+from prunelit.study.sweep.pool import GroupJob, Job, Pool
 from prunelit.study.sweep.progress import Progress
+from prunelit.study.sweep.run_group import run_group
 from prunelit.study.sweep.state import Sweep
 from prunelit.study.sweep.worklist import Worklist
 
@@ -57,6 +59,8 @@ def lead(
         sweep = sweep_of(config, first, len(work.todo))
         if sweep.pooled:  # elsewhere this process would import only for the check
             preflight.try_out(work.todo, composer.compose)
+        if sweep.packs:
+            PackedOptions.of(config)
     study.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(config, study / "multirun.yaml")
     began = sweep.begin(work.todo)
@@ -68,7 +72,9 @@ def lead(
     if sweep.pooled:
         preflight.prepare_for_runs()
         progress = Progress(len(work.complete), len(work.todo), sweep.jobs)
-        launch, batch_size = _launch_in(Pool(sweep, job, first.sweep, progress)), None
+        together, groups = _together(config, sweep, work.todo, job, composer)
+        pool = Pool(sweep, job, first.sweep, progress, together)
+        launch, batch_size = _launch_in(pool, groups), None
     with handled_by(handler):
         jobs, end = _launched(config, handler, work.todo, launch, batch_size or len(work.todo))
     values = dict(zip((run.folder for run in work.todo), map(_returned, chain(*jobs)), strict=False))
@@ -84,11 +90,26 @@ def lead(
     return jobs
 
 
-def _launch_in(pool: Pool) -> Launch:
+def _launch_in(pool: Pool, groups: list[list[int]] | None) -> Launch:
     def launch(config: DictConfig, sweep: Sweep, runs: Sequence[Run], first: int) -> Sequence[Any]:
-        return [JobReturn(status=JobStatus.COMPLETED, _return_value=value) for value in pool.execute(runs)]
+        values = pool.execute(runs, groups)
+        return [JobReturn(status=JobStatus.COMPLETED, _return_value=value) for value in values]
 
     return launch
+
+
+def _together(
+    config: DictConfig, sweep: Sweep, runs: Sequence[Run], job: Job, composer: Composer
+) -> tuple[GroupJob | None, list[list[int]] | None]:
+    """Return the function that executes a group of runs, and the groups; None if each run has its process."""
+    if not sweep.packs:
+        return None, None
+
+    def group_job(numbered: Sequence[tuple[Run, int]]) -> Sequence[Any]:
+        return run_group(job, numbered, composer.compose(numbered[0][0].overrides), sweep)
+
+    options, fit = PackedOptions.of(config), Invocation.current().runs_that_fit
+    return group_job, groups_of(runs, composer.compose, options, sweep.jobs, fit)
 
 
 def _launched(

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from prunelit.study.devices import cores
 from prunelit.study.sweep.leases import gpus_wanted, lease_folder, leased
 from prunelit.study.sweep.state import Sweep
+from prunelit.turns import current
 
 
 @contextmanager
@@ -21,7 +22,7 @@ def machine_share(cfg: DictConfig, sweep: Sweep | None) -> Iterator[int | None]:
     of threads for all ranks of the run together, or None if the sweep does not decide it: there is one job at
     a time, or the user has set ``OMP_NUM_THREADS``.
     """
-    if sweep is None or not sweep.shared:
+    if sweep is None or not sweep.shared or current() is not None:  # a group reserves for all of its runs
         yield None
         return
     names = {uuid: name for name, uuid in sweep.gpus.items()}

@@ -32,6 +32,7 @@ class Sweep:
         jobs: the number of runs at a time on this machine.
         isolate: each run has its own process.
         pooled: the leader starts these processes, and prints a line for each run.
+        packs: runs of the same form share a process.
         shared: runs lease this machine's ``gpus`` (CUDA name to UUID) or cores.
         cluster: jobs outlive the leader.
         leader: the process that launched the jobs, on the machine ``host``.
@@ -41,6 +42,7 @@ class Sweep:
     jobs: int = 1
     isolate: bool = False
     pooled: bool = False
+    packs: bool = False
     shared: bool = False
     gpus: dict[str, str] = field(default_factory=dict)
     cluster: bool = False

@@ -50,6 +50,11 @@ class HoldingCallback(Callback):
         """Allow other values of pruned weights in the block, to evaluate the network with them."""
         return self._holder.paused()
 
+    @property
+    def held_bits(self) -> Masks:
+        """The masks of the parameters with pruned weights, as of :func:`~prunelit.pruning.masks.bit_masks`."""
+        return self._holder.bits
+
     def hold_everywhere(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Set pruned weights to 0 in the network and in its averages."""
         self._holder.follow_layers()

@@ -94,6 +94,11 @@ class MaskHolder:
         """Whether there are pruned weights."""
         return bool(self._masks)
 
+    @property
+    def bits(self) -> Masks:
+        """The masks of the parameters with pruned weights, as integers with all bits set where kept."""
+        return dict(self._masks)
+
     def clear_gradients(self) -> None:
         """Set the gradients of pruned weights to 0."""
         apply_masks_to_gradients(self.parameters, self._masks)

@@ -29,6 +29,10 @@ class EpochClock:
         """Continue after a pause."""
         self._paused += time.perf_counter()
 
+    def add(self, seconds: float) -> None:
+        """Count ``seconds`` in which the run was trained while the clock was paused."""
+        self._paused -= seconds
+
     def resume_at(self, seconds: float) -> None:
         """Store the seconds of an interrupted epoch."""
         self._resumed_at = seconds

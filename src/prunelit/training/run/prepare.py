@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
+from typing import Any
 
 from omegaconf import DictConfig
 
@@ -14,6 +16,7 @@ NEEDED = (
     "prunelit.pruning.flops",
     "prunelit.pruning.paths",
     "prunelit.pruning.criteria",
+    "prunelit.training.packed.group",
     "prunelit.training.run.parts",
     "prunelit.training.run.result",
     "prunelit.training.models",
@@ -33,6 +36,13 @@ def check_parts(cfg: DictConfig) -> None:
 
     check_config(cfg)
     check_trainer(cfg)
+
+
+def together() -> Callable[..., list[Any]]:
+    """Return the function that executes several runs in one process, in which they train together."""
+    from prunelit.training.packed.group import train_in_turns
+
+    return train_in_turns
 
 
 def refuse(cfg: DictConfig) -> None:
