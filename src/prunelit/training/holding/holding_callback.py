@@ -52,7 +52,7 @@ class HoldingCallback(Callback):
 
     @property
     def held_bits(self) -> Masks:
-        """The masks of the parameters with pruned weights, as of :func:`~prunelit.pruning.masks.bit_masks`."""
+        """The masks of the parameters with pruned weights, as integers with all bits set where kept."""
         return self._holder.bits
 
     def hold_everywhere(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

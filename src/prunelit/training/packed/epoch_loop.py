@@ -20,8 +20,8 @@ from prunelit.turns import Member
 class PackedEpochLoop(_TrainingEpochLoop):
     """Lets the group of ``member`` train on the batches of an epoch; everything else is Lightning's.
 
-    The group trains on the batches up to the end of the epoch in one call of :meth:`advance`, or on fewer if a
-    checkpoint may be due. A run that cannot be stacked with others trains on each batch as Lightning does.
+    The group trains on the batches up to the end of the epoch in one call of :meth:`advance`, or on fewer if
+    a checkpoint may be due. A run that cannot be stacked with others trains on each batch as Lightning does.
     """
 
     def __init__(self, trainer: pl.Trainer, member: Member) -> None:
