@@ -39,6 +39,14 @@ class Totals(Metric):
         self.loss.add_(loss, alpha=n)
         self.count.add_(n)
 
+    def add(self, loss: Tensor, hits: Tensor, count: int) -> None:
+        """Add sums over several batches: of the ``loss`` times its images, of ``hits``, and of images."""
+        self.loss.add_(loss)
+        self.hits.add_(hits)
+        self.count.add_(count)
+        self._update_count += 1
+        self._computed = None
+
     def compute(self) -> dict[str, float]:
         """Return mean ``loss``, ``top1`` and ``top5`` in percent; NaN without images."""
         return self.so_far()

@@ -153,10 +153,7 @@ class _Totals:
 
     def give(self, number: int, module: Any) -> None:
         """Add the sums of run ``number`` to those of its module."""
-        totals = module.train_totals
-        totals.loss.add_(self.loss[number])
-        totals.hits.add_(self.hits[number])
-        totals.count.add_(self.count)
+        module.train_totals.add(self.loss[number], self.hits[number], self.count)
 
 
 def _bare(network: nn.Module) -> nn.Module:

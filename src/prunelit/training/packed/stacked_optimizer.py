@@ -65,9 +65,11 @@ class StackedOptimizer:
         """Copy the states to the optimizers of the runs."""
         for optimizer, runs, leaves in self._parts:
             for number, run in enumerate(runs):
+                # Otherwise the schedule of the learning rate would warn that no step came before it.
+                run.optimizer._opt_called = True  # type: ignore[attr-defined]
                 for name, leaf in leaves.items():
-                    state = optimizer.state[leaf]
-                    _give(state, number, leaf, run.optimizer.state[run.parameters[name]])
+                    if state := optimizer.state.get(leaf):
+                        _give(state, number, leaf, run.optimizer.state[run.parameters[name]])
 
 
 def _stacked(runs: list[Stretch], leaves: dict[str, Tensor]) -> Optimizer:
@@ -76,10 +78,11 @@ def _stacked(runs: list[Stretch], leaves: dict[str, Tensor]) -> Optimizer:
     optimizer: Optimizer = kind([{"params": list(leaves.values()), **group}])
     for name, leaf in leaves.items():
         states = [run.optimizer.state.get(run.parameters[name], {}) for run in runs]
-        optimizer.state[leaf] = {
-            key: torch.stack([state[key] for state in states]) if _has_rows(value, leaf) else _copy(value)
-            for key, value in states[0].items()
-        }
+        if states[0]:
+            optimizer.state[leaf] = {
+                key: torch.stack([state[key] for state in states]) if _has_rows(value, leaf) else _copy(value)
+                for key, value in states[0].items()
+            }
     return optimizer
 
 
