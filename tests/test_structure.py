@@ -35,6 +35,7 @@ COMMON = (
     "prunelit.place",
     "prunelit.notice",
     "prunelit.image_files",
+    "prunelit.turns",
 )
 # What a place may import of prunelit; the longest prefix that fits a module counts.
 ALLOWED = {
@@ -260,15 +261,20 @@ def test_rooms_of_training_import_only_the_rooms_before_them() -> None:
     rooms = (
         *("models", "data", "lightning_classes", "lightning_overhead", "parallel", "scoring", "restoring"),
         *("fit", "holding", "cutting", "metrics", "module", "network_pruner", "callback", "hold_masks"),
-        *("checkpoints", "config", "measuring", "run", "export"),
+        *("checkpoints", "config", "measuring", "packed", "run", "export"),
     )
     inside = {name_of(path).split(".")[2] for path in FILES if name_of(path).startswith(f"{training}.")}
     assert inside == set(rooms)
     assert imports_of_later_rooms(training, rooms) == []
 
 
-HELD = ["prunelit.pruning.coupling.rules.RULES", "prunelit.study.invocation._CURRENT"]
-"""A table that decorators fill while modules are imported, and what reaches through the code of Hydra."""
+HELD = [
+    "prunelit.pruning.coupling.rules.RULES",
+    "prunelit.study.invocation._CURRENT",
+    "prunelit.turns._HERE",
+]
+"""A table that decorators fill while modules are imported, what reaches through the code of Hydra, and what
+each thread knows of itself."""
 
 KEPT_BY_VALUE = ("local", "ContextVar")
 """What is there to be changed, though no name shows it."""

@@ -31,7 +31,7 @@ from prunelit.study.sweep.display import bar_shown, say_complete
 from prunelit.study.sweep.machine_share import machine_share
 from prunelit.study.sweep.run_in_sweep import run_here
 from prunelit.study.sweep.state import Sweep
-from prunelit.training.run.prepare import check_parts, prepare, refuse, together
+from prunelit.training.run.prepare import check_parts, prepare, refuse, runs_that_fit, together
 
 
 def train(cfg: DictConfig) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def main() -> None:
         from prunelit import command_help  # which takes as long to import as a wrong request is answered
 
         program = partial(command_help.show, sys.argv[1:])
-    sys.exit(command.call(program, sys.argv, Invocation(refuse, prepare, together)))
+    sys.exit(command.call(program, sys.argv, Invocation(refuse, prepare, together, runs_that_fit)))
 
 
 if __name__ == "__main__":

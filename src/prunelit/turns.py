@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from typing import Any, Protocol
 
 
@@ -64,7 +64,7 @@ class Member:
 
     def _work(self, task: Callable[[], Any]) -> None:
         self._go.acquire()
-        _HERE.member = self
+        _HERE.set(self)
         try:
             self.outcome = task()
         except BaseException as error:
@@ -73,13 +73,12 @@ class Member:
         self._back.release()
 
 
-_HERE = threading.local()
+_HERE: ContextVar[Member | None] = ContextVar("member", default=None)
 
 
 def current() -> Member | None:
     """Return the function that runs in this thread; None outside of :func:`take_turns`."""
-    member: Member | None = getattr(_HERE, "member", None)
-    return member
+    return _HERE.get()
 
 
 def take_turns(

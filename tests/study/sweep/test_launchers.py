@@ -23,7 +23,7 @@ FIRST = OmegaConf.create(
 
 
 def test_there_is_a_yaml_for_each_launcher_that_is_used() -> None:
-    assert {"basic", "joblib", "plain", "submitit_local", "submitit_slurm"} <= set(LAUNCHERS)
+    assert {"basic", "joblib", "packed", "plain", "submitit_local", "submitit_slurm"} <= set(LAUNCHERS)
 
 
 @pytest.mark.filterwarnings("ignore:.*is validated against ConfigStore schema")
@@ -33,7 +33,8 @@ def test_each_launcher_says_what_it_is(name: str) -> None:
         config = compose("config", [f"hydra/launcher={name}"], return_hydra_config=True)
     kind = LauncherKind.of(config)
     assert set(config.hydra.env.launcher) == set(vars(kind)), "a launcher of prunelit's own says everything"
-    assert set(kind.reads) <= {"n_jobs", "submitit_folder"}
+    assert set(kind.reads) <= {"n_jobs", "submitit_folder", "runs_per_group", "memory_gb"}
+    assert not (kind.packs and not kind.forks)
     assert not (kind.cluster and (kind.forks or kind.shares_machine))
 
 

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from safetensors.torch import load_file
 
 from prunelit.interruption import Interrupted, Interruption
+from prunelit.study import identity
 from prunelit.study.configs import CONFIGS
 from prunelit.study.record import Record
 from prunelit.train import train
@@ -44,11 +45,9 @@ def configs(*overrides: str, runs: tuple[str, ...] = ()) -> list[DictConfig]:
 
 
 def records(cfgs: list[DictConfig], folder: str) -> list[Record]:
-    from prunelit.study.identity import folder as folder_of
-
     for cfg in cfgs:
         cfg.output_dir = folder
-    return [Record(folder_of(cfg)) for cfg in cfgs]
+    return [Record(identity.folder(cfg)) for cfg in cfgs]
 
 
 def train_alone(cfgs: list[DictConfig]) -> list[Record]:
@@ -169,7 +168,7 @@ def test_runs_that_cannot_be_stacked_say_why_and_run_as_usual(capsys) -> None:
     assert sorted(line.partition(": ")[2].partition(": ")[2] for line in said) == sorted(
         [
             ONLY_ONE,
-            "the network is of the class Noisy, which may keep a state of its own",
+            "the network is of the class Noisy, which may keep a state",
             "gradients are clipped",
             ONLY_ONE,
         ]

@@ -60,10 +60,12 @@ class Stack:
             while True:
                 self._step()
                 for stretch in self.stretches:
-                    next(stretch)
+                    stretch.done += 1
                 first = self.stretches[0]
                 if first.done == len(first.sizes) or not may_go_on():
                     return
+                for stretch in self.stretches:
+                    stretch.fetch()
         finally:
             self._give_back()
 

@@ -73,11 +73,9 @@ class Stretch:
         states = [self.optimizer.state.get(p, {}) for p in self.parameters.values()]
         return tuple(sorted(group.items())), tuple(_scalars(state) for state in states)
 
-    def __next__(self) -> None:
-        """Count ``batch`` as done, and fetch the next one if there is one."""
-        self.done += 1
-        if self.done < len(self.sizes):
-            self.batch = self.following()
+    def fetch(self) -> None:
+        """Fetch the next batch; a batch that is fetched must be trained on, because the loader counts it."""
+        self.batch = self.following()
 
 
 def _scalars(state: dict[str, Any]) -> Hashable:

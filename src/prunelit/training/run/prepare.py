@@ -45,6 +45,13 @@ def together() -> Callable[..., list[Any]]:
     return train_in_turns
 
 
+def runs_that_fit(cfg: DictConfig, memory_gb: float | None) -> int:
+    """Return how many runs with a config fit into half of the free memory, or into ``memory_gb``."""
+    from prunelit.training.run import runs_in_memory
+
+    return runs_in_memory.runs_that_fit(cfg, memory_gb)
+
+
 def refuse(cfg: DictConfig) -> None:
     """Raise BadRequest for what a run would refuse, as far as that is seen without loading data."""
     from prunelit.training.run.parts import try_parts
