@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from prunelit.pruning.criteria import SNIP, Criterion, GraSP, Mag, Rand, SynFlow
+from prunelit.pruning.earlier_masks import starting_masks
 from prunelit.pruning.finite_scores import NonFiniteScores
 from prunelit.pruning.masks import Scores, attached, count_kept
 from prunelit.pruning.objective import Objective
 from prunelit.pruning.parameters import Parameters, Selection
 from prunelit.pruning.plan import Plan
-from prunelit.pruning.rounds import check_density, prune, starting_masks
+from prunelit.pruning.rounds import check_density, prune
 from prunelit.request import BadRequest
 
 

@@ -67,6 +67,17 @@ def _write(
     layers: ScoredLayers, network: nn.Module, parameters: Parameters, example: Call, biases: bool
 ) -> list[Tensor | None]:
     """Write the scores; return the gradients that autograd gave."""
+    return layers.backward(*total_flow(layers, network, parameters, example, biases))
+
+
+def total_flow(
+    layers: ScoredLayers, network: nn.Module, parameters: Parameters, example: Call, biases: bool
+) -> tuple[Tensor, Tensor]:
+    """Return the sum of the flow, with its graph, and the factor that brings gradients into float64's range.
+
+    Raises:
+        NoFlow: no output depends on an input and on one of ``parameters``.
+    """
     signals = signal_inputs(network, example)
     tensors = linearized(network, {parameters[n]: t for n, t in layers.tensors.items()}, biases)
 
@@ -84,7 +95,7 @@ def _write(
     scale = _power_of_two(total, flow)
     if scale != 1:
         total = flow(scale)
-    return layers.backward(total, torch.full_like(total, scale))
+    return total, torch.full_like(total, scale)
 
 
 def _power_of_two(total: Tensor, flow: Callable[[float], Tensor]) -> float:

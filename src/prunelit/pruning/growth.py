@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from typing_extensions import Doc
 
 from prunelit.declared import check_fields
+from prunelit.pruning.earlier_masks import starting_masks
 from prunelit.pruning.masks import (
     Masks,
     Scores,
@@ -37,7 +38,7 @@ from prunelit.pruning.masks import (
 from prunelit.pruning.objective import Objective
 from prunelit.pruning.parameters import Parameters, Selection
 from prunelit.pruning.preserve import preserved, random_state
-from prunelit.pruning.rounds import Outcome, starting_masks
+from prunelit.pruning.rounds import Outcome
 
 
 @dataclass(frozen=True)

@@ -155,7 +155,7 @@ def _around_kth_highest(pieces: Sequence[Piece], k: int, competing: int, each: M
     """Return what lies around the ``k``-th highest of all candidates; None if a score is not finite."""
     sample = _sample(pieces)
     for margin in MARGINS:
-        low, high = _enclosing(sample, k / competing, margin)
+        low, high = enclosing(sample, k / competing, margin)
         counts = list(each(partial(Piece.look, low=low, high=high), pieces))
         if any(count[0] < 0 for count in counts):
             return None
@@ -166,7 +166,7 @@ def _around_kth_highest(pieces: Sequence[Piece], k: int, competing: int, each: M
     raise AssertionError("every finite value lies between the infinities")
 
 
-def _enclosing(sample: Any, share: float, margin: float) -> tuple[Any, Any]:
+def enclosing(sample: Any, share: float, margin: float) -> tuple[Any, Any]:
     """Return two values around the one that a ``share`` of all values reach, as far as a sample tells."""
     size = len(sample)
     infinity = sample.dtype.type(math.inf)

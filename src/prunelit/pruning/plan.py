@@ -19,7 +19,7 @@ from prunelit.pruning.allocation import (
     pattern_of,
     rounded_up_masks,
 )
-from prunelit.pruning.masks import SCOPES, Masks, Scores, make_masks, threshold_masks
+from prunelit.pruning.masks import SCOPES, Masks, Scores, make_masks, num_kept, threshold_masks
 from prunelit.pruning.schedules import SCHEDULES, constant, rounds_to_reach
 from prunelit.pruning.ties import Ties
 from prunelit.request import BadRequest
@@ -175,6 +175,15 @@ class Plan:
             return [constant(r, self.share, start) for r in range(1, rounds + 1)]
         schedule = SCHEDULES[self.schedule]
         return [schedule(r, self.rounds, density, start) for r in range(1, self.rounds + 1)]
+
+    def number_kept(self, density: float | None, n: int) -> int | None:
+        """Return how many of ``n`` parameters are kept where all compete and the highest scores are kept.
+
+        None where that alone does not determine the masks.
+        """
+        if density is None or self.scope != "global" or self.invert or self.keep_at_least:
+            return None
+        return num_kept(num_kept(density, n, "up") / n if self.rounding == "up" else density, n)
 
     def masks(
         self, scores: Scores, density: float | None, previous: Masks, ties: Ties | None = None

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from prunelit.budget import Budget
 from prunelit.pruning.checked_scores import checked_scores
@@ -14,12 +13,12 @@ from prunelit.pruning.coupling.competition import Competition, competition
 from prunelit.pruning.coupling.within_budget import Latency, Spending, spending_of
 from prunelit.pruning.criteria.criterion import Criterion
 from prunelit.pruning.doubts import Doubts, warn_of_dense
+from prunelit.pruning.earlier_masks import all_masked, starting_masks
 from prunelit.pruning.masks import (
     Masks,
     Scores,
     apply_masks,
     attach,
-    attached,
     count_all,
     count_kept,
     density_of,
@@ -136,7 +135,7 @@ def prune(
             reset_parameters(network)
     assert count_all(masks) == count_all(parameters)
     attach(network, masks)
-    apply_masks(*_all_masked(network))
+    apply_masks(*all_masked(network))
     if not plan.reinitialize:
         criterion.adjust(network, masks)
     reached = density if "density" in reports and budget is None else None
@@ -205,17 +204,32 @@ class _Rounds:
         )
         self.network.train(plan.train_mode)
         is_whole = _keeps_all(self.start)
-        for target in self._targets(density):
+        targets = self._targets(density)
+        for round, target in enumerate(targets, 1):
             if not (is_whole and self.masks is self.start):
                 apply_masks(self.parameters, self.masks)
-            self.scores = checked_scores(
-                self.criterion, self.network, self.parameters, self.objective, self.scores
-            )
-            ties = Ties()
-            chosen = _choose(plan, self.scores, target, self.masks, self.groups, ties, self.spending)
-            self.doubts.add(ties, self.masks)
-            self.masks = chosen
-            self.densities.append(density_of(chosen))
+            chosen = self._highest(target) if round < len(targets) else None
+            self.masks = self._by_scores(target) if chosen is None else chosen
+            self.densities.append(density_of(self.masks))
+
+    def _by_scores(self, target: float | None) -> Masks:
+        """Compute the scores, and return the masks that they give."""
+        self.scores = checked_scores(
+            self.criterion, self.network, self.parameters, self.objective, self.scores
+        )
+        ties = Ties()
+        chosen = _choose(self.plan, self.scores, target, self.masks, self.groups, ties, self.spending)
+        self.doubts.add(ties, self.masks)
+        return chosen
+
+    def _highest(self, density: float | None) -> Masks | None:
+        """Return the masks of a round but the last, whose scores nothing needs, if the criterion can tell."""
+        if self.groups is not None or self.spending is not None:
+            return None
+        number = self.plan.number_kept(density, count_all(self.masks))
+        if number is None or not 0 < number < count_kept(self.masks):
+            return None
+        return self.criterion.highest(self.network, self.parameters, self.objective, number, self.masks)
 
     def _targets(self, density: float | None) -> list[float | None]:
         """Return the density, or the share of the budget's cost, after each round."""
@@ -256,30 +270,6 @@ def _shuffled(masks: Masks, start: Masks, groups: Groups | Competition | None) -
     if groups is None:
         return shuffle_within_layers(masks, among=start)
     return groups.spread(shuffle_within_layers(groups.alive(masks), among=groups.alive(start)), start)
-
-
-def starting_masks(network: nn.Module, parameters: Parameters) -> Masks:
-    """Return the masks of an earlier pruning of ``network``; everything else is kept.
-
-    A mask of another shape belongs to a layer that was replaced since, and is ignored.
-    """
-    masks = {name: _full_mask(p) for name, p in parameters.items()}
-    for name, mask in (attached(network) or {}).items():
-        if name in masks and masks[name].shape == mask.shape:
-            masks[name] = mask.to(masks[name].device)
-    return masks
-
-
-def _full_mask(parameter: nn.Parameter) -> Tensor:
-    """Return a mask that keeps everything and takes no memory: all of its elements are the same one."""
-    return torch.ones((), dtype=torch.bool, device=parameter.device).expand(parameter.shape)
-
-
-def _all_masked(network: nn.Module) -> tuple[Parameters, Masks]:
-    """Return all parameters with their names, and the masks of this and of earlier prunings."""
-    parameters = dict(network.named_parameters(remove_duplicate=False))
-    earlier = attached(network) or {}
-    return parameters, starting_masks(network, {n: p for n, p in parameters.items() if n in earlier})
 
 
 def check_density(density: float, n: int, asked: tuple[str, float] | None = None) -> None:

@@ -8,8 +8,8 @@ values in float64, they take part in all products, and their scores are written 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -47,17 +47,19 @@ class _Weight:
 
     Attributes:
         values: the weight, in any precision.
-        scores: in float64, contiguous.
+        scores: in float64, contiguous; None where :attr:`factors` are kept instead.
         memory: of each thread, where it puts absolute values of any weight.
         written: whether a layer that uses the weight has written its scores.
         copy: its absolute values in float64, where something other than a layer uses them.
+        factors: of each layer that uses the weight, the gradient of its product, (rows, M), and its columns.
     """
 
     values: Tensor
-    scores: Tensor
+    scores: Tensor | None
     memory: threading.local
     written: bool = False
     copy: Tensor | None = None
+    factors: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
     def real(self) -> Tensor:
         """Return absolute values for autograd."""
@@ -68,6 +70,8 @@ class _Weight:
     def times(self, columns: Tensor, each: Map) -> Tensor:
         """Return the product of absolute values, (groups, rows, K), with ``columns``, (groups, K, M)."""
         groups, _, width = columns.shape
+        if self.scores is None and groups > 1:
+            raise OutOfSight
         product = columns.new_empty(len(self.values), width)
 
         @torch.no_grad()
@@ -85,6 +89,9 @@ class _Weight:
 
     def score(self, gradient: Tensor, columns: Tensor, further: bool, each: Map) -> Tensor | None:
         """Write scores from the gradient of the product; return that of ``columns`` if it goes further."""
+        if self.scores is None:
+            self.factors.append((gradient.detach(), columns.detach()))
+            return self._passed_on(gradient, columns, each) if further else None
         groups = len(columns)
         flat = self.scores.view(len(self.values), -1)
         turned = columns.mT.contiguous()
@@ -106,11 +113,37 @@ class _Weight:
                 flat[part].add_(target)
             return found
 
-        total = torch.zeros_like(columns) if further else None
-        # In the order of the parts, so that the sum is the same whichever thread had them.
-        for part, found in zip(self._parts(groups), each(write, self._parts(groups)), strict=True):
-            if total is not None:
-                total[self._groups(part, groups)[0]].add_(found)
+        return self._sum(each(write, self._parts(groups)), columns)
+
+    def _passed_on(self, gradient: Tensor, columns: Tensor, each: Map) -> Tensor:
+        """Return the gradient of the columns of a layer without groups."""
+        flat, total = self.values.flatten(1), torch.empty_like(columns)
+        step = max(1, ROWS // len(flat))
+
+        @torch.no_grad()
+        def pass_on(start: int) -> None:
+            inputs = slice(start, start + step)
+            torch.mm(self._absolute(flat[:, inputs]).T, gradient, out=total[0, inputs])
+
+        for _ in each(pass_on, range(0, flat.shape[1], step)):
+            pass
+        return total
+
+    def _sum(self, parts: Iterable[Tensor | None], columns: Tensor) -> Tensor | None:
+        """Add up what the parts of the rows give to the gradient of ``columns``; None if they give nothing.
+
+        The order is that of the parts, so that the sum is the same whichever thread had them.
+        """
+        groups, total = len(columns), None
+        for part, found in zip(self._parts(groups), parts, strict=True):
+            if found is None:
+                continue
+            if len(found) == groups and total is None:
+                total = found
+                continue
+            if total is None:
+                total = torch.zeros_like(columns)
+            total[self._groups(part, groups)[0]].add_(found)
         return total
 
     def _parts(self, groups: int) -> list[slice]:
@@ -123,12 +156,15 @@ class _Weight:
         return [slice(start, min(start + step, size)) for start in range(0, size, step)]
 
     def _rows(self, part: slice) -> Tensor:
-        """Return absolute values of some rows in the memory that this thread uses for all rows."""
-        rows = self.values[part]
+        """Return absolute values of some rows, as a matrix."""
+        return self._absolute(self.values[part]).flatten(1)
+
+    def _absolute(self, rows: Tensor) -> Tensor:
+        """Return absolute values in the memory that this thread uses for all of them."""
         memory: Tensor | None = getattr(self.memory, "rows", None)
         if memory is None or memory.numel() < rows.numel() or memory.device != rows.device:
             memory = self.memory.rows = torch.empty(rows.numel(), dtype=torch.float64, device=rows.device)
-        return memory[: rows.numel()].view(rows.shape).copy_(rows).abs_().flatten(1)
+        return memory[: rows.numel()].view(rows.shape).copy_(rows).abs_()
 
     def _groups(self, part: slice, groups: int) -> tuple[slice, Callable[[Tensor], Tensor]]:
         """Return the groups of a range of rows, and what gives rows an axis of groups."""
@@ -171,7 +207,8 @@ class ScoredLayers(TorchFunctionMode):
 
     Args:
         parameters: what is scored, by name.
-        scores: tensors in float64 by name, contiguous, which are written over.
+        scores: tensors in float64 by name, contiguous, which are written over. None: they are not computed,
+            and :meth:`factors` gives what they are products of.
         each: shares the parts of a layer out to threads.
         stand_in: whether stand-ins take the place of weights; otherwise all is left to autograd.
 
@@ -181,13 +218,16 @@ class ScoredLayers(TorchFunctionMode):
     """
 
     def __init__(
-        self, parameters: Mapping[str, Tensor], scores: Scores, each: Map = map, stand_in: bool = True
+        self, parameters: Mapping[str, Tensor], scores: Scores | None, each: Map = map, stand_in: bool = True
     ) -> None:
         super().__init__()
         self._each = each
         self.tensors: dict[str, Tensor] = {}
         memory = threading.local()
-        self._weights = [_Weight(p.detach(), scores[name], memory) for name, p in parameters.items()]
+        self._weights = [
+            _Weight(p.detach(), None if scores is None else scores[name], memory)
+            for name, p in parameters.items()
+        ]
         self._stood_for: dict[int, _Weight] = {}
         for name, weight in zip(parameters, self._weights, strict=True):
             if stand_in and weight.values.ndim > 1 and not name.endswith("bias"):
@@ -221,17 +261,36 @@ class ScoredLayers(TorchFunctionMode):
         Raises:
             OutOfSight: the scores cannot be relied on.
         """
-        stand_ins = [tensor for tensor in self.tensors.values() if id(tensor) in self._stood_for]
         copied = [weight for weight in self._weights if weight.copy is not None]
+        gradients = self._differentiate(total, factor, copied)
+        for weight in self._weights:
+            assert weight.scores is not None
+            if not weight.written:
+                weight.scores.zero_()
+        for weight, gradient in zip(copied, gradients, strict=True):
+            if gradient is not None and weight.scores is not None:
+                weight.scores.addcmul_(gradient, weight.real().detach())
+        return gradients
+
+    def factors(self, total: Tensor, factor: Tensor) -> list[list[tuple[Tensor, Tensor]]]:
+        """Return the factors of each parameter's scores for ``factor * total``: gradients and columns.
+
+        The scores are ``|w|`` times the sum of their products.
+
+        Raises:
+            OutOfSight: the scores of some parameter are not such products.
+        """
+        self._differentiate(total, factor, [])
+        if any(weight.copy is not None or not weight.factors for weight in self._weights):
+            raise OutOfSight
+        return [weight.factors for weight in self._weights]
+
+    def _differentiate(self, total: Tensor, factor: Tensor, copied: list[_Weight]) -> list[Tensor | None]:
+        """Run the backward pass; return the gradients of those that were copied for autograd."""
+        stand_ins = [tensor for tensor in self.tensors.values() if id(tensor) in self._stood_for]
         leaves = [*stand_ins, *(weight.real() for weight in copied)]
         gradients = torch.autograd.grad(total, leaves, factor, allow_unused=True)
         used = any(gradient is not None for gradient in gradients[: len(stand_ins)])
         if used or (stand_ins and total.isnan()):
             raise OutOfSight
-        for weight in self._weights:
-            if not weight.written:
-                weight.scores.zero_()
-        for weight, gradient in zip(copied, gradients[len(stand_ins) :], strict=True):
-            if gradient is not None:
-                weight.scores.addcmul_(gradient, weight.real().detach())
         return list(gradients[len(stand_ins) :])

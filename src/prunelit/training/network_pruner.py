@@ -16,22 +16,18 @@ from prunelit.amount import BUDGETS, Amount
 from prunelit.pruning.call import Call
 from prunelit.pruning.criteria import Criterion
 from prunelit.pruning.doubts import warn_of_dense
+from prunelit.pruning.earlier_masks import starting_masks
 from prunelit.pruning.growth import exchange
 from prunelit.pruning.masks import Masks, attached, count_all, density_of, detach
 from prunelit.pruning.parameters import forget_trainable
-from prunelit.pruning.rounds import Outcome, check_density, prune, starting_masks
+from prunelit.pruning.rounds import Outcome, check_density, prune
 from prunelit.request import BadRequest, nearest
 from prunelit.training.cutting.cut_while_training import CutNetwork
 from prunelit.training.fit.monitors import Monitors
 from prunelit.training.fit.network_epochs import Timeline
 from prunelit.training.fit.notification import first_rank_alone_warns, notify
 from prunelit.training.fit.observer import Observer
-from prunelit.training.fit.options import (
-    PruningOptions,
-    by_name,
-    distribute,
-    for_filters,
-)
+from prunelit.training.fit.options import PruningOptions, by_name, distribute, for_filters
 from prunelit.training.fit.recovery import recalibrate_on_training_data
 from prunelit.training.fit.retraining import Rates, Snapshot, forget_moments, set_rates
 from prunelit.training.fit.same_network import drop_outdated_masks, goes_on

@@ -26,8 +26,9 @@ from typing_extensions import Doc
 
 from prunelit.declared import checked
 from prunelit.pruning.criteria.criterion import Criterion
+from prunelit.pruning.flow_highest import highest_of_flow
 from prunelit.pruning.flow_scores import flow_scores
-from prunelit.pruning.masks import Scores
+from prunelit.pruning.masks import Masks, Scores
 from prunelit.pruning.objective import Objective
 from prunelit.pruning.parameters import Parameters
 
@@ -67,3 +68,18 @@ class SynFlow(Criterion):
             return self.scores(network, parameters, objective)
         finally:
             self._memory = {}
+
+    def highest(
+        self,
+        network: nn.Module,
+        parameters: Parameters,
+        objective: Objective | None,
+        number: int,
+        alive: Masks,
+    ) -> Masks | None:
+        """Return masks of the ``number`` highest scores; None where the scores must be computed."""
+        if type(self).scores is not SynFlow.scores:
+            return None
+        assert objective is not None
+        network.eval()
+        return highest_of_flow(network, parameters, objective.example(network), self.biases, number, alive)

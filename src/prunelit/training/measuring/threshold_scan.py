@@ -9,8 +9,8 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 
+from prunelit.pruning.earlier_masks import starting_masks
 from prunelit.pruning.masks import Masks, apply_masks, count_all, count_kept
-from prunelit.pruning.rounds import starting_masks
 from prunelit.training.callback import Pruning
 from prunelit.training.measuring.evaluation import evaluate_test
 
