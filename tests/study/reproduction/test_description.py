@@ -17,7 +17,14 @@ from prunelit.study.identity import folder as run_folder
 from prunelit.study.report.records.study import Study
 from prunelit.study.report.tables.literature import VALUES, parse_setting, published_texts
 from prunelit.study.reproduction.cells import runs_of, sweeps_of
-from prunelit.study.reproduction.description import Report, Sweep, describe, read_report, report_names
+from prunelit.study.reproduction.description import (
+    Question,
+    Report,
+    Sweep,
+    describe,
+    read_report,
+    report_names,
+)
 from prunelit.study.reproduction.figures import MAKERS
 from prunelit.study.reproduction.listing import number_of_runs
 from prunelit.study.reproduction.requests import Request, commands
@@ -161,3 +168,10 @@ def test_settings_of_published_numbers_can_be_read() -> None:
         assert fact["value"] == "" or not math.isnan(float(fact["value"]))
         assert isinstance(fact, dict)
         assert pd.notna(fact["note"])
+
+
+def test_a_question_has_no_answer_before_its_sweep_was_run() -> None:
+    asked = Question("Why?", "The table says it.", sweep="s")
+    assert asked.text(run=True) == "The table says it."
+    assert asked.text(run=False) == "Not explained: the sweep s has not been run."
+    assert Question("Why?", "Because.").text(run=False) == "Because."
