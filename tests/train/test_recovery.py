@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -42,3 +43,43 @@ def test_a_network_without_batch_norm_is_left_alone_with_a_warning(cli) -> None:
         "warning: recalibrate=2 changes nothing: FC has no BatchNorm with statistics"
     ]
     assert result()["top1_recalibrated"] == result()["top1_after"]
+
+
+def test_layers_behind_removed_units_are_repaired_before_batch_norm_is_recalibrated(cli) -> None:
+    request = (*RESNET[:3], "pruner=l2_filter", "pruner.granularity=unit", "pruner.rounds=1", "sparsity=0.3")
+    found, files = [], []
+    for more in ((), ("pruner.repair=2",), ("pruner.repair=2", "pruner.recalibrate=2", "pruner.cut=true")):
+        assert cli(*request, "pruner.when=end", "epochs=1", *more)[0] == 0
+        found.append({**result(), "row": csv_rows("rounds.csv")[0]})
+        files.append(load_file(only_folder() / "weights.safetensors"))
+        shutil.rmtree("outputs")
+    without, repaired, both = found
+    assert without["top1_repaired"] is None
+    assert without["top1_after"] == repaired["top1_after"] == both["top1_after"]
+    assert repaired["top1"] == repaired["top1_repaired"] == both["top1_repaired"]
+    assert repaired["top1_repaired"] == float(repaired["row"]["top1_repaired"])
+    assert both["top1"] == both["top1_recalibrated"]
+    assert without["parameters_compact"] == repaired["parameters_compact"] == sum_of_parameters(files[2])
+    changed = {name for name, tensor in files[1].items() if not torch.equal(tensor, files[0][name])}
+    assert "stage1.0.conv2.weight" in changed
+    assert not [name for name in changed if "bn" in name]
+    assert torch.equal(files[0]["stage1.0.conv2.weight"] != 0, files[1]["stage1.0.conv2.weight"] != 0)
+
+
+def sum_of_parameters(tensors: dict[str, torch.Tensor]) -> int:
+    return sum(t.numel() for name, t in tensors.items() if name.rpartition(".")[2] in ("weight", "bias"))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ("pruner.granularity=weight",),
+        ("pruner.rewind=init", "pre_epochs=1"),
+        ("pruner.reinitialize=true",),
+    ],
+    ids=str,
+)
+def test_a_repair_without_removed_units_or_of_other_weights_is_refused(cli, more: tuple[str, ...]) -> None:
+    status, _, err = cli("pruner=mag", "pruner.granularity=unit", "sparsity=0.5", "pruner.repair=2", *more)
+    assert status == 2
+    assert "pruner.repair=2" in err[-1]

@@ -33,6 +33,8 @@ ADDED = {
     "pruner.round_to": 1,
     "pruner.cut": False,
     "pruner.slimming": 0.0,
+    "pruner.repair": None,
+    "pruner.ridge": 0.01,
     "pruner.recalibrate": None,
 }
 """Keys that were added after the first version, with the value that is equivalent to no key, so that earlier

@@ -40,7 +40,8 @@ RESULT_FIELDS = (
     # of all parameters: the network's, and what it has once what pruning emptied is cut out
     *("parameters", "parameters_compact", "flops_compact"),
     # accuracies in percent on the test set, at the end unless the name says otherwise
-    *("top1", "top5", "test_loss", "best_top1", "top1_before", "top1_after", "top1_recalibrated"),
+    *("top1", "top5", "test_loss", "best_top1", "top1_before", "top1_after"),
+    *("top1_repaired", "top1_recalibrated"),
     # epochs trained, score-and-mask rounds, names of layers with nothing kept
     *("epochs", "rounds", "collapsed"),
     # the cost, in seconds and bytes

@@ -43,7 +43,8 @@ class Pruning(NetworkPruner):
 
     Any callback of the trainer may define ``on_before_pruning(trainer, pl_module, pruning)`` and
     ``on_after_pruning(trainer, pl_module, pruning)``; they are called before and after each pruning. With
-    ``recalibrate``, ``on_after_recalibration(trainer, pl_module, pruning)`` follows.
+    ``repair`` or ``recalibrate``, ``on_after_repair`` and ``on_after_recalibration`` follow, with the same
+    arguments.
 
     Args:
         criterion: computes the scores.
@@ -58,7 +59,7 @@ class Pruning(NetworkPruner):
             ``invert``, ``shuffle``, ``reinitialize``, ``threshold`` or a list, ...),
             :class:`~prunelit.training.fit.timing.Timing` (``when``, ``pre_epochs``, ``every``),
             :class:`~prunelit.training.fit.retraining.Retraining` (``rewind``, ``restart_schedule``,
-            ``masked_gradient``, ``slimming``, ``recalibrate``, ``cut``),
+            ``masked_gradient``, ``slimming``, ``repair``, ``ridge``, ``recalibrate``, ``cut``),
             :class:`~prunelit.pruning.parameters.Selection` (``bias``, ``norm``, ``exclude``, ``only``,
             ``frozen``) and
             :class:`~prunelit.training.scoring.training_batches.Sample` (``samples_per_class``, ``batches``,

@@ -28,7 +28,7 @@ from prunelit.training.fit.network_epochs import Timeline
 from prunelit.training.fit.notification import first_rank_alone_warns, notify
 from prunelit.training.fit.observer import Observer
 from prunelit.training.fit.options import PruningOptions, by_name, distribute, for_filters
-from prunelit.training.fit.recovery import recalibrate_on_training_data
+from prunelit.training.fit.recovery import Recovery
 from prunelit.training.fit.retraining import Rates, Snapshot, forget_moments, set_rates
 from prunelit.training.fit.same_network import drop_outdated_masks, goes_on
 from prunelit.training.fit.threshold_list import check_thresholds, listed_thresholds
@@ -81,6 +81,7 @@ class NetworkPruner(HoldingCallback):
         self.steps = self.moment.steps(self.plan, share)
         self._prunes_within_epochs = self.moment.within_epochs
         self._monitors, self._timeline = Monitors(), Timeline()
+        self._recovery = Recovery(self.retraining, seed)
         self._observer: Observer | None = None
         self._beginning: Rates = {}
         self._fingerprint, self._has_begun = "", False
@@ -194,6 +195,7 @@ class NetworkPruner(HoldingCallback):
             self._hold_masks(trainer, pl_module)
         with gathered(pl_module):
             notify(trainer, "on_before_pruning", pl_module, self)
+            self._recovery.note(self.network(pl_module))
             self._score_and_mask(work, self.criterion.needs, trainer, pl_module)
             self.num_done += 1
             self._timeline.last_pruning = self._timeline.epoch(trainer)
@@ -210,9 +212,8 @@ class NetworkPruner(HoldingCallback):
         self._monitors.forget(trainer)
         with gathered(pl_module):
             notify(trainer, "on_after_pruning", pl_module, self)
-            if number := self.retraining.recalibrate:
-                recalibrate_on_training_data(trainer, pl_module, self.network(pl_module), number, self.seed)
-                notify(trainer, "on_after_recalibration", pl_module, self)
+            for hook in self._recovery.hooks(trainer, pl_module, self.network(pl_module), self.masks):
+                notify(trainer, hook, pl_module, self)
         if self.retraining.cut:
             self._remove_units(trainer, pl_module)
 

@@ -140,6 +140,8 @@ class PruningOptions(TypedDict, total=False):
     masked_gradient: bool
     cut: bool
     slimming: float
+    repair: int | None
+    ridge: float
     recalibrate: int | None
     selection: Selection
     plan: Plan
@@ -173,10 +175,21 @@ def distribute(options: dict[str, Any]) -> Options:
     selection, plan, sample, timing, retraining = chosen
     if retraining.cut and selection.granularity != "unit":
         raise BadRequest("cut", True, "false, or granularity=unit", "single weights cannot be cut out")
+    if retraining.repair:
+        _check_repair(retraining.repair, selection, plan)
     if growth.at is not None:
         _check_growth(growth, plan, timing, retraining)
     timing = replace(timing, rewound_to=retraining.epoch or 0)
     return selection, plan, growth, sample, timing, retraining
+
+
+def _check_repair(repair: int, selection: Selection, plan: Plan) -> None:
+    """Raise BadRequest if there are no layers behind removed units, or their weights are drawn again."""
+    if selection.granularity != "unit":
+        why = "only layers behind removed units are repaired"
+        raise BadRequest("repair", repair, "null, or granularity=unit", why)
+    if plan.reinitialize:
+        raise BadRequest("repair", repair, "null", "new weights are drawn (reinitialize is true)")
 
 
 def _check_growth(growth: Growth, plan: Plan, timing: Timing, retraining: Retraining) -> None:

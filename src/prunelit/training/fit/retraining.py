@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 import lightning.pytorch as pl
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Gt
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from typing_extensions import Doc
@@ -66,6 +66,22 @@ class Retraining:
             "their gradients at every optimizer step until the last pruning, as in network slimming. 0: none."
         ),
     ] = 0.0
+    repair: Annotated[
+        Annotated[int, Ge(1)] | None,
+        Doc(
+            "The number of training batches, drawn by seed, on which the layers behind removed units are "
+            "fitted to their former outputs by least squares, straight after each pruning. It needs "
+            "`granularity` unit. null: they stay."
+        ),
+    ] = None
+    ridge: Annotated[
+        float,
+        Gt(0),
+        Doc(
+            "With `repair`, the strength of the penalty on changes of weights, as a share of the mean square "
+            "of a layer's inputs."
+        ),
+    ] = 0.01
     recalibrate: Annotated[
         Annotated[int, Ge(1)] | None,
         Doc(
@@ -79,6 +95,9 @@ class Retraining:
         if self.cut and not self.masked_gradient:
             why = "cut is true, and weights that were cut out cannot grow back"
             raise BadRequest("masked_gradient", False, "true", why)
+        if self.repair and self.rewind != "none":
+            why = f"weights are rewound after each pruning (rewind is {self.rewind})"
+            raise BadRequest("repair", self.repair, "null", why)
 
     @property
     def epoch(self) -> int | None:

@@ -15,7 +15,8 @@ from prunelit.training.measuring.histograms import histogram
 
 Row = dict[str, Any]
 MEASURED = ("rounds", "top1_before", "top1_after", "histograms", "confusions")
-"""The state in checkpoints."""
+RECOVERED = ("top1_repaired", "top1_recalibrated")
+"""The state in checkpoints; those of earlier versions may lack the second."""
 
 
 class AroundPrunings:
@@ -25,7 +26,8 @@ class AroundPrunings:
         rounds: rows of ``rounds.csv``: one per pruning, with the results of the training after it.
         top1_before: test accuracy in percent just before the last pruning, or None.
         top1_after: the same just after it.
-        top1_recalibrated: the same once BatchNorm is recalibrated, or None.
+        top1_repaired: the same once the layers behind removed units are repaired, or None.
+        top1_recalibrated: the same once BatchNorm is recalibrated too, or None.
         confusions: just before the last pruning on the test set, ``test_before``, and if it comes after
             training and the images are in memory, on the training set, ``train``.
         histograms: by ``before/<parameter>``, ``after/<parameter>`` (kept weights only) and
@@ -36,6 +38,7 @@ class AroundPrunings:
         self.rounds: list[Row] = []
         self.top1_before: float | None = None
         self.top1_after: float | None = None
+        self.top1_repaired: float | None = None
         self.top1_recalibrated: float | None = None
         self.histograms: dict[str, Tensor] = {}
         self.confusions: dict[str, Tensor] = {}
@@ -44,14 +47,14 @@ class AroundPrunings:
 
     def state_dict(self) -> dict[str, Any]:
         """Return all measurements so far."""
-        measured = {name: getattr(self, name) for name in MEASURED}
-        return {**measured, "top1_recalibrated": self.top1_recalibrated}
+        return {name: getattr(self, name) for name in (*MEASURED, *RECOVERED)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the measurements of a checkpoint."""
         for name in MEASURED:
             setattr(self, name, state_dict[name])
-        self.top1_recalibrated = state_dict.get("top1_recalibrated")
+        for name in RECOVERED:
+            setattr(self, name, state_dict.get(name))
 
     def before(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, pruning: Pruning, epoch: int
@@ -92,11 +95,11 @@ class AroundPrunings:
             }
         )
 
-    def after_recalibration(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Record the accuracy with recalibrated statistics of BatchNorm."""
+    def after_recovery(self, trainer: pl.Trainer, pl_module: pl.LightningModule, name: str) -> None:
+        """Record the accuracy after a repair or a recalibration under ``name``."""
         tested = evaluate_test(trainer, pl_module)
-        self.top1_recalibrated = tested.top1 if tested else None
-        self.rounds[-1]["top1_recalibrated"] = self.top1_recalibrated
+        setattr(self, name, tested.top1 if tested else None)
+        self.rounds[-1][name] = getattr(self, name)
 
     def add_epoch(self, epoch: Row) -> None:
         """Record the results of an epoch in the row of the pruning before it, if any.

@@ -92,6 +92,12 @@ class Measurements(Callback):
         for part in self._at_prunings:
             part.after(trainer, pl_module, pruning, len(self.epochs.rows))
         self.epochs.note_learning_rate(trainer)
+        if not (pruning.retraining.repair or pruning.retraining.recalibrate):
+            self.epochs.clock.unpause()
+
+    def on_after_repair(self, trainer: pl.Trainer, pl_module: pl.LightningModule, pruning: Pruning) -> None:
+        """Record the accuracy with repaired layers."""
+        self.prunings.after_recovery(trainer, pl_module, "top1_repaired")
         if not pruning.retraining.recalibrate:
             self.epochs.clock.unpause()
 
@@ -99,7 +105,7 @@ class Measurements(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, pruning: Pruning
     ) -> None:
         """Record the accuracy with recalibrated statistics of BatchNorm."""
-        self.prunings.after_recalibration(trainer, pl_module)
+        self.prunings.after_recovery(trainer, pl_module, "top1_recalibrated")
         self.epochs.clock.unpause()
 
     def best_top1(self, density: float) -> float | None:

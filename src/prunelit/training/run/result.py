@@ -193,6 +193,7 @@ def test_result(
         "best_top1": measured.best_top1(density),
         "top1_before": measured.prunings.top1_before,
         "top1_after": measured.prunings.top1_after,
+        "top1_repaired": measured.prunings.top1_repaired,
         "top1_recalibrated": measured.prunings.top1_recalibrated,
         "epochs": len(measured.epochs.rows),
         "train_seconds": sum(row["seconds"] for row in measured.epochs.rows),

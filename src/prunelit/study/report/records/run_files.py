@@ -28,7 +28,7 @@ LARGEST_EXACT = 2**53
 RANGES = {
     **dict.fromkeys(("density", "effective_density", "sparsity"), (0.0, 1.0)),
     **dict.fromkeys(("top1", "top5", "best_top1", "top1_before", "top1_after"), (0.0, 100.0)),
-    "top1_recalibrated": (0.0, 100.0),
+    **dict.fromkeys(("top1_repaired", "top1_recalibrated"), (0.0, 100.0)),
     **dict.fromkeys(("seed", "prunable", "kept", "epochs", "rounds", "compression"), (0.0, math.inf)),
     **dict.fromkeys(("flops_dense", "flops_sparse", "peak_memory_bytes", "threads"), (0.0, math.inf)),
     **dict.fromkeys(("parameters", "parameters_compact", "flops_compact"), (0.0, math.inf)),

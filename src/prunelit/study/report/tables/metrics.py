@@ -62,6 +62,30 @@ def _decimals(value: float) -> int:
     return min(9, max(0, 3 - math.floor(math.log10(abs(value))))) if value else 0
 
 
+FORMS = {
+    "dense": "dense network",
+    "masked": "masked network",
+    "cut": "cut network",
+    "half": "network in half precision",
+    "2to4": "network in half precision with 2:4 products",
+}
+"""The forms of a network whose latency is measured, by their part of the key."""
+
+LATENCIES = (
+    Metric("latency_predicted", "latency of one input, cut network, predicted, ms", -1, digits=None, least=0),
+    *(
+        Metric(
+            f"latency_{form}_{size}",
+            f"latency of {size} input{plural}, {words}, ms",
+            -1,
+            digits=None,
+            least=0,
+        )
+        for form, words in FORMS.items()
+        for size, plural in ((1, ""), (64, "s"))
+    ),
+)
+
 METRICS = {
     metric.key: metric
     for metric in (
@@ -70,6 +94,14 @@ METRICS = {
         Metric("best_top1", "best test accuracy over epochs, top 1, %", 1, least=0, greatest=100),
         Metric("top1_before", "test accuracy before the last pruning, top 1, %", 1, least=0, greatest=100),
         Metric("top1_after", "test accuracy just after the last pruning, top 1, %", 1, least=0, greatest=100),
+        Metric("top1_repaired", "test accuracy after the last repair, top 1, %", 1, least=0, greatest=100),
+        Metric(
+            "top1_recalibrated",
+            "test accuracy after the last recalibration, top 1, %",
+            1,
+            least=0,
+            greatest=100,
+        ),
         Metric("test_loss", "test loss, nats", -1, digits=4, least=0),
         Metric("density", "kept share, %", scale=100, least=0, greatest=1),
         Metric("sparsity", "removed share, %", scale=100, least=0, greatest=1),
@@ -86,12 +118,16 @@ METRICS = {
         Metric("kept", "kept parameters", digits=0, least=0),
         Metric("flops_dense", "FLOPs of the dense network", digits=None, least=0, large="millions"),
         Metric("flops_sparse", "FLOPs, sparse", -1, digits=None, least=0, large="millions"),
+        Metric("parameters", "parameters", digits=0, least=0),
+        Metric("parameters_compact", "parameters, cut", -1, digits=0, least=0),
+        Metric("flops_compact", "FLOPs, cut", -1, digits=None, least=0, large="millions"),
         Metric("epochs", "epochs", digits=0, least=0),
         Metric("rounds", "rounds of pruning", digits=0, least=0),
         Metric("seconds", "seconds of pruning, training and testing", -1, least=0),
         Metric("prune_seconds", "seconds of pruning", -1, least=0),
         Metric("train_seconds", "seconds of training", -1, least=0),
         Metric("test_seconds", "seconds of testing", -1, least=0),
+        *LATENCIES,
         Metric("peak_memory_bytes", "peak memory, MB", -1, scale=1e-6, digits=0, least=0),
     )
 }
