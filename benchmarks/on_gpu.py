@@ -4,10 +4,10 @@
 
 The steps, in order: the tests that need a GPU; the benchmarks that the documentation quotes for a GPU;
 table II of Butler on CIFAR-10, then on CIFAR-100; the LeNet-5 runs of Mikler, stacked so that many train
-in one process; Shi at scale 0.1. A step that does not end in time is interrupted, which saves its runs. The same command
-with the same DIR leaves out what is complete and goes on with the rest. DIR/steps.json says what became of
-each step, and DIR/NAME.txt holds what it printed; the runs and the comparisons with published numbers lie
-in DIR/outputs/reproduce.
+in one process; Shi at scale 0.1. A step that does not end in time is interrupted, which saves its runs. The
+same command with the same DIR leaves out what is complete and goes on with the rest. DIR/steps.json says
+what became of each step, and DIR/NAME.txt holds what it printed; the runs and the comparisons with published
+numbers lie in DIR/outputs/reproduce.
 
 ``--rehearse`` does the same steps on the CPU with tiny settings: digits, a small network, one epoch.
 """
