@@ -16,6 +16,7 @@ from prunelit.pruning.rounds import prune as prune
 from prunelit.request import BadRequest as BadRequest
 from prunelit.request import PruningWarning as PruningWarning
 from prunelit.training.callback import Pruning as Pruning
+from prunelit.training.fit.distillation import Distillation as Distillation
 from prunelit.training.fit.options import PruningOptions as PruningOptions
 from prunelit.training.fit.retraining import Retraining as Retraining
 from prunelit.training.fit.timing import Timing as Timing

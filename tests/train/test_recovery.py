@@ -83,3 +83,22 @@ def test_a_repair_without_removed_units_or_of_other_weights_is_refused(cli, more
     status, _, err = cli("pruner=mag", "pruner.granularity=unit", "sparsity=0.5", "pruner.repair=2", *more)
     assert status == 2
     assert "pruner.repair=2" in err[-1]
+
+
+def test_distillation_changes_the_training_after_the_pruning_alone(cli) -> None:
+    request = ("pruner=mag", "sparsity=0.9", "pre_epochs=1", "epochs=1", "logger=none")
+    rows = []
+    for weight in ("0", "0.9"):
+        assert cli(*request, f"distillation={weight}")[0] == 0
+        rows.append(csv_rows("metrics.csv"))
+        shutil.rmtree("outputs")
+    first, second = rows
+    assert first[0]["train_loss"] == second[0]["train_loss"]
+    assert first[1]["train_loss"] != second[1]["train_loss"]
+
+
+@pytest.mark.parametrize("more", [("pruner=none",), ("pruner=mag", "pruner.when=end")], ids=str)
+def test_distillation_without_training_after_a_pruning_is_refused(cli, more: tuple[str, ...]) -> None:
+    status, _, err = cli("distillation=0.5", *more)
+    assert status == 2
+    assert "distillation=0.5" in err[-1]

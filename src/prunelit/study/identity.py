@@ -24,6 +24,8 @@ NO_RESULT = (
 
 ADDED = {
     "checkpoint_strict": True,
+    "distillation": 0.0,
+    "distillation_temperature": 4.0,
     "trainer.threads": None,
     **dict.fromkeys(("data.mean", "data.std", "data.bits", "data.test_share"), None),
     **dict.fromkeys(BUDGETS, None),

@@ -59,6 +59,21 @@ class TopLevel:
         Lt(1),
         Doc("Label smoothing of the training loss. It does not apply to test losses."),
     ] = 0.0
+    distillation: Annotated[
+        float,
+        Ge(0),
+        Le(1),
+        Doc(
+            "The share of the training loss, after the first pruning, that compares the outputs with those "
+            "of the network as it was before. 0: none. The dense network should be trained then: set "
+            "`pre_epochs`, `checkpoint`, or a model with weights."
+        ),
+    ] = 0.0
+    distillation_temperature: Annotated[
+        float,
+        Gt(0),
+        Doc("With `distillation`, what the logits of both networks are divided by before the softmax."),
+    ] = 4.0
     checkpoint: Annotated[
         str | None,
         Says("a file, or null"),

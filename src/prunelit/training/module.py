@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from prunelit.request import BadRequest
+from prunelit.training.fit.distillation import Distillation
 from prunelit.training.lightning_overhead import QuickHookNames, with_signature
 from prunelit.training.metrics import Totals
 from prunelit.training.parallel.agreement import share_buffers
@@ -45,6 +46,7 @@ class Classifier(QuickHookNames, pl.LightningModule):
         optimizer: makes the optimizer from the parameters.
         scheduler: makes the learning-rate schedule, stepped once an epoch; None: constant.
         label_smoothing: in [0, 1); of the training loss only.
+        distillation: changes the training loss after the first pruning; None: nothing does.
 
     Attributes:
         evaluated: loss and accuracies of the last evaluation of the current epoch, under ``test`` and
@@ -60,12 +62,13 @@ class Classifier(QuickHookNames, pl.LightningModule):
         optimizer: OptimizerFactory,
         scheduler: SchedulerFactory | None = None,
         label_smoothing: float = 0.0,
+        distillation: Distillation | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         self.num_classes = num_classes
         self.optimizer, self.scheduler = optimizer, scheduler
-        self.label_smoothing = label_smoothing
+        self.label_smoothing, self.distillation = label_smoothing, distillation
         self.train_totals, self.test_totals, self.validation_totals = Totals(), Totals(), Totals()
         self.confusion = MulticlassConfusionMatrix(num_classes, validate_args=False)
         self.evaluated: dict[str, dict[str, float]] = {}
@@ -91,6 +94,8 @@ class Classifier(QuickHookNames, pl.LightningModule):
         images, labels = batch
         logits = self._logits(images)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        if self.distillation is not None:
+            loss = self.distillation.loss(images, logits, loss)
         if loss.device.type == "cpu" or batch_idx % CHECK_EVERY == 0 or self.trainer.is_last_batch:
             self._check_finite(loss, images)
         self.train_totals.update(loss.detach(), logits.detach(), labels)

@@ -12,6 +12,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from prunelit.notice import warn
+from prunelit.pruning.parameters import abridged
+
 LEAST = (32, 64)
 """Rows and columns that PyTorch takes multiples of, in half precision."""
 
@@ -38,12 +41,17 @@ def semi_structured(network: nn.Module, masks: Mapping[str, Tensor]) -> dict[str
     """Return the network in half precision as it is, ``half``, and with sparse products, ``2to4``.
 
     None where no linear layer has the pattern, and where there is no GPU of compute capability 8.0 or more.
+    Without such a GPU, a warning follows if all of these layers keep exactly two of every four inputs.
     """
-    device = next((p.device for p in network.parameters()), torch.device("cpu"))
-    if device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 0):
-        return None
     names = layers_with_pattern(network, masks)
     if not names:
+        return None
+    device = next((p.device for p in network.parameters()), torch.device("cpu"))
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 0):
+        if all(bool((masks[f"{name}.weight"].unflatten(1, (-1, 4)).sum(2) == 2).all()) for name in names):
+            where = abridged([f"{name}.weight" for name in names])
+            gpu = "a GPU of compute capability 8.0 or more"
+            warn(f"the record lacks the latency of 2:4 products ({where}), which need {gpu}")
         return None
     half = copy.deepcopy(network).half().eval()
     sparse = copy.deepcopy(half)

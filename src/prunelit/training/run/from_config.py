@@ -24,6 +24,7 @@ from prunelit.training.callback import Pruning
 from prunelit.training.checkpoints.contents import densities_of
 from prunelit.training.config.instantiate import build, build_foreign
 from prunelit.training.data import ImageData
+from prunelit.training.fit.distillation import Distillation
 from prunelit.training.fit.timing import When, settle
 from prunelit.training.module import Classifier
 from prunelit.training.run import schedule_length
@@ -61,7 +62,23 @@ def make_network(node: DictConfig, num_classes: int, input_shape: tuple[int, int
     return network
 
 
-def build_module(cfg: DictConfig, network: nn.Module, num_classes: int, length: int) -> Classifier:
+def build_distillation(cfg: DictConfig, pruning: Pruning | None) -> Distillation | None:
+    """Return the callback that keeps the dense network for the loss, None if the loss is not to need it.
+
+    Raises:
+        BadRequest: no training follows a pruning.
+    """
+    if not cfg.distillation:
+        return None
+    if pruning is None or pruning.moment.after_training:
+        why = "nothing is pruned" if pruning is None else "no training follows the pruning"
+        raise BadRequest("distillation", cfg.distillation, "0", why)
+    return Distillation(cfg.distillation, cfg.distillation_temperature)
+
+
+def build_module(
+    cfg: DictConfig, network: nn.Module, num_classes: int, length: int, distillation: Distillation | None
+) -> Classifier:
     """Return the LightningModule with optimizer, loss options and a schedule that lasts ``length`` epochs."""
 
     def scheduler(optimizer: Any) -> Any:
@@ -69,9 +86,8 @@ def build_module(cfg: DictConfig, network: nn.Module, num_classes: int, length: 
 
     optimizer = partial(build_optimizer, cfg)
     has_schedule = "_target_" in cfg.scheduler
-    return Classifier(
-        network, num_classes, optimizer, scheduler if has_schedule else None, cfg.label_smoothing
-    )
+    chosen = scheduler if has_schedule else None
+    return Classifier(network, num_classes, optimizer, chosen, cfg.label_smoothing, distillation)
 
 
 def build_optimizer(cfg: DictConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:

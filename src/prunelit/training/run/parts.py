@@ -113,7 +113,8 @@ def assemble(
     if pruning is None and attached(network):
         pruning = HoldMasks(network="network")
     measured = Measurements(pruning, epochs_changed)
-    callbacks: list[Any] = [measured] if pruning is None else [measured, pruning]
+    distillation = from_config.build_distillation(cfg, pruning)
+    callbacks: list[Any] = [c for c in (measured, pruning, distillation) if c is not None]
     callbacks.append(ScheduleLength(cfg.scheduler))
     length = first_length(pruning, epochs)
     warn_of_late_milestones(cfg.scheduler, length)
@@ -121,7 +122,7 @@ def assemble(
     inference_mode = not any(isinstance(part, torch.jit.ScriptModule) for part in network.modules())
     shown = _progress(bar)
     trainer = build_trainer(cfg, epochs, folder, callbacks, shown, interruption, inference_mode)
-    module = from_config.build_module(cfg, network, num_classes, length)
+    module = from_config.build_module(cfg, network, num_classes, length, distillation)
     return Parts(pruning, data, network, module, measured, trainer, epochs)
 
 
@@ -137,6 +138,7 @@ def try_parts(cfg: DictConfig) -> None:
     """
     check_config(cfg)
     pruning = from_config.build_pruning(cfg, Amount.of(cfg))
+    from_config.build_distillation(cfg, pruning)
     data = from_config.build_data(cfg)
     with within("data", cfg.data):
         data.check()

@@ -18,6 +18,7 @@ from prunelit.study.report.tables.by_section import (
     threshold_grids,
 )
 from prunelit.study.report.tables.grid import Cell, Grid
+from prunelit.study.report.tables.latency import latency_grids
 from prunelit.study.report.tables.literature import against_literature
 from prunelit.study.report.tables.metrics import METRICS, Metric
 
@@ -59,6 +60,7 @@ def make_tables(study: Study, metric: Metric, published: bool = False) -> Tables
         "95 % confidence intervals": [interval_grid(block) for block in main if _has_intervals(block)],
         "Comparisons": [grid for block in main if (grid := comparison_grid(block)) is not None],
         "Other measurements": others,
+        "Latency": latency_grids(study),
         "Round by round": round_grids(study),
         "Thresholds": threshold_grids(study),
         "Layers": layer_grids(study),
