@@ -260,7 +260,17 @@ def test_rooms_of_training_import_only_the_rooms_before_them() -> None:
     training = "prunelit.training"
     rooms = (
         *("models", "data", "lightning_classes", "lightning_overhead", "parallel", "scoring", "restoring"),
-        *("fit", "holding", "cutting", "metrics", "module", "network_pruner", "callback", "hold_masks"),
+        *(
+            "fit",
+            "holding",
+            "cutting",
+            "metrics",
+            "compiled_forward",
+            "module",
+            "network_pruner",
+            "callback",
+            "hold_masks",
+        ),
         *("checkpoints", "config", "measuring", "packed", "run", "export"),
     )
     inside = {name_of(path).split(".")[2] for path in FILES if name_of(path).startswith(f"{training}.")}

@@ -27,6 +27,8 @@ ADDED = {
     "distillation": 0.0,
     "distillation_temperature": 4.0,
     "trainer.threads": None,
+    "trainer.compile": False,
+    "trainer.channels_last": False,
     **dict.fromkeys(("data.mean", "data.std", "data.bits", "data.test_share"), None),
     **dict.fromkeys(BUDGETS, None),
     "pruner.granularity": "weight",

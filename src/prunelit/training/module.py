@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from prunelit.request import BadRequest
+from prunelit.training.compiled_forward import CompiledForward
 from prunelit.training.fit.distillation import Distillation
 from prunelit.training.lightning_overhead import QuickHookNames, with_signature
 from prunelit.training.metrics import Totals
@@ -47,6 +48,7 @@ class Classifier(QuickHookNames, pl.LightningModule):
         scheduler: makes the learning-rate schedule, stepped once an epoch; None: constant.
         label_smoothing: in [0, 1); of the training loss only.
         distillation: changes the training loss after the first pruning; None: nothing does.
+        compiles: whether steps of training and testing run the network as compiled by ``torch.compile``.
 
     Attributes:
         evaluated: loss and accuracies of the last evaluation of the current epoch, under ``test`` and
@@ -63,12 +65,14 @@ class Classifier(QuickHookNames, pl.LightningModule):
         scheduler: SchedulerFactory | None = None,
         label_smoothing: float = 0.0,
         distillation: Distillation | None = None,
+        compiles: bool = False,
     ) -> None:
         super().__init__()
         self.network = network
         self.num_classes = num_classes
         self.optimizer, self.scheduler = optimizer, scheduler
         self.label_smoothing, self.distillation = label_smoothing, distillation
+        self._compiled_forward = CompiledForward() if compiles else None
         self.train_totals, self.test_totals, self.validation_totals = Totals(), Totals(), Totals()
         self.confusion = MulticlassConfusionMatrix(num_classes, validate_args=False)
         self.evaluated: dict[str, dict[str, float]] = {}
@@ -92,7 +96,7 @@ class Classifier(QuickHookNames, pl.LightningModule):
     def training_step(self, batch: Images, batch_idx: int) -> Tensor:
         """Return the training loss of one batch."""
         images, labels = batch
-        logits = self._logits(images)
+        logits = self._logits(images, self._compiled_forward)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         if self.distillation is not None:
             loss = self.distillation.loss(images, logits, loss)
@@ -112,12 +116,12 @@ class Classifier(QuickHookNames, pl.LightningModule):
 
     def _evaluate(self, batch: Images, totals: Totals) -> Tensor:
         images, labels = batch
-        logits = self._logits(images)
+        logits = self._logits(images, self._compiled_forward)
         totals.update(F.cross_entropy(logits, labels), logits, labels)
         return logits
 
-    def _logits(self, images: Tensor) -> Tensor:
-        logits = self.network(images)
+    def _logits(self, images: Tensor, compiled: CompiledForward | None = None) -> Tensor:
+        logits = self.network(images) if compiled is None else compiled(self.network, images)
         if not isinstance(logits, Tensor) or logits.shape != (len(images), self.num_classes):
             shape = f" {tuple(logits.shape)}" if isinstance(logits, Tensor) else ""
             given, asked = f"{type(self.network).__name__}", f"({len(images)}, {self.num_classes})"

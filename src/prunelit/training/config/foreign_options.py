@@ -163,6 +163,20 @@ class Trainer:
             "one."
         ),
     ] = None
+    compile: Annotated[
+        bool,
+        Doc(
+            "Train and test the network as compiled by `torch.compile`. Scores are computed without it. "
+            "Changed masks need no new compilation."
+        ),
+    ] = False
+    channels_last: Annotated[
+        bool,
+        Doc(
+            "Keep weights of convolutions, images and signals with the channels last in memory, which is "
+            "faster on many devices."
+        ),
+    ] = False
     gradient_clip_val: Annotated[
         Annotated[float, Ge(0)] | None, Doc("The maximum norm of the gradients of the kept weights.")
     ] = None

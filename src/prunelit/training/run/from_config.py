@@ -22,6 +22,7 @@ from prunelit.pruning.preserve import modes
 from prunelit.request import BadRequest, nearest, within
 from prunelit.training.callback import Pruning
 from prunelit.training.checkpoints.contents import densities_of
+from prunelit.training.compiled_forward import with_channels_last
 from prunelit.training.config.instantiate import build, build_foreign
 from prunelit.training.data import ImageData
 from prunelit.training.fit.distillation import Distillation
@@ -87,7 +88,10 @@ def build_module(
     optimizer = partial(build_optimizer, cfg)
     has_schedule = "_target_" in cfg.scheduler
     chosen = scheduler if has_schedule else None
-    return Classifier(network, num_classes, optimizer, chosen, cfg.label_smoothing, distillation)
+    if cfg.trainer.get("channels_last"):
+        with_channels_last(network)
+    compiles = bool(cfg.trainer.get("compile"))
+    return Classifier(network, num_classes, optimizer, chosen, cfg.label_smoothing, distillation, compiles)
 
 
 def build_optimizer(cfg: DictConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:

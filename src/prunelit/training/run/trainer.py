@@ -44,7 +44,7 @@ def build_trainer(
     defaults: dict[str, Any] = {"profiler": NoProfiler(), "inference_mode": inference_mode}
     logger = build_logger(cfg, folder)
     trainer: pl.Trainer = build_foreign(
-        without_threads(cfg.trainer),
+        without_own_keys(cfg.trainer),
         max_epochs=epochs,
         default_root_dir=str(folder),
         callbacks=[*callbacks, *checkpoints, *([bar] if bar else [])],
@@ -64,11 +64,12 @@ def build_trainer(
     return trainer
 
 
-def without_threads(trainer: DictConfig) -> DictConfig:
-    """Return the node of the Trainer's arguments: ``threads`` is prunelit's own."""
+def without_own_keys(trainer: DictConfig) -> DictConfig:
+    """Return the node of the Trainer's arguments, without the keys that are prunelit's own."""
     node = trainer.copy()
     with open_dict(node):
-        node.pop("threads", None)
+        for key in ("threads", "compile", "channels_last"):
+            node.pop(key, None)
     return node
 
 
@@ -80,7 +81,7 @@ def try_trainer(cfg: DictConfig) -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the run itself gives them
-        build_foreign(without_threads(cfg.trainer), **given)
+        build_foreign(without_own_keys(cfg.trainer), **given)
 
 
 def check_trainer(cfg: DictConfig) -> None:
@@ -108,6 +109,8 @@ def check_strategy_name(cfg: DictConfig) -> None:
     ddp = ("ddp", "ddp_find_unused_parameters_true")
     if isinstance(strategy, str) and strategy not in ("auto", *ddp, "fully_shard"):
         raise BadRequest("trainer.strategy", strategy, f"auto, {', '.join(ddp)}, fully_shard, or a _target_")
+    if strategy == "fully_shard" and cfg.trainer.get("compile"):
+        raise BadRequest("trainer.compile", True, "false", "trainer.strategy is fully_shard")
     if strategy == "fully_shard" and precision not in ("32-true", "bf16-mixed", "bf16-true", "16-true"):
         why = "trainer.strategy is fully_shard"
         raise BadRequest("trainer.precision", precision, "32-true, bf16-mixed, bf16-true or 16-true", why)
