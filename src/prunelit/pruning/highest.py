@@ -108,11 +108,14 @@ def _sample(pieces: Sequence[Piece]) -> Any:
     size = max(FEW, total // 1024)
     random = np.random.default_rng(0)
     found = []
+    drawn: dict[int, Any] = {}  # by the length of a piece: almost all are equally long
     for piece in pieces:
         length = len(piece.scores)
-        number = math.ceil(size * length / total)
-        places = ((np.arange(number) + random.random(number)) * (length / number)).astype(np.int64)
-        places = np.arange(length) if total <= FEW else places.clip(0, length - 1)
+        if length not in drawn:
+            number = math.ceil(size * length / total)
+            places = ((np.arange(number) + random.random(number)) * (length / number)).astype(np.int64)
+            drawn[length] = np.arange(length) if total <= FEW else places.clip(0, length - 1)
+        places = drawn[length]
         places = places[piece.candidates[places]]
         found.append(piece.scores[torch.from_numpy(places)].to(piece.dtype).numpy())
     return np.concatenate(found)

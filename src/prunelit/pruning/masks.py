@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from prunelit.pruning.finite_scores import check_finite
 from prunelit.pruning.highest import highest
 from prunelit.pruning.parameters import Parameters
+from prunelit.pruning.score_pieces import PIECE
+from prunelit.pruning.threads import threads
 from prunelit.pruning.ties import Ties
 from prunelit.request import BadRequest
 
@@ -103,8 +105,10 @@ def _keep_highest(scores: Scores, density: float, previous: Masks, ties: Ties | 
 @torch.no_grad()
 def apply_masks(parameters: Mapping[str, Tensor], masks: Masks) -> None:
     """Set each pruned parameter to exactly 0, in place; ``masks`` may be of :func:`bit_masks`."""
-    for name, mask in masks.items():
-        _clear(parameters[name], mask)
+    booleans = sum(mask.numel() for mask in masks.values() if mask.dtype == torch.bool)
+    with threads(booleans // PIECE) as each:
+        for _ in each(lambda name: _clear(parameters[name].detach(), masks[name]), masks):
+            pass
 
 
 @torch.no_grad()
@@ -177,7 +181,7 @@ def layer_densities(masks: Masks) -> dict[str, float]:
 
 def collapsed_layers(masks: Masks) -> list[str]:
     """Return the names of the tensors with no parameter kept."""
-    return [name for name, mask in masks.items() if not mask.any()]
+    return [name for name, mask in masks.items() if not _num_true(mask)]
 
 
 def shuffle_within_layers(masks: Masks, among: Masks) -> Masks:

@@ -97,4 +97,6 @@ def _flat(tensor: Tensor) -> Tensor:
 
 def all_finite(values: Any) -> bool:
     """Return whether none of ``values`` is NaN or infinite."""
+    if math.isfinite(torch.from_numpy(values).sum()):  # one pass; the sum of finite values may be infinite
+        return True
     return math.isfinite(values.min()) and math.isfinite(values.max())
