@@ -88,7 +88,7 @@ def _fit_and_record(cfg: DictConfig, record: Record) -> dict[str, Any]:
             if record.writable:
                 network = NetworkDescription.of(resolved(cfg)["model"], parts.data, cut=found.cut)
                 record.write(**found.rows_and_arrays, network=vars(network))
-                found.save_tensors(record.folder)
+                found.save_tensors(record.folder, cfg.sweep.mask_format == "bits")
                 parts.log_result(hyperparameters(cfg), result)
                 if "data.root" not in read:  # data that was only now fetched
                     read = read_by(cfg, parts.data)

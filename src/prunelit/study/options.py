@@ -150,6 +150,14 @@ class SweepOptions:
             "always kept."
         ),
     ] = True
+    mask_format: Annotated[
+        Literal["bytes", "bits"],
+        Doc(
+            "How `masks.safetensors` holds a mask. `bytes`: as a bool tensor of the parameter's shape. "
+            "`bits`: in an eighth of the space, as a row of bytes made by `numpy.packbits`; the metadata of "
+            "the file has the shapes."
+        ),
+    ] = "bytes"
     checkpoint_minutes: Annotated[
         Annotated[float, Ge(0)] | None,
         Doc("Save a checkpoint within an epoch if the last one is older than this. null: never."),

@@ -19,6 +19,7 @@ from prunelit.notice import warn
 from prunelit.pruning.coupling.narrowing import Narrowing
 from prunelit.pruning.masks import Masks, apply_masks, attach, layer_densities
 from prunelit.request import BadRequest
+from prunelit.training.checkpoints.mask_files import read_mask_file
 from prunelit.training.checkpoints.weight_files import read_file, state_dict_of
 from prunelit.training.checkpoints.weight_names import fitted
 from prunelit.training.network_pruner import STATE_KEY
@@ -43,7 +44,7 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], Masks, str]:
     masks = _masks_of(content.get("callbacks"))
     beside = path.with_name("masks.safetensors")
     if path.suffix == ".safetensors" and beside.is_file():
-        masks = read_file(beside)
+        masks = read_mask_file(beside)
     weights, key = state_dict_of(content, path)
     for prefix, narrowing in _cuts_of(content.get("callbacks"), path):
         weights = {name: narrowing.widened(name.removeprefix(prefix), v) for name, v in weights.items()}
@@ -74,7 +75,7 @@ def _cuts_of(states: Any, path: Path) -> Iterator[tuple[str, Narrowing]]:
 
 def read_masks(path: Path) -> Masks:
     """Return the masks in a ``masks.safetensors`` file."""
-    return {name: mask.bool() for name, mask in read_file(path, "pruner.densities_from").items()}
+    return read_mask_file(path, "pruner.densities_from")
 
 
 def densities_of(run: str | None) -> dict[str, float] | None:
@@ -142,7 +143,7 @@ def _warn_of_zeros(network: nn.Module, path: str | Path) -> None:
         )
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """Write a ``.safetensors`` file atomically; shared tensors are written once per name.
 
     The format only supports plain tensors. Anything else in a state dict, such as quantized or sparse tensors
@@ -153,7 +154,8 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     plain = {name: tensor for name, tensor in tensors.items() if _is_plain(tensor)}
     if left_out := [name for name in tensors if name not in plain]:
         warn(f"{path.name} omits {', '.join(left_out)}, which are not plain tensors")
-    write_atomically(path, save({name: t.detach().cpu().clone().contiguous() for name, t in plain.items()}))
+    copies = {name: t.detach().cpu().clone().contiguous() for name, t in plain.items()}
+    write_atomically(path, save(copies, metadata))
 
 
 def _is_plain(value: Any) -> bool:

@@ -26,6 +26,7 @@ from prunelit.pruning.parameters import Selection
 from prunelit.pruning.paths import effective_density
 from prunelit.training import checkpoints
 from prunelit.training.callback import Pruning
+from prunelit.training.checkpoints.mask_files import as_bits
 from prunelit.training.measuring.evaluation import accuracy_by_class
 from prunelit.training.measuring.histograms import kept_connections
 from prunelit.training.measuring.measurements import Measurements
@@ -70,9 +71,10 @@ class RunResult:
         names = ("metrics", "rounds", "thresholds", "layers", "details")
         return {name: getattr(self, name) for name in names}
 
-    def save_tensors(self, folder: Path) -> None:
-        """Write ``masks.safetensors`` and ``weights.safetensors``."""
-        checkpoints.save_tensors(folder / "masks.safetensors", self.masks)
+    def save_tensors(self, folder: Path, bits: bool = False) -> None:
+        """Write ``masks.safetensors``, with a byte for each weight or a bit, and ``weights.safetensors``."""
+        masks = as_bits(self.masks) if bits else (self.masks,)
+        checkpoints.save_tensors(folder / "masks.safetensors", *masks)
         checkpoints.save_tensors(folder / "weights.safetensors", self.weights)
 
 
