@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from killed_sweeps import wait_for
 from prunelit.reproduce import main
 from prunelit.study.reproduction import description
 
@@ -76,14 +78,16 @@ class Done:
         return pd.read_csv(path, keep_default_na=False)
 
 
+PROGRAM = (
+    "import sys; from pathlib import Path; from prunelit.study.reproduction import description;"
+    "description.FOLDER = Path('descriptions').resolve();"
+    "from prunelit.reproduce import main; sys.exit(main(sys.argv[1:]))"
+)
+
+
 def call(folder: Path, *arguments: str) -> Said:
     """Call the program in a folder, with the descriptions of reports in its ``descriptions``."""
-    program = (
-        "import sys; from pathlib import Path; from prunelit.study.reproduction import description;"
-        "description.FOLDER = Path('descriptions').resolve();"
-        "from prunelit.reproduce import main; sys.exit(main(sys.argv[1:]))"
-    )
-    command = [sys.executable, "-c", program, *arguments]
+    command = [sys.executable, "-c", PROGRAM, *arguments]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     return Said(done.returncode, done.stdout, done.stderr)
 
@@ -160,6 +164,21 @@ def test_the_document_keeps_what_was_run_more_fully(done: Done) -> None:
     written = (docs / "reproduction.md").read_text()
     assert call(done.folder, "--write-docs", "docs/reproduction.md").status == 0
     assert (docs / "reproduction.md").read_text() == written
+
+
+@pytest.mark.slow
+def test_a_request_to_end_reaches_the_training_program(small: Path, tmp_path: Path) -> None:
+    shutil.copytree(small / "descriptions", tmp_path / "descriptions")
+    command = [sys.executable, "-c", PROGRAM, "small", "--only", "dense", "epochs=100000"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        try:
+            wait_for(lambda: any(tmp_path.glob("outputs/**/train.log")), "a run")
+        finally:
+            process.terminate()
+        # The output ends when no process is left that could write to it.
+        out, _ = process.communicate(timeout=120)
+    assert b"interrupted by SIGTERM" in out
+    assert process.returncode == 128 + signal.SIGTERM
 
 
 def test_dry_run_prints_commands_and_runs_nothing(small: Path) -> None:

@@ -25,7 +25,7 @@ def cifar10(real_data: Path) -> tuple[str, str]:
     return ("--images", f"cifar10={real_data / 'cifar10'}")
 
 
-FEW_TESTS = ("+trainer.limit_val_batches=1", "+trainer.limit_test_batches=1")
+FEW_TESTS = ("+trainer.limit_val_batches=1", "+trainer.limit_test_batches=1", "data.eval_batch_size=16")
 
 
 def test_butler_s_flops_of_methods_that_need_no_images(tmp_path: Path, cifar10: tuple[str, str]) -> None:
@@ -37,7 +37,7 @@ def test_butler_s_flops_of_methods_that_need_no_images(tmp_path: Path, cifar10: 
 
 
 def test_shi_s_sparsities_round_by_round(tmp_path: Path, cifar10: tuple[str, str]) -> None:
-    less = ("sparsity=0.5", "+trainer.limit_train_batches=1", *FEW_TESTS)
+    less = ("sparsity=0.5", "+trainer.limit_train_batches=1", "batch_size=16", *FEW_TESTS)
     found = cells("shi2022", tmp_path, "--only", "2", "--scale", "0.01", *cifar10, *less)
     assert len(found[found["table"] == "2"]) == 7
 

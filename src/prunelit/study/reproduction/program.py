@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -42,11 +43,21 @@ def run_commands(report: Report, request: Request, wanted: Sequence[Command]) ->
             f"sweep {number} of {len(wanted)}: {command.sweep.name}, {left} of {len(command.runs)} runs left"
         )
         print(command.text, flush=True)
-        status = subprocess.run([sys.executable, "-m", "prunelit.train", "-m", *command.overrides]).returncode
+        status = _train(command.overrides)
         if status < 0 or status > 1:
             return 128 - status if status < 0 else status
         worst = max(worst, status)
     return worst
+
+
+def _train(overrides: Sequence[str]) -> int:
+    """Call the training program, and pass on to it a request to end, upon which it saves its runs."""
+    with subprocess.Popen([sys.executable, "-m", "prunelit.train", "-m", *overrides]) as process:
+        before = signal.signal(signal.SIGTERM, lambda number, frame: process.send_signal(number))
+        try:
+            return process.wait()
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
 
 def compare_and_write(
