@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
@@ -38,7 +39,7 @@ Milliseconds = Annotated[
     float | str | None,
     Says(MILLISECONDS + ", or null"),
     Doc(
-        "Remove whole units in one pruning until a forward pass of one input takes at most this many "
+        "Remove whole units until a forward pass of one input takes at most this many "
         "milliseconds on this device: `latency=8ms`. Sets `pruner.granularity=unit`."
     ),
 ]
@@ -57,12 +58,14 @@ class Budget:
             network is pruned, and its latency measured.
         key, value: the option that the budget comes from, for messages; ``speedup=2`` is a share of 0.5. The
             value of ``latency`` is the limit in milliseconds.
+        in_round: the share to keep in a round before the last, given the final one of a latency.
     """
 
     quantity: Quantity
     share: float
     key: str = ""
     value: float | None = None
+    in_round: Callable[[float], float] | None = field(default=None, compare=False)
 
     @property
     def given(self) -> tuple[str, float]:

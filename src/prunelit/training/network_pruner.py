@@ -23,6 +23,7 @@ from prunelit.pruning.parameters import forget_trainable
 from prunelit.pruning.rounds import Outcome, check_density, prune
 from prunelit.request import BadRequest, nearest
 from prunelit.training.cutting.cut_while_training import CutNetwork
+from prunelit.training.fit.budget_rounds import goal_of, steps_to
 from prunelit.training.fit.monitors import Monitors
 from prunelit.training.fit.network_epochs import Timeline
 from prunelit.training.fit.notification import first_rank_alone_warns, notify
@@ -77,8 +78,7 @@ class NetworkPruner(HoldingCallback):
             CutNetwork.check_criterion(criterion)
         self.density, self.asked = amount.density, amount.given
         self.moment = self.timing.moment
-        share = self.density if self.budget is None else self.budget.share
-        self.steps = self.moment.steps(self.plan, share)
+        self.steps = steps_to(self.budget, self.density, self.plan, self.moment)
         self._prunes_within_epochs = self.moment.within_epochs
         self._monitors, self._timeline = Monitors(), Timeline()
         self._recovery = Recovery(self.retraining, seed)
@@ -184,8 +184,8 @@ class NetworkPruner(HoldingCallback):
 
     def prune(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Do the next pruning: score, mask, apply the masks, and prepare for retraining."""
-        plan, density = self.steps[self.num_done]
-        goal = density if self.budget is None or density is None else replace(self.budget, share=density)
+        plan, share = self.steps[self.num_done]
+        goal = goal_of(self.budget, share, self.plan, self.num_done + 1, len(self.steps))
         work = partial(prune, criterion=self.criterion, density=goal, plan=plan, seed=self.seed)
         # The warning about dense parameters was given at the start of the fit.
         work = partial(work, reports=("density",) if self.num_done + 1 == len(self.steps) else ())

@@ -79,6 +79,7 @@ def spending_of(
         if budget.quantity == "latency":
             latency = LatencyCosts(network, competing.coupled, call)
             share = min(1.0, budget.given[1] / latency.dense)
+            share = budget.in_round(share) if budget.in_round else share
             return Spending(replace(budget, share=share), latency, competing)
         return Spending(budget, Costs(network, competing.coupled, call, budget.quantity), competing)
     except ValueError as error:
