@@ -66,6 +66,15 @@ def test_a_resumed_training_has_the_same_teacher_and_the_same_result(tmp_path: P
         assert torch.equal(tensor, resumed.network.state_dict()[name]), name
 
 
+def test_a_checkpoint_is_tested_without_its_teacher(tmp_path: Path) -> None:
+    module, distillation, saved = fitted(tmp_path, 2, 0.5, cut=False)
+    other = Distillation(0.5)
+    trainer(other).test(module, loader(shuffle=False), ckpt_path=saved, verbose=False)
+    assert other.teacher is None
+    assert distillation is not None
+    assert distillation.teacher is not None
+
+
 def test_options_out_of_range_are_refused() -> None:
     with pytest.raises(BadRequest, match="weight"):
         Distillation(1.5)

@@ -56,6 +56,7 @@ class Distillation(Callback):
     ) -> None:
         self.weight, self.temperature = weight, temperature
         self.teacher: nn.Module | None = None
+        self._blank: nn.Module | None = None
 
     def loss(self, inputs: Tensor, logits: Tensor, loss: Tensor) -> Tensor:
         """Return the loss of a training batch, given the outputs of the pruned network and their own loss."""
@@ -83,7 +84,7 @@ class Distillation(Callback):
         return {"teacher": None if self.teacher is None else self.teacher.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the teacher."""
+        """Restore the teacher; only a fit needs one."""
         if state_dict["teacher"] is not None and self._blank is not None:
             self._blank.load_state_dict(state_dict["teacher"])
             self.teacher = self._blank
