@@ -94,10 +94,9 @@ def _export(
         allowed = "left out, as eight bits are calibrated on training images"
         raise BadRequest("--int8", "true", allowed, images.source)
     example = description.normalise(images.test[:2])
-    weights = (record.folder / "weights.safetensors").stat().st_size
     try:
         small = compact(network, example)
-        made = make_variants(network, small, description, images, wanted, weights)
+        made = make_variants(network, small, description, images, wanted)
     except BadRequest:
         raise
     except ValueError as error:

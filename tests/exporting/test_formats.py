@@ -148,6 +148,17 @@ def test_a_folder_is_loaded_trained_and_exported_again_by_the_commands(
     assert sizes[0] > sizes[1] > sizes[2]
 
 
+def test_the_dense_network_of_a_run_that_was_cut_has_its_whole_size(tmp_path: Path, monkeypatch) -> None:
+    run = train_run(
+        tmp_path, "Net", "epochs=0", "pruner.granularity=unit", "pruner.cut=true", "pruner.when=start"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert export.main([str(run), "--format", "safetensors", "--out", str(tmp_path / "cut")]) == 0
+    dense, compact = json.loads((tmp_path / "cut" / "card.json").read_text())["networks"]
+    assert dense["bytes"] >= 4 * dense["parameters"]
+    assert dense["bytes"] > 1.5 * compact["bytes"]
+
+
 def test_what_computes_something_else_is_not_written(tmp_path: Path, capsys) -> None:
     run = train_run(tmp_path, "Deceitful", "epochs=0")
     for form in ("torch", "onnx"):

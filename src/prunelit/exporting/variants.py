@@ -66,7 +66,6 @@ def make_variants(
     description: NetworkDescription,
     images: ProbeImages,
     wanted: Wanted,
-    dense_bytes: int,
 ) -> Made:
     """Return what to write of a run's network, once it was compared with that network.
 
@@ -76,7 +75,6 @@ def make_variants(
         description: what they take.
         images: to compare them with.
         wanted: the format.
-        dense_bytes: size of the run's file of weights.
 
     Raises:
         ValueError: a library does not take the network, or what was made computes something else; one line.
@@ -86,7 +84,7 @@ def make_variants(
     compact = in_pytorch(small, normalise)
     change = largest_change(compact, dense, images.test, wanted.batch)
     makers = {"torch": _torch, "onnx": _onnx, "safetensors": _safetensors}
-    variants = [Variant("dense", "PyTorch", network, dense_bytes, lambda threads: dense)]
+    variants = [Variant("dense", "PyTorch", network, _bytes_of(network), lambda threads: dense)]
     files, size, more, programs = makers[wanted.format](network, small, description, images, wanted)
     variants += [Variant("compact", "PyTorch", small, size, lambda threads: compact), *more]
     for program in programs:
@@ -125,7 +123,6 @@ def _onnx(
     content = exported(small)
     variants = [variant("compact ONNX", small, content)]
     checked: list[Program] = [OnnxProgram(content, 1)]
-    size = sum(tensor.nbytes for tensor in small.state_dict().values())
     try:
         variants.insert(0, variant("dense ONNX", network, exported(network)))
     except ValueError as error:
@@ -133,7 +130,12 @@ def _onnx(
     if wanted.int8:
         content = _eight_bits(content, images, wanted)
         variants.append(variant("compact int8 ONNX", small, content))
-    return {"": content}, size, variants, checked
+    return {"": content}, _bytes_of(small), variants, checked
+
+
+def _bytes_of(network: nn.Module) -> int:
+    """Return what the parameters and buffers of a network take; a run that was cut has no file of all."""
+    return sum(tensor.nbytes for tensor in network.state_dict().values())
 
 
 def _eight_bits(content: bytes, images: ProbeImages, wanted: Wanted) -> bytes:
