@@ -27,6 +27,7 @@ RUNS: dict[str, tuple[str, ...]] = {
     "compact": ("compact.py",),
     "structured": ("structured.py", "--networks", "resnet18,mobilenet_v2"),
     "cut_step": ("cut_step.py",),
+    "packed": ("packed.py",),
     "startup": ("startup.py", "--repeats", "3"),
 }
 

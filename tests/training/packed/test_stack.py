@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from prunelit.pruning.masks import bit_masks
 from prunelit.training.models import FC, CifarResNet, LeNet5
 from prunelit.training.module import Classifier
+from prunelit.training.packed.linear_chains import forward_of_chain
 from prunelit.training.packed.stack import Diverged, Stack
 from prunelit.training.packed.stretch import Stretch
 
@@ -129,3 +130,16 @@ def test_it_stops_after_a_batch_where_it_is_asked_to() -> None:
 def _first(data: list[list[Batch]], networks: list[nn.Module]) -> Batch:
     images, labels = data[0][0]
     return networks[0](images).detach(), labels
+
+
+def test_a_network_that_is_no_chain_of_layers_is_not_computed_as_one() -> None:
+    chain = nn.Sequential(nn.Flatten(), nn.Linear(4, 3, bias=False), nn.Tanh(), nn.Linear(3, 2))
+    found = forward_of_chain(chain)
+    assert found is not None
+    images = torch.randn(2, 5, 1, 2, 2)
+    stacked = {name: torch.stack([p, p]) for name, p in chain.named_parameters()}
+    torch.testing.assert_close(found(stacked, {}, images), torch.stack([chain(part) for part in images]))
+    assert forward_of_chain(nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.Softmax(1))) is None
+    assert forward_of_chain(nn.Sequential(nn.Flatten(2), nn.Linear(2, 3))) is None
+    assert forward_of_chain(LeNet5(10, SHAPE)) is None
+    assert forward_of_chain(nn.Linear(4, 2)) is None

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from prunelit.pruning.masks import apply_masks
 from prunelit.training.module import CHECK_EVERY
+from prunelit.training.packed.linear_chains import forward_of_chain
 from prunelit.training.packed.stacked_optimizer import StackedOptimizer
 from prunelit.training.packed.stretch import Stretch
 
@@ -48,7 +49,7 @@ class Stack:
         self._bits = self._stacked_bits()
         self._optimizer = StackedOptimizer(self.stretches, self._trained)
         self._totals = _Totals(len(self.stretches), first.batch[0].device)
-        self._forward = torch.vmap(self._call)
+        self._forward = forward_of_chain(self._network) or torch.vmap(self._call)
 
     def train(self, may_go_on: Callable[[], bool]) -> None:
         """Train to the end of the stretches, or until ``may_go_on`` returns False after a batch.
