@@ -62,7 +62,7 @@ class PackedEpochLoop(_TrainingEpochLoop):
         batch, _, _ = next(data_fetcher)
         self.batch_progress.is_last_batch = data_fetcher.done
         if all(part.device == trainer.strategy.root_device for part in batch):
-            return batch  # type: ignore[no-any-return]
+            return batch
         batch = trainer.precision_plugin.convert_input(batch)
         batch = trainer.lightning_module._on_before_batch_transfer(batch, dataloader_idx=0)
         moved: Images = call._call_strategy_hook(trainer, "batch_to_device", batch, dataloader_idx=0)
