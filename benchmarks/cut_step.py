@@ -1,4 +1,4 @@
-"""A training step of a network whose units were pruned, kept at 0 by masks beside cut out.
+"""A training step of a network whose units were pruned: masked, compared with cut out.
 
     python benchmarks/cut_step.py [--model NAME] [--density D] [--batch-size N] [--repeats N] [--device D]
 

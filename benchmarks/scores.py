@@ -1,4 +1,4 @@
-"""Scores of SynFlow for VGG16-BN: matrix products that write scores beside autograd's convolutions.
+"""Scores of SynFlow for VGG16-BN: matrix products that write scores, compared with autograd's convolutions.
 
     python benchmarks/scores.py [--repeats N]
 

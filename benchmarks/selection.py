@@ -3,12 +3,13 @@
     python benchmarks/selection.py [--repeats N] [--rounds N] [--compression X] [--device cpu|cuda]
 
 The scores are random, one for each of the 14,715,584 prunable weights, and fixed, so that only the selection
-is timed. The plain way is that of published code: in each round all scores, those of weights that are gone
-set to 0, are put in a row, ``torch.kthvalue`` gives the threshold and ``score > threshold`` the masks.
-prunelit keeps exactly ``round(density * n)`` among the weights still kept. Both go along the exponential
-schedule once in one round and once in ``--rounds``. A ratio is the plain median over prunelit's;
-``ratio`` is that of the many rounds. On a CPU ``kthvalue`` compares one call of it with one selection, by
-least times; ``cpu_ratio`` counts processor time, which other processes disturb less.
+is timed. The plain way follows published code: in each round, the scores of removed weights are set to 0, all
+scores are concatenated, ``torch.kthvalue`` returns the threshold, and ``score > threshold`` gives the masks.
+prunelit keeps exactly ``round(density * n)`` of the weights that are still kept. Both follow the exponential
+schedule, once in one round and once in ``--rounds`` rounds. A ratio is the median time of the plain way
+divided by prunelit's; ``ratio`` refers to the many rounds. On a CPU, ``kthvalue`` compares one call of
+``torch.kthvalue`` with one selection, by least times; ``cpu_ratio`` compares processor times, which other
+processes disturb less.
 """
 
 from __future__ import annotations

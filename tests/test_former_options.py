@@ -71,7 +71,10 @@ def test_options_are_given_by_name_or_as_a_whole_part() -> None:
         ({"rounds": 2, "plan": Plan(rounds=3)}, "rounds=2: plan has rounds=3; must be given once"),
         ({"plan": Timing()}, r"plan=Timing\(.*must be a Plan"),
         ({"grow": 3}, "grow=3: must be a Growth, or its fields by name"),
-        ({"pattern": "2:4", "threshold": 0.1}, "threshold=0.1: the density is that of 2:4; must be null"),
+        (
+            {"pattern": "2:4", "threshold": 0.1},
+            "threshold=0.1: pattern=2:4 determines the density; must be null",
+        ),
         ({"pattern": "2:4", "layer_densities": {"w": 0.5}}, "pattern=2:4: .* must be null"),
         ({"pattern": "2:4", "rounding": "up"}, "rounding=up: .* must be nearest"),
     ],

@@ -87,7 +87,7 @@ REFUSED = [
     ("pruner=rigl pruner.share=0.2", r"pruner.share=0.2: .*must be 0.1 \(.*grow.share\)"),
     (
         "pruner=erk pruner.pattern=2:4",
-        "pruner.scope=erk: the density is that of 2:4; must be global",
+        "pruner.scope=erk: pattern=2:4 determines the density; must be global",
     ),
     ("pruner.exclude=[head]", "pruner.exclude=head: must be a pattern"),
     ("checkpoint=nowhere.ckpt", "checkpoint=nowhere.ckpt: no such file"),

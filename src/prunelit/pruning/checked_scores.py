@@ -23,7 +23,7 @@ def checked_scores(
     objective: Objective | None,
     previous: Scores | None = None,
 ) -> Scores:
-    """Return the scores of ``criterion``; those of the round before are given up.
+    """Return the scores of ``criterion``; the scores of the previous round may be overwritten.
 
     Raises:
         BadRequest: the loss has no second derivative, and the criterion takes one.

@@ -104,7 +104,7 @@ def drop_and_grow(
 ) -> Masks:
     """Return masks that keep as many of each tensor, after an exchange of ``round(share * kept)``.
 
-    The kept weights of least magnitude are dropped, of equal ones the last; those of the highest
+    The kept weights of least magnitude are dropped, the last of equal ones; those of the highest
     ``scores`` among all that were not kept (with ``regrow`` also among the dropped) are grown, of equal
     ones the first. Without ``regrow`` a tensor with fewer free places exchanges as many as it has.
     """

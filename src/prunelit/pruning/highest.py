@@ -1,4 +1,4 @@
-"""The k highest of many scores: exactly k of them, of equal ones the first, in little memory beside theirs.
+"""Find exactly the k highest of many scores, the first of equal ones, in little memory besides the scores.
 
 On a CPU all scores are read once. A sample of them gives two values that the k-th highest almost certainly
 lies between. The pass marks what lies above the lower one and collects the few scores between them. One of

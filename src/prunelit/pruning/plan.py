@@ -133,8 +133,9 @@ class Plan:
         if not sets_density(vars(self)):
             return
         if self.pattern is not None and self.layer_densities is not None:
-            raise BadRequest("pattern", self.pattern, "null", "the densities of the layers are given too")
-        why = f"the density is that of {'the layers given' if self.pattern is None else self.pattern}"
+            raise BadRequest("pattern", self.pattern, "null", "layer_densities is given too")
+        name = "layer_densities" if self.pattern is None else f"pattern={self.pattern}"
+        why = f"{name} determines the density"
         if self.threshold is not None:
             raise BadRequest("threshold", self.threshold, "null", why)
         if self.scope not in SCOPES:

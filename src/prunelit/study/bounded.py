@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,12 @@ LONGEST_NAME = 200
 """Maximum length of names of pruners, networks, data sets and layers."""
 MOST_NODES = 200_000
 """Maximum number of values in a parsed file; a value with several aliases counts each time."""
+MOST_CONFIG_NODES = 20_000
+"""The same for a config, which has about a hundred values."""
+LENGTH_OF_A_VALUE = 100
+"""Each multiple of this number of characters in a text counts as another value."""
+MOST_LEVELS = 50
+"""Maximum depth of lists and mappings in a parsed file, far below Python's limit of recursion."""
 
 
 class NotPlain(ValueError):
@@ -75,18 +82,29 @@ def read_object(path: Path) -> dict[str, Any]:
         raise ValueError(f"not a whole JSON file ({' '.join(str(error).split())[:200]})") from error
     if not isinstance(value, dict):
         raise ValueError("contains no JSON object")
+    check_nodes(value)
     return value
 
 
 def check_nodes(value: Any, most: int = MOST_NODES) -> None:
-    """Raise NotPlain if ``value`` contains more than ``most`` values, which aliases in YAML can cause."""
-    count, waiting = 0, [value]
+    """Raise NotPlain if ``value`` is too large to be processed.
+
+    It must not contain more than ``most`` values (to which aliases in YAML can expand), levels that are too
+    deep, or integers that no float can represent.
+    """
+    count, waiting = 0, [(value, 0)]
     while waiting:
-        node = waiting.pop()
+        node, level = waiting.pop()
         count += 1
         if count > most:
             raise NotPlain(f"it contains more than {most:,} values")
+        if level > MOST_LEVELS:
+            raise NotPlain(f"its values are nested more than {MOST_LEVELS} levels deep")
+        if isinstance(node, str):
+            count += len(node) // LENGTH_OF_A_VALUE
+        if isinstance(node, int) and abs(node) > sys.float_info.max:
+            raise NotPlain("it contains an integer that is too large for a float")
         if isinstance(node, dict):
-            waiting.extend(node.values())
-        elif isinstance(node, (list, tuple)):
-            waiting.extend(node)
+            waiting.extend((inner, level + 1) for inner in node.values())
+        elif isinstance(node, (list, tuple, set)):
+            waiting.extend((inner, level + 1) for inner in node)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from prunelit.durable import DiskFull, is_full, lost_output
+from prunelit.interruption import stop_watching_workers
 from prunelit.study.command import as_request
 from prunelit.study.record import Record
 
@@ -27,9 +28,11 @@ def noting_the_end(record: Record, output_dir: str, keep_refused: bool) -> Itera
     try:
         yield
     except (SystemExit, KeyboardInterrupt):
+        stop_watching_workers()
         record.interrupt()
         raise
     except BaseException as error:
+        stop_watching_workers()
         if is_full(error):
             error = DiskFull(output_dir)
         error = lost_output(error, record.folder) or error

@@ -15,7 +15,9 @@ from omegaconf import OmegaConf
 
 from prunelit.study.configs import CONFIGS
 from prunelit.study.devices import parse_listing, visible_gpus
+from prunelit.study.sweep.composer import Run
 from prunelit.study.sweep.launchers import sweep_of
+from prunelit.study.sweep.leader import trainers_of
 from prunelit.study.sweep.leases import gpus_wanted, leased
 from prunelit.study.sweep.machine_share import machine_share
 from prunelit.study.sweep.state import Sweep
@@ -187,6 +189,26 @@ def test_runs_side_by_side_have_no_more_threads_than_there_are_cores(
     assert jobs_of(tmp_path, asked, 1, accelerator="cpu", threads=threads) == jobs
     reduced = f"{asked} runs side by side were asked for: it is {jobs}, as the 8 cores here"
     assert (reduced in capsys.readouterr().out) == (asked is not None and jobs < asked)
+
+
+@pytest.mark.parametrize(
+    ("devices", "threads", "asked", "jobs"),
+    [(2, None, None, 4), (4, None, None, 2), (2, 2, 8, 2), (16, None, None, 1)],
+)
+def test_the_processes_of_runs_with_several_have_a_core_each(
+    devices: int, threads: int | None, asked: int | None, jobs: int, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr("prunelit.study.sweep.launchers.gpus", dict)
+    trainer = {"accelerator": "cpu", "devices": devices, "threads": threads}
+    assert jobs_of(tmp_path, asked, 1, **trainer) == jobs
+
+
+def test_the_largest_number_of_threads_in_a_sweep_counts() -> None:
+    requests = [(f"trainer.threads={threads}", f"seed={seed}") for threads in (1, 4) for seed in range(3)]
+    runs = [Run(request, Path(str(number)), False) for number, request in enumerate(requests)]
+    trainers = trainers_of(runs, lambda request: OmegaConf.from_dotlist(list(request)))
+    assert [trainer.threads for trainer in trainers] == [1, 4]
 
 
 def test_more_devices_than_there_are(tmp_path: Path) -> None:

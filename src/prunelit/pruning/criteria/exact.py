@@ -3,8 +3,8 @@
 Mozer and Smolensky, Skeletonization: a technique for trimming the fat from a network via relevance
 assessment, Advances in Neural Information Processing Systems 1, 1988,
 https://proceedings.neurips.cc/paper/1988/hash/07e1cd7dca89a1678042477183b7ac3f-Abstract.html,
-define the relevance of a unit so; here it is that of a weight, which SNIP and Taylor approximate to
-first order and Hessian to second. L is the mean loss over all given samples.
+define the relevance of a unit in this way; here it is computed for a weight, which SNIP and Taylor
+approximate to first order and Hessian to second. L is the mean loss over all given samples.
 """
 
 from __future__ import annotations

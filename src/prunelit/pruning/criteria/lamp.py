@@ -3,9 +3,9 @@
 Lee, Park, Mo, Ahn and Shin, Layer-adaptive sparsity for the magnitude-based pruning,
 https://arxiv.org/abs/2010.07611
 
-The paper sorts the weights of a layer, so that of two equal ones only one counts in the other's
-sum; here the first in row-major order counts as the larger. Within a layer the order is that of
-the magnitudes, and the largest weight of every layer scores 1. Weights that are 0 score 0.
+The paper sorts the weights of a layer. If two are equal, only one counts in the sum of the other: here the
+first in row-major order counts as the larger. Within a layer, weights are ranked by magnitude, and the
+largest weight of every layer scores 1. Weights that are 0 score 0.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ class Run:
 
 
 class Composer:
-    """Composes and checks the runs of a sweep; ``loader`` and ``config`` are those of Hydra for this
+    """Composes and checks the runs of a sweep; ``loader`` and ``config`` are Hydra's for this
     command."""
 
     def __init__(self, loader: Any, config: DictConfig, memory: Path) -> None:

@@ -14,7 +14,7 @@ from functools import cache
 from multiprocessing.connection import Connection
 from typing import Any
 
-from prunelit.interruption import SIGNALS, Interrupted
+from prunelit.interruption import SIGNALS, Interrupted, stop_watching_workers
 from prunelit.place import die_with, end_forks_with_parent
 
 POLL_SECONDS = 0.1
@@ -152,6 +152,7 @@ def _child(task: Callable[[], Any], sender: Connection, parent: int) -> None:
         outcome = (True, task())
     except BaseException as error:
         outcome = (False, error)
+    stop_watching_workers()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.stdout.flush()
     sys.stderr.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +15,7 @@ from prunelit.request import BadRequest, nearest, within
 from prunelit.study.devices import cores, gpus
 from prunelit.study.process import this_process
 from prunelit.study.sweep.isolation import SAFE
-from prunelit.study.sweep.leases import gpus_wanted
+from prunelit.study.sweep.leases import gpus_wanted, processes
 from prunelit.study.sweep.state import Sweep
 
 NODE = "hydra.env.launcher"
@@ -70,8 +71,16 @@ class LauncherKind:
                 raise BadRequest(name, value, f"left out{f' ({allowed} are read)' if allowed else ''}", why)
 
 
-def sweep_of(config: DictConfig, first: DictConfig, num_runs: int) -> Sweep:
-    """Return how to execute a sweep; ``first`` is the config of its first run.
+def sweep_of(
+    config: DictConfig, first: DictConfig, num_runs: int, trainers: Sequence[DictConfig] = ()
+) -> Sweep:
+    """Return how to execute a sweep.
+
+    Args:
+        config: Hydra's config.
+        first: the config of the first run.
+        num_runs: the number of runs.
+        trainers: the different ``trainer`` nodes of all runs; empty: that of ``first``.
 
     Raises:
         BadRequest: an option that the launcher would ignore.
@@ -87,7 +96,9 @@ def sweep_of(config: DictConfig, first: DictConfig, num_runs: int) -> Sweep:
     found, process = gpus() if shared else {}, this_process()
     return Sweep(
         Sweep.new_folder(Path(str(config.hydra.sweep.dir))),
-        jobs=min(num_runs, _jobs_at_once(config, first, len(found))) if shared else 1,
+        jobs=min(num_runs, _jobs_at_once(config, first, len(found), trainers or [first.trainer]))
+        if shared
+        else 1,
         isolate=isolate,
         pooled=pooled,
         shared=shared,
@@ -99,22 +110,28 @@ def sweep_of(config: DictConfig, first: DictConfig, num_runs: int) -> Sweep:
     )
 
 
-def _jobs_at_once(config: DictConfig, first: DictConfig, num_gpus: int) -> int:
+def _jobs_at_once(
+    config: DictConfig, first: DictConfig, num_gpus: int, trainers: Sequence[DictConfig]
+) -> int:
     """Return the number of runs at a time on this machine: as requested, but at most what it allows.
 
-    By default as many as the GPUs allow, or without GPUs as many as have the cores that ``trainer.threads``
-    asks for, which is one for each run if it is not given.
+    By default as many as the GPUs allow, or without GPUs as many as have a core for each thread of each
+    process of the largest run. The number of threads is one if ``trainer.threads`` is not given; then a
+    larger number of runs may be requested.
     """
-    wanted, threads = gpus_wanted(first.trainer, num_gpus), first.trainer.get("threads")
+    wanted = gpus_wanted(first.trainer, num_gpus)
     most, limits = None, "the GPUs here and sweep.runs_per_gpu allow"
+    by_cores = max(
+        1, cores() // max(processes(trainer) * (trainer.get("threads") or 1) for trainer in trainers)
+    )
     if wanted:
         most = max(1, num_gpus // wanted) * first.sweep.runs_per_gpu
-    elif threads:
-        most, limits = max(1, cores() // threads), f"the {cores()} cores here and trainer.threads allow"
+    elif any(trainer.get("threads") for trainer in trainers):
+        most, limits = by_cores, f"the {cores()} cores here and trainer.threads allow"
     for asked in (first.sweep.jobs, config.hydra.launcher.get("n_jobs")):
         if asked is not None and asked > 0:
             if most is not None and asked > most:  # the others would occupy cores and wait
                 print(f"{asked} runs side by side were asked for: it is {most}, as {limits}")
                 return most
             return int(asked)
-    return most or cores()
+    return most or by_cores

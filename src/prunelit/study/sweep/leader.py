@@ -17,7 +17,7 @@ from prunelit.study.endings import SweepFailed, SweepStopped
 from prunelit.study.invocation import Invocation
 from prunelit.study.refused import leaving_nothing
 from prunelit.study.sweep import preflight, summary
-from prunelit.study.sweep.composer import Composer, Run
+from prunelit.study.sweep.composer import Composer, Request, Run
 from prunelit.study.sweep.launchers import sweep_of
 from prunelit.study.sweep.leader_signals import Leader, handled_by
 from prunelit.study.sweep.packing import PackedOptions, groups_of
@@ -56,7 +56,7 @@ def lead(
         if not work.todo:
             return []
         first = composer.compose(work.todo[0].overrides)
-        sweep = sweep_of(config, first, len(work.todo))
+        sweep = sweep_of(config, first, len(work.todo), trainers_of(work.todo, composer.compose))
         if sweep.pooled:  # elsewhere this process would import only for the check
             preflight.try_out(work.todo, composer.compose)
         if sweep.packs:
@@ -88,6 +88,15 @@ def lead(
     raised = [end] if isinstance(end, Exception) else []
     Invocation.current().failures = [*raised, *([SweepFailed(status)] if status else [])]
     return jobs
+
+
+def trainers_of(runs: Sequence[Run], compose: Callable[[Request], DictConfig]) -> list[DictConfig]:
+    """Return the ``trainer`` node of one run for each combination of overrides that can change it."""
+    chosen: dict[frozenset[str], Request] = {}
+    for run in runs:
+        changing = (text for text in run.overrides if text.lstrip("+~").startswith(("trainer", "experiment")))
+        chosen.setdefault(frozenset(changing), run.overrides)
+    return [compose(request).trainer for request in chosen.values()]
 
 
 def _launch_in(pool: Pool, groups: list[list[int]] | None) -> Launch:

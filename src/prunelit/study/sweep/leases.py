@@ -33,6 +33,12 @@ def gpus_wanted(trainer: Any, available: int) -> int:
     return min(int(devices), available) if isinstance(devices, int) or str(devices).isdigit() else 0
 
 
+def processes(trainer: Any) -> int:
+    """Return the number of processes of a run on the CPU, one per device."""
+    devices = str(trainer.devices)
+    return max(1, int(devices)) if devices.isdigit() else 1
+
+
 def lease_folder() -> Path:
     """Return the folder of this user's device locks on this machine."""
     user = os.getuid() if hasattr(os, "getuid") else "user"

@@ -179,8 +179,8 @@ class Tree(Source):
     def streamed(self) -> tuple[Contents, Decoder]:
         """The files and their decoder.
 
-        If neither the user nor the literature gives mean and std, they are those of all training images, as
-        for images in memory. They are computed once and cached.
+        If neither the user nor the literature gives mean and std, they are computed from all training
+        images, as for images in memory. They are computed once and cached.
         """
         train, test = self.listing.train, self.listing.test
         gray = all(self._is_gray(file) for split in (train, test) for file in split.files)

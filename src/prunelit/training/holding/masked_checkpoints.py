@@ -1,7 +1,7 @@
 """Apply masks to the weights of a checkpoint when it is written.
 
-Hooks of other callbacks and of the module may store other weights in a checkpoint than those of the network,
-such as an average, after the hooks of :class:`~prunelit.training.callback.Pruning`.
+Hooks of other callbacks and of the module may run after the hooks of
+:class:`~prunelit.training.callback.Pruning` and store other weights in a checkpoint, such as an average.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from torch.distributed.tensor import DTensor
 from prunelit.pruning.masks import Masks, attached
 
 WEIGHTS = ("state_dict", "current_model_state")
-"""Keys of a checkpoint with weights under the names of the module; the second is that of
-``WeightAveraging``."""
+"""Keys of a checkpoint with weights under the names of the module; ``WeightAveraging`` uses the second."""
 
 
 class MaskedCheckpointIO(CheckpointIO):

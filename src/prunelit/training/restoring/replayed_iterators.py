@@ -54,7 +54,7 @@ def is_opaque(value: Any) -> bool:
 def begun_again(generator: Any) -> types.GeneratorType[Any, Any, Any] | None:
     """Return another generator that does the same, if this one has not begun yet.
 
-    What a generator does beside yielding, such as drawing the seed of an order, is then not done before
+    Other effects of a generator, such as drawing the seed of an order, then do not occur before
     its time. None: it has begun, or one of the iterators that it reads cannot be copied.
     """
     if (

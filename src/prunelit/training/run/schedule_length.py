@@ -1,4 +1,4 @@
-"""How many epochs a learning-rate schedule lasts: those of the run, or of one level where it restarts.
+"""The number of epochs of a learning-rate schedule: of the run, or of one level if the schedule restarts.
 
 A level is the training between two prunings. The length cannot be written into the config, because a
 pruner may need more epochs than were asked for.

@@ -75,6 +75,40 @@ def test_aliases_that_stand_for_a_billion_values_are_left_out(make_run: MakeRun,
 
 
 @pytest.mark.parametrize(
+    "content",
+    [
+        "\n".join(f"k{n}: {n}" for n in range(30_000)),
+        f"y: &y {'y' * 100_000}\nz: [{'*y, ' * 50}]",
+        "z: 0x" + "f" * 20_000,
+        "z: 1" + ":59" * 2_000,
+    ],
+    ids=["many", "aliases of a text", "hexadecimal", "sexagesimal"],
+)
+def test_configs_of_too_many_or_too_large_values_are_left_out(
+    make_run: MakeRun, tmp_path: Path, content: str
+) -> None:
+    make_run("pruner=snip", "compression=1")
+    config = make_run("pruner=mag", "compression=1").folder / ".hydra" / "config.yaml"
+    config.write_text(f"{config.read_text()}\n{content}\n")
+    study = read_study([tmp_path / "study"])
+    assert study.configs["run0002"] == {}
+    assert study.complete["label"].tolist() == ["snip", "mag"]
+
+
+@pytest.mark.parametrize("levels", [60, 400, 900, 10_000])
+def test_deeply_nested_values_are_left_out(make_run: MakeRun, tmp_path: Path, levels: int) -> None:
+    make_run("pruner=snip", "compression=1")
+    config = make_run("pruner=mag", "compression=1").folder / ".hydra" / "config.yaml"
+    config.write_text(f"{config.read_text()}\ndeep: {'{a: ' * levels}1{'}' * levels}\n")
+    result = make_run("pruner=rand", "compression=1").folder / "result.json"
+    result.write_text(f'{{"versions": {"[" * levels}{"]" * levels}}}')
+    study = read_study([tmp_path / "study"])
+    assert [line.split(": ")[0] for line in study.skipped] == [str(result)]
+    assert study.configs["run0002"] == {}
+    assert make_tables(study, METRICS["top1"]).results
+
+
+@pytest.mark.parametrize(
     ("key", "value"),
     [
         *(("density", 5), ("sparsity", -0.5), ("top1", -1e300), ("top1", 101), ("seed", -1), ("kept", -3)),
@@ -100,6 +134,22 @@ def test_numbers_and_names_that_cannot_be_are_not_believed(
     (line,) = study.skipped
     assert key in line
     assert len(line) < 400
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("overrides.yaml", "5"),
+        ("overrides.yaml", "[" * 5000),
+        ("hydra.yaml", f"command-line: {'[' * 5000}{']' * 5000}"),
+        ("hydra.yaml", "command-line: 5"),
+    ],
+)
+def test_a_command_that_cannot_be_read_is_not_known(
+    make_run: MakeRun, tmp_path: Path, name: str, content: str
+) -> None:
+    (make_run("pruner=snip", "compression=1").folder / ".hydra" / name).write_text(content)
+    assert read_study([tmp_path / "study"]).command("run0001") == ""
 
 
 def test_names_of_a_million_characters_do_not_swell_the_page(make_run: MakeRun, tmp_path: Path) -> None:

@@ -154,7 +154,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     try:
         config = load_yaml(folder / ".hydra" / "config.yaml")
-    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+    except (OSError, ValueError, yaml.YAMLError):
         return {}
     return with_present_keys(config) if isinstance(config, dict) else {}
 
@@ -163,10 +163,13 @@ def load_yaml(path: Path) -> Any:
     """Return the contents of a yaml file, with the C parser if available, which is ten times as fast.
 
     Raises:
-        ValueError: it is not a regular file, is too large, or its aliases expand to too many values.
+        ValueError: it is not a regular file, is too large, or its values are too many, too deep or too large.
     """
-    value = yaml.load(bounded.read_bytes(path), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    bounded.check_nodes(value)
+    try:
+        value = yaml.load(bounded.read_bytes(path), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except RecursionError as error:
+        raise bounded.NotPlain("its values are nested too deeply") from error
+    bounded.check_nodes(value, bounded.MOST_CONFIG_NODES)
     return value
 
 
