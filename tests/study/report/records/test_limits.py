@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prunelit.study.bounded import LIMITS
+from prunelit.study.bounded import LIMITS, LONGEST_NAME
 from prunelit.study.record import Record
 from prunelit.study.report.page.html import write_page
 from prunelit.study.report.page.vega import bundling
+from prunelit.study.report.records.arrays import class_names
 from prunelit.study.report.records.study import read_study
 from prunelit.study.report.tables.files import write_report
 from prunelit.study.report.tables.metrics import METRICS
@@ -152,6 +153,27 @@ def test_a_command_that_cannot_be_read_is_not_known(
     assert read_study([tmp_path / "study"]).command("run0001") == ""
 
 
+@pytest.mark.parametrize(
+    "level",
+    ["{name}: ${{{before}}}${{{before}}}", "{name}: {{a: '${{{before}}}', b: '${{{before}}}'}}"],
+    ids=["texts", "mappings"],
+)
+def test_interpolations_that_stand_for_a_billion_values_stay_as_they_are(
+    make_run: MakeRun, tmp_path: Path, level: str
+) -> None:
+    config = make_run("pruner=snip", "compression=1").folder / ".hydra" / "config.yaml"
+    lines = [level.format(name=f"i{n}", before=f"i{n - 1}") for n in range(1, 31)]
+    config.write_text("\n".join([config.read_text(), "i0: x", *lines]))
+    study = read_study([tmp_path / "study"])
+    assert "${i29}" in str(study.config("run0001")["i30"])
+
+
+def test_interpolations_of_a_run_are_resolved(make_run: MakeRun, tmp_path: Path) -> None:
+    config = make_run("pruner=snip", "compression=1", "seed=3").folder / ".hydra" / "config.yaml"
+    config.write_text(f"{config.read_text()}\nboth: ${{seed}}${{seed}}\n")
+    assert read_study([tmp_path / "study"]).config("run0001")["both"] == "33"
+
+
 def test_names_of_a_million_characters_do_not_swell_the_page(make_run: MakeRun, tmp_path: Path) -> None:
     record = make_run("pruner=mag", "compression=1", state="running")
     config = record.folder / ".hydra" / "config.yaml"
@@ -181,6 +203,12 @@ def test_a_result_that_was_changed_afterwards_is_not_believed(tmp_path: Path, ma
     study = read_study([tmp_path / "study"])
     assert study.runs.empty
     assert "SHA-256" in study.skipped[0]
+
+
+def test_long_class_names_are_cut_and_too_many_are_none() -> None:
+    assert class_names({"class_names": np.array(["c" * 10**5, "d"])}) == ("c" * LONGEST_NAME, "d")
+    assert class_names({"class_names": np.zeros(10**6, "U1")}) == class_names({}) == ()
+    assert class_names({"class_names": np.zeros(3)}) == ()
 
 
 def test_arrays_that_are_whole_are_read(make_run: MakeRun, tmp_path: Path) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 import altair as alt
 import numpy as np
 import pandas as pd
 
+from prunelit.study.report.records.arrays import class_names
+
 
 def names_of_classes(details: Mapping[str, np.ndarray]) -> list[str]:
     """Return the class names, with the number added if two are equal."""
-    names = [str(name) for name in details["class_names"]] if "class_names" in details else []
-    return [f"{name} ({number})" if names.count(name) > 1 else name for number, name in enumerate(names)]
+    names = class_names(details)
+    counts = Counter(names)
+    return [f"{name} ({number})" if counts[name] > 1 else name for number, name in enumerate(names)]
 
 
 def name_axis(names: pd.Series[str]) -> alt.Axis:

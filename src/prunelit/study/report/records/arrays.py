@@ -9,10 +9,22 @@ from pathlib import Path
 
 import numpy as np
 
-from prunelit.study.bounded import LIMITS, NotPlain, check_plain
+from prunelit.study.bounded import LIMITS, LONGEST_NAME, NotPlain, check_plain
 
 BROKEN = (OSError, ValueError, EOFError, MemoryError, zlib.error, zipfile.BadZipFile)
 """Errors of NumPy for a file that is truncated or has another format."""
+
+
+MOST_NAMES = 100_000
+"""Maximum number of class names of a run."""
+
+
+def class_names(details: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+    """Return the names of the classes, each cut to ``LONGEST_NAME`` characters; empty if not known."""
+    names = details.get("class_names")
+    if names is None or names.dtype.kind != "U" or names.size > MOST_NAMES:
+        return ()
+    return tuple(map(str, names.ravel().astype(f"U{LONGEST_NAME}")))
 
 
 def check_unpacked(path: Path) -> None:

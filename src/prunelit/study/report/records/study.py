@@ -21,6 +21,7 @@ from prunelit.study.report.order import PRUNED_BEFORE
 from prunelit.study.report.plain_text import plain
 from prunelit.study.report.records.arrays import Arrays
 from prunelit.study.report.records.csv_files import read_rows
+from prunelit.study.report.records.interpolations import resolved
 from prunelit.study.report.records.labels import labels
 from prunelit.study.report.records.requested_amount import OF_CHECKPOINT, both_amounts, requested_amount
 from prunelit.study.report.records.run_files import (
@@ -81,15 +82,7 @@ class Study:
 
     def config(self, run: str) -> dict[str, Any]:
         """Return the config of a run, interpolations resolved where they can be; empty if not known."""
-        from omegaconf import OmegaConf
-        from omegaconf.errors import OmegaConfBaseException
-
-        config = read_config(self.folder(run))
-        try:
-            values: Any = OmegaConf.to_container(OmegaConf.create(config), resolve=True)
-        except OmegaConfBaseException:
-            return config
-        return dict(values)
+        return resolved(read_config(self.folder(run)))
 
     def command(self, run: str) -> str:
         """Return the command line that repeats a run; empty if not known."""

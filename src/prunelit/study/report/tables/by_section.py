@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from prunelit.study.report.order import group_key, is_dense, method_key, natural_key
+from prunelit.study.report.records.arrays import class_names
 from prunelit.study.report.records.csv_files import read_rows
 from prunelit.study.report.records.study import Study
 from prunelit.study.report.tables.grid import Cell, Grid
@@ -200,9 +201,9 @@ def class_grids(study: Study) -> list[Grid]:
     found: dict[tuple[str, str, tuple[str, ...]], dict[tuple[str, str], dict[str, np.ndarray]]] = {}
     for run, row in study.complete.iterrows():
         details = study.details(str(run))
-        if "class_names" not in details or "accuracy_by_class" not in details:
+        names = class_names(details)
+        if not names or "accuracy_by_class" not in details:
             continue
-        names = tuple(map(str, np.ravel(details["class_names"])))
         accuracies = details["accuracy_by_class"]
         if (
             len(names) <= MOST_CLASSES

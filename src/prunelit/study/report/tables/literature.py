@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from prunelit.study.report.order import is_dense
+from prunelit.study.report.records.arrays import class_names
 from prunelit.study.report.records.study import Study
 from prunelit.study.report.tables.experiments import differing_settings
 from prunelit.study.report.tables.statistics import summarise
@@ -151,9 +152,9 @@ def _sparsity_of_layers(end: Callable[[pd.Series], float]) -> Value:
 
 def _class_accuracy(study: Study, run: str, setting: Setting) -> float:
     details = study.details(run)
-    if "accuracy_by_class" not in details or "class_names" not in details:
+    names = class_names(details)
+    if "accuracy_by_class" not in details:
         return math.nan
-    names = [str(name) for name in np.ravel(details["class_names"])]
     wanted = CLASSES.get(setting["class"], setting["class"])
     first = _threshold_row(study, run, setting).index == 0 if "threshold" in setting else [True]
     if wanted not in names or not all(first):
