@@ -22,7 +22,7 @@ def test_a_latency_is_requested_in_milliseconds_and_recorded(cli) -> None:
 def test_a_wrong_latency_is_refused(cli, latency: str) -> None:
     status, _, (line,) = cli(f"latency={latency}", *SMALLEST)
     assert status == 2
-    assert line.startswith(f"latency={latency}: must be milliseconds")
+    assert line.startswith(f"latency={latency}: ")
 
 
 @pytest.mark.parametrize(

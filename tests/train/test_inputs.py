@@ -114,12 +114,12 @@ def test_mean_and_std_can_be_given(cli, images) -> None:
     asked = (*FOLDER, "epochs=0")
     assert cli(*asked, "data.mean=[0.485,0.456,0.406]", "data.std=[0.229,0.224,0.225]")[0] == 0
     for override, start in (
-        ("data.mean=[0.5]", "data.mean=[0.5]: must be a list of 3"),
-        ("data.std=[1,0,1]", "data.std=[1, 0, 1]: must be a list"),
+        ("data.mean=[0.5]", "data.mean=[0.5]: "),
+        ("data.std=[1,0,1]", "data.std=[1, 0, 1]: "),
         ("data.std=[1,.nan,1]", "data.std=[1"),
-        ("data.mean=[123.7,116.3,103.5]", "data.mean=[123.7, 116.3, 103.5]: must be a list"),
-        ("data.mean=0.5", "data.mean=0.5: must be a list"),
-        ("data.mean=[]", "data.mean=[]: must be a list"),
+        ("data.mean=[123.7,116.3,103.5]", "data.mean=[123.7, 116.3, 103.5]: "),
+        ("data.mean=0.5", "data.mean=0.5: "),
+        ("data.mean=[]", "data.mean=[]: "),
     ):
         status, _, err = cli(*asked, override)
         assert (status, len(err)) == (2, 1), err

@@ -205,6 +205,14 @@ def test_a_result_that_was_changed_afterwards_is_not_believed(tmp_path: Path, ma
     assert "SHA-256" in study.skipped[0]
 
 
+def test_a_table_of_too_many_rows_is_left_out(make_run: MakeRun, tmp_path: Path) -> None:
+    path = make_run("pruner=snip", "compression=1").folder / "rounds.csv"
+    path.write_text("round,sparsity_after\n" + "1,0.5\n" * 60_000)
+    study = read_study([tmp_path / "study"])
+    assert study.rounds.empty
+    assert study.skipped == [f"{path}: more than 50,000 rows"]
+
+
 def test_long_class_names_are_cut_and_too_many_are_none() -> None:
     assert class_names({"class_names": np.array(["c" * 10**5, "d"])}) == ("c" * LONGEST_NAME, "d")
     assert class_names({"class_names": np.zeros(10**6, "U1")}) == class_names({}) == ()

@@ -23,6 +23,8 @@ NEEDED = {
 TEXT = ("layer", "shape", "phase")
 """Columns that are text even if they look like numbers, such as the shape ``100``."""
 
+MOST_ROWS = 50_000
+"""Maximum number of rows of a file: epochs, prunings or layers of one run."""
 LONGEST_CELL = 1000
 """Maximum length of a cell, such as the name of a layer."""
 
@@ -65,6 +67,8 @@ def check(text: str, needed: Sequence[str]) -> None:
     rows = list(csv.reader(io.StringIO(text)))
     if len(rows) < 2:
         return
+    if len(rows) > MOST_ROWS:
+        raise ValueError(f"more than {MOST_ROWS:,} rows")
     if missing := [column for column in needed if column not in rows[0]]:
         raise ValueError(f"no column {missing[0]}")
     if any(len(cell) > LONGEST_CELL for row in rows for cell in row):

@@ -29,9 +29,10 @@ def expansions(config: Mapping[str, Any]) -> int:
     An interpolation may refer to a text, a mapping or a list that contains several others. Following any
     chain of them, each of these is visited once, so that the product of their numbers is a bound.
     """
-    bound, waiting = 1, [config]
+    bound = 1
+    waiting: list[Any] = [config]
     while waiting and bound <= MOST_EXPANSIONS:
-        node: Any = waiting.pop()
+        node = waiting.pop()
         inner = list(node.values()) if isinstance(node, Mapping) else list(node)
         texts = [value.count("${") for value in inner if isinstance(value, str)]
         for number in (*texts, sum(map(bool, texts))):
