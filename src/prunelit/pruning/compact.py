@@ -14,8 +14,10 @@ from torch import Tensor, nn
 
 from prunelit.pruning.call import Call
 from prunelit.pruning.coupling.groups import found_groups
-from prunelit.pruning.coupling.removable import units_with_effect
+from prunelit.pruning.coupling.removable import units_cut_by_masks, units_with_effect
 from prunelit.pruning.coupling.trial import cut_what_fits
+from prunelit.pruning.coupling.without_units import reference_for
+from prunelit.pruning.masks import attached
 from prunelit.pruning.parameters import in_groups
 from prunelit.request import PruningWarning
 
@@ -23,7 +25,8 @@ from prunelit.request import PruningWarning
 def compact(network: nn.Module, example: Tensor | tuple[Any, ...] | Call) -> nn.Module:
     """Return a copy of a pruned network without the units that have no effect any more.
 
-    In eval mode it computes the same as ``network``, which stays as it is. Layers keep their names and
+    In eval mode it computes the same as ``network``, which stays as it is; if units were pruned with
+    ``cut_normalized``, the same as its architecture built without them. Layers keep their names and
     at least one unit each; parameters, BatchNorm statistics and the masks noted on the network are
     cut to size. What cannot be cut keeps its width; :func:`prunelit.explain` says why.
 
@@ -39,7 +42,8 @@ def compact(network: nn.Module, example: Tensor | tuple[Any, ...] | Call) -> nn.
     """
     call = Call.of(example)
     coupled = found_groups(network, call)
-    done = cut_what_fits(network, coupled, units_with_effect(network, coupled), call)
+    kept = units_with_effect(network, coupled) | units_cut_by_masks(coupled, attached(network) or {})
+    done = cut_what_fits(network, coupled, kept, call, reference_for(network, coupled, kept, call))
     if done.left_whole:
         reasons = {name: str(reason) for name, reason in done.left_whole.items()}
         message = f"units without effect stay in {type(network).__name__}: {in_groups(reasons)}"

@@ -39,6 +39,15 @@ class Selection:
             "prunable then, and a density is the share of units that are kept."
         ),
     ] = "weight"
+    cut_normalized: Annotated[
+        bool,
+        Doc(
+            "With granularity `unit`: also prune units that can be cut out, but not masked, because they "
+            "take part in a LayerNorm, an RMSNorm, a GroupNorm or a mean even when they are 0, such as the "
+            "width of a transformer. The smaller network computes what its architecture built with these "
+            "widths does, and not what the masked network does. In training it needs `cut`."
+        ),
+    ] = False
     bias: Annotated[bool, Doc("Also prune the biases of `Conv*d` and `Linear` layers.")] = False
     norm: Annotated[
         bool,

@@ -119,7 +119,7 @@ def prune(
         with preserved(network, parameters.values(), changes):
             work = _Rounds(network, criterion, parameters, objective, plan, start)
             if selection.granularity == "unit":
-                work.compete_by_unit(budget)
+                work.compete_by_unit(budget, selection.cut_normalized)
             else:
                 plan.check_weights()
             work.execute(density)
@@ -186,10 +186,12 @@ class _Rounds:
         self.spending: Spending | None = None
         self.by_unit = False
 
-    def compete_by_unit(self, budget: Budget | None) -> None:
+    def compete_by_unit(self, budget: Budget | None, cut_normalized: bool = False) -> None:
         """Let whole units compete, within ``budget`` if there is one."""
         self.by_unit = True
-        self.groups = competition(self.network, self.criterion, self.parameters, self.objective, self.plan)
+        self.groups = competition(
+            self.network, self.criterion, self.parameters, self.objective, self.plan, cut_normalized
+        )
         self.plan = replace(self.plan, keep_at_least=max(1, self.plan.keep_at_least))
         if budget is not None:
             self.spending = spending_of(self.network, self.groups, self.objective, budget)

@@ -131,7 +131,11 @@ class Competition:
 
 
 def _is_prunable(group: Group, parameters: Parameters) -> bool:
-    """Return whether a unit is without effect once its prunable parts are 0."""
+    """Return whether a unit is without effect once its prunable parts are 0, or all its parts are cut out."""
+    if not group.exact_when_masked and any(
+        m.name not in parameters for m in group.members if m.role != "idle"
+    ):
+        return False
     sources = all(m.name in parameters for m in group.members if m.role == "source")
     sinks = all(m.name in parameters for m in group.members if m.role == "sink")
     has_sources = any(m.role == "source" for m in group.members)
@@ -170,8 +174,11 @@ def competition(
     parameters: Parameters,
     objective: Objective | None,
     plan: Plan,
+    cut_normalized: bool = False,
 ) -> Competition:
     """Return what competes in ``network`` where whole units are pruned.
+
+    ``cut_normalized``: also units that can be cut out, but not masked.
 
     Raises:
         BadRequest: nothing can be removed, or the network cannot be followed.
@@ -183,7 +190,7 @@ def competition(
             "granularity='unit' needs inputs of the network: pass objective=Objective(inputs=(images,))"
         )
     try:
-        coupled = coupled_units(network, objective.example(network))
+        coupled = coupled_units(network, objective.example(network), cut_normalized)
     except NotTraced as error:
         raise BadRequest("granularity", "unit", "weight", str(error)) from error
     found = Competition.among(

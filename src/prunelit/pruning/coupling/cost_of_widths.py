@@ -13,7 +13,8 @@ from prunelit.budget import Quantity
 from prunelit.pruning.call import Call
 from prunelit.pruning.coupling.costs import parameters_and_macs_after
 from prunelit.pruning.coupling.groups import CoupledUnits, Kept
-from prunelit.pruning.coupling.trial import cut_what_fits, masked_copy, outputs
+from prunelit.pruning.coupling.trial import cut_what_fits
+from prunelit.pruning.coupling.without_units import outputs_without
 from prunelit.pruning.flops import count_flops
 from prunelit.pruning.masks import count_all
 
@@ -121,7 +122,7 @@ class Costs:
         """Return a copy of the network that is really cut."""
 
         def reference(chosen: Kept) -> list[Tensor]:
-            return outputs(masked_copy(self.network, self.coupled.groups, chosen), self.call)
+            return outputs_without(self.network, self.coupled, chosen, self.call)
 
         some = {name: mask for name, mask in kept.items() if not bool(mask.all())}
         return cut_what_fits(self.network, self.coupled, some, self.call, reference).network

@@ -10,10 +10,11 @@ from torch import nn
 
 from prunelit.pruning.call import Call
 from prunelit.pruning.coupling.groups import CoupledUnits, Kept, found_groups
-from prunelit.pruning.coupling.trial import cut_what_fits, masked_copy, outputs
+from prunelit.pruning.coupling.trial import cut_what_fits
+from prunelit.pruning.coupling.without_units import outputs_without
 
 
-def coupled_units(network: nn.Module, example: Any) -> CoupledUnits:
+def coupled_units(network: nn.Module, example: Any, cut_normalized: bool = False) -> CoupledUnits:
     """Return which units of which parameters of ``network`` can only be removed together.
 
     Half of the units of every group are cut out of a copy, and its outputs are compared with those of
@@ -22,16 +23,17 @@ def coupled_units(network: nn.Module, example: Any) -> CoupledUnits:
     Args:
         network: any module that ``torch.export`` takes; it is left as it was.
         example: a batch of inputs on the network's device, a tuple of positional arguments, or a ``Call``.
+        cut_normalized: whether units that can be cut out, but not masked, are prunable too.
 
     Raises:
         NotTraced: ``torch.export`` does not take it (a ``ValueError`` of one line).
     """
     call = Call.of(example)
-    coupled = found_groups(network, call)
+    coupled = replace(found_groups(network, call), cut_normalized=cut_normalized)
     kept = _random_halves(coupled)
 
     def reference(chosen: Kept) -> Any:
-        return outputs(masked_copy(network, coupled.groups, chosen), call)
+        return outputs_without(network, coupled, chosen, call)
 
     done = cut_what_fits(network, coupled, kept, call, reference)
     groups = tuple(

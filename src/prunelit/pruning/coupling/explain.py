@@ -11,7 +11,7 @@ from prunelit.pruning.coupling.groups import CoupledUnits, Group
 from prunelit.pruning.parameters import layer_of
 
 
-def explain(network: nn.Module, example: Any) -> str:
+def explain(network: nn.Module, example: Any, cut_normalized: bool = False) -> str:
     """Return a text with the groups of units of ``network`` and, for each layer left whole, why.
 
     A group is a line with its name (for the first of its parameters), the number of its units and the
@@ -21,11 +21,12 @@ def explain(network: nn.Module, example: Any) -> str:
     Args:
         network: any module that ``torch.export`` takes; it is left as it was.
         example: a batch of inputs, a tuple of positional arguments, or a ``Call``.
+        cut_normalized: whether units that can be cut out, but not masked, count as prunable.
 
     Raises:
         NotTraced: ``torch.export`` does not take it (a ``ValueError`` of one line).
     """
-    return text_of(coupled_units(network, example))
+    return text_of(coupled_units(network, example, cut_normalized))
 
 
 def text_of(coupled: CoupledUnits) -> str:
@@ -33,7 +34,10 @@ def text_of(coupled: CoupledUnits) -> str:
     lines = [f"{len(coupled.prunable)} groups of units can be pruned:"]
     lines += [f"  {_line(group)}" for group in coupled.prunable]
     below = [g for g in coupled.groups if g.prunable and not g.exact_when_masked and _widths(g)]
-    if below:
+    if below and coupled.cut_normalized:
+        lines.append("Of these, the following can be cut out, but not by setting them to 0:")
+        lines += [f"  {group.name}: {group.why_not_exact}" for group in below]
+    elif below:
         lines.append("Units that can be removed, but not by setting them to 0, stay:")
         lines += [f"  {_line(group)}: {group.why_not_exact}" for group in below]
     whole = [g for g in coupled.groups if not g.prunable and _widths(g)]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from prunelit.pruning.call import Call, num_samples
 from prunelit.pruning.coupling.ledger import Ledger, Numbers, Reason, Resolved
 from prunelit.pruning.coupling.marked import Literal
-from prunelit.pruning.coupling.trace import NotTraced, traced
+from prunelit.pruning.coupling.trace import NotTraced, Trace, traced
 from prunelit.pruning.coupling.walk import Walk
 
 Kept = dict[str, Tensor]
@@ -97,6 +97,10 @@ class CoupledUnits:
         resolved: the units of all positions of all parameters.
         steps: the operations of a forward pass in eval mode, for counting what they cost.
         batch: the number of inputs of that pass.
+        trace: that pass.
+        mixing: the operations of it that take units together even when they are 0, by the graph's node, with
+            operands and results.
+        cut_normalized: whether units are pruned too that can be cut out, but not masked.
     """
 
     groups: tuple[Group, ...]
@@ -105,11 +109,15 @@ class CoupledUnits:
     resolved: Resolved | None = field(default=None, repr=False)
     steps: tuple[Any, ...] = field(default=(), repr=False)
     batch: int = 1
+    trace: Trace | None = field(default=None, repr=False)
+    mixing: Mapping[Any, tuple[Any, Any]] = field(default_factory=dict, repr=False)
+    cut_normalized: bool = False
 
     @cached_property
     def prunable(self) -> tuple[Group, ...]:
-        """The groups whose units can be removed, and whose removal equals setting them to 0."""
-        return tuple(group for group in self.groups if group.prunable and group.exact_when_masked)
+        """The groups whose units can be removed, and whose removal equals setting them to 0 if it has to."""
+        found = (group for group in self.groups if group.prunable)
+        return tuple(group for group in found if group.exact_when_masked or self.cut_normalized)
 
     @cached_property
     def place(self) -> Any:
@@ -123,6 +131,17 @@ class CoupledUnits:
                 units = self.resolved.unit_of[axis.labels[own >= 0]]
                 where[0, units], where[1, units] = number, own[own >= 0]
         return where
+
+    def stay(self, labels: Numbers, kept: Mapping[str, Tensor]) -> Tensor:
+        """Return which of the positions with these labels stay."""
+        assert self.resolved is not None
+        number, unit = self.place[:, self.resolved.unit_of[labels]]
+        stays = torch.ones(len(labels), dtype=torch.bool)
+        for each in np.unique(number[number >= 0]).tolist():
+            if (mask := kept.get(self.groups[each].name)) is not None:
+                own = torch.from_numpy(number == each)
+                stays[own] = mask.cpu()[torch.from_numpy(unit[number == each])]
+        return stays
 
     def num_kept(self, labels: Numbers, kept: Mapping[str, Tensor]) -> int:
         """Return how many positions with these labels stay; what is not in ``kept`` stays whole."""
@@ -161,8 +180,9 @@ def found_groups(network: nn.Module, example: Any) -> CoupledUnits:
     call = Call.of(example)
     ledger = Ledger()
     walk = Walk(network, ledger)
-    walk.follow(traced(network, call))
-    steps = tuple(walk.steps)
+    trace = traced(network, call)
+    walk.follow(trace)
+    steps, mixing = tuple(walk.steps), dict(walk.mixing)
     if any(name not in walk.used for name, _ in network.named_parameters()):
         with suppress(NotTraced):
             walk.follow(traced(network, call, training=True))
@@ -171,7 +191,7 @@ def found_groups(network: nn.Module, example: Any) -> CoupledUnits:
     groups = _grouped(resolved, {name: place for place, name in enumerate(order)})
     not_followed, literals = tuple(sorted(walk.not_followed)), tuple(walk.literals)
     batch = num_samples((call.inputs, dict(call.keywords)))
-    return CoupledUnits(groups, not_followed, literals, resolved, steps, batch)
+    return CoupledUnits(groups, not_followed, literals, resolved, steps, batch, trace, mixing)
 
 
 def _grouped(resolved: Resolved, order: Mapping[str, int]) -> tuple[Group, ...]:

@@ -100,6 +100,11 @@ class Ledger:
         if labels is not None:
             self._mixed.append((labels, reason))
 
+    @property
+    def num_mixed(self) -> int:
+        """How many notes of :meth:`mix` there are."""
+        return len(self._mixed)
+
     def contract(self, labels: Labels, weights: Labels, silent: bool, weighted: bool, reason: Reason) -> None:
         """Note a sum of products over positions.
 

@@ -16,6 +16,7 @@ from prunelit.pruning.coupling.narrow_attention import NarrowAttention
 from prunelit.pruning.coupling.narrow_sizes import NarrowSizes, Size, replace_sizes, sizes_of
 from prunelit.pruning.coupling.removable import units_kept_by_masks
 from prunelit.pruning.coupling.trial import cut_what_fits
+from prunelit.pruning.coupling.without_units import reference_for
 from prunelit.pruning.masks import Masks, attached
 
 PLAIN = (int, str, tuple, list, type(None))
@@ -56,7 +57,9 @@ class Narrowing:
             ValueError: the network cannot be copied or its operations cannot be recorded; one line.
         """
         coupled = found_groups(network, example)
-        done = cut_what_fits(network, coupled, units_kept_by_masks(coupled, masks), example)
+        kept = units_kept_by_masks(coupled, masks)
+        reference = reference_for(network, coupled, kept, example)
+        done = cut_what_fits(network, coupled, kept, example, reference)
         if not done.kept:
             return None
         tensors = _tensors(network)

@@ -73,7 +73,7 @@ def units_kept_by_masks(coupled: CoupledUnits, masks: Masks) -> Kept:
     A unit goes if ``masks`` remove all its prunable parts and these decide its effect. The values of weights
     play no part: a weight that happens to be 0 may become another number in training.
     """
-    kept = {}
+    kept = units_cut_by_masks(coupled, masks)
     for group in coupled.prunable:
         sources = [m.name in masks for m in group.members if m.role == "source"]
         sinks = [m.name in masks for m in group.members if m.role == "sink"]
@@ -88,3 +88,25 @@ def units_kept_by_masks(coupled: CoupledUnits, masks: Masks) -> Kept:
         if not stays.all():
             kept[group.name] = stays
     return kept
+
+
+def units_cut_by_masks(coupled: CoupledUnits, masks: Masks) -> Kept:
+    """Return which units stay, for each group that loses units for which zeros do not stand.
+
+    Only a pruning with ``cut_normalized`` removes every parameter of such a unit.
+    """
+    kept = {}
+    for group in coupled.groups:
+        if group.prunable and not group.exact_when_masked:
+            parts = [m for m in group.members if not _is_buffer(coupled, m)]
+            if not parts or any(m.name not in masks for m in parts):
+                continue
+            stays = torch.stack([_by_unit(m, masks[m.name], group.units) for m in parts]).any(0)
+            if stays.any() and not stays.all():
+                kept[group.name] = stays
+    return kept
+
+
+def _is_buffer(coupled: CoupledUnits, member: Member) -> bool:
+    assert coupled.resolved is not None
+    return coupled.resolved.axes[member.name, member.axis].is_buffer

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.export import ExportedProgram
 
 from prunelit.pruning.call import Call
 from prunelit.pruning.compiled import original_parts
@@ -25,14 +26,19 @@ class Trace:
     """The graph of a forward pass.
 
     Attributes:
-        module: holds the graph and the graphs inside it.
+        program: what ``torch.export`` returned.
         tensors: names of parameters and buffers by the names of the graph's inputs; shared ones have one.
         buffers: those of the names that are buffers.
     """
 
-    module: torch.fx.GraphModule
+    program: ExportedProgram
     tensors: dict[str, str]
     buffers: frozenset[str]
+
+    @property
+    def module(self) -> torch.fx.GraphModule:
+        """What holds the graph and the graphs inside it."""
+        return self.program.graph_module
 
 
 def traced(network: nn.Module, call: Call, training: bool = False) -> Trace:
@@ -61,7 +67,7 @@ def traced(network: nn.Module, call: Call, training: bool = False) -> Trace:
         owner, _, leaf = name.rpartition(".")
         held = getattr(network.get_submodule(owner), leaf, None)
         tensors[place] = first.get(id(held), name)
-    return Trace(program.graph_module, tensors, frozenset(signature.inputs_to_buffers.values()))
+    return Trace(program, tensors, frozenset(signature.inputs_to_buffers.values()))
 
 
 def start_autograd() -> None:

@@ -41,6 +41,7 @@ class Walk:
         not_followed: names of operations that no rule knows.
         used: names of the parameters and buffers that an operation takes.
         steps: each operation with its operands and results, for counting what it costs.
+        mixing: the operations that take units together even when they are 0, with operands and results.
     """
 
     def __init__(self, network: nn.Module, ledger: Ledger) -> None:
@@ -49,6 +50,7 @@ class Walk:
         self.not_followed: set[str] = set()
         self.used: set[str] = set()
         self.steps: list[tuple[str, tuple[Any, ...], Any]] = []
+        self.mixing: dict[Node, tuple[Any, Any]] = {}
         self._network = network
         self._heads: dict[str, frozenset[int]] = {}
 
@@ -101,12 +103,15 @@ class Walk:
         rule = RULES.get(name) or RULES.get(name.removesuffix("_"))
         if rule is None and isinstance(node.target, torch._ops.OpOverload):
             rule = elementwise.elementwise if torch.Tag.pointwise in node.target.tags else None
+        num_mixed = self.ledger.num_mixed
         try:
             if rule is None:
                 raise NotImplementedError
             result = rule(step, *arguments, **keywords)
         except Exception:  # arguments of a kind that the rule does not know
             result = self._unknown(step, node, arguments, keywords)
+        if self.ledger.num_mixed > num_mixed:
+            self.mixing[node] = (arguments, dict(keywords)), result
         self.steps.append((name, (arguments, keywords, step.module), result))
         return result
 

@@ -107,6 +107,7 @@ class PruningOptions(TypedDict, total=False):
     speedup: float | None
     latency: float | str | None
     granularity: Literal["weight", "unit"]
+    cut_normalized: bool
     bias: bool
     norm: bool
     frozen: bool
@@ -173,6 +174,9 @@ def distribute(options: dict[str, Any]) -> Options:
     else:
         chosen[1].check_weights()
     selection, plan, sample, timing, retraining = chosen
+    if selection.cut_normalized and not retraining.cut:
+        why = "units that enter a normalization take part in it even when they are 0"
+        raise BadRequest("cut_normalized", True, "false, or cut=true", why)
     if retraining.cut and selection.granularity != "unit":
         raise BadRequest("cut", True, "false, or granularity=unit", "single weights cannot be cut out")
     if retraining.repair:
