@@ -99,11 +99,18 @@ def config_of(run: Path) -> tuple[DictConfig, str]:
 def network_of(record: Record, description: NetworkDescription) -> nn.Module:
     """Return the trained network of a run, in evaluation mode.
 
+    It is whole, with 0 where units were cut out; with ``cut_normalized`` it is cut.
+
     Raises:
         BadRequest: its class cannot be imported, or raises.
     """
+    from prunelit.pruning.coupling.narrowing import Narrowing
+
     try:
-        return description.network_with(record.folder / "weights.safetensors")
+        network = description.network_with(record.folder / "weights.safetensors")
+        if description.cut and (narrowing := Narrowing.from_state(description.cut)).normalized:
+            narrowing.narrow(network)
+        return network
     except BadRequest:
         raise
     except Exception as error:  # own classes may raise anything

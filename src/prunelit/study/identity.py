@@ -32,6 +32,7 @@ ADDED = {
     **dict.fromkeys(("data.mean", "data.std", "data.bits", "data.test_share"), None),
     **dict.fromkeys(BUDGETS, None),
     "pruner.granularity": "weight",
+    "pruner.cut_normalized": False,
     "pruner.unit_scores": "sum",
     "pruner.normalize": "mean",
     "pruner.round_to": 1,

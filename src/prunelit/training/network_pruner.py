@@ -20,7 +20,7 @@ from prunelit.pruning.earlier_masks import starting_masks
 from prunelit.pruning.growth import exchange
 from prunelit.pruning.masks import Masks, attached, count_all, density_of, detach
 from prunelit.pruning.parameters import forget_trainable
-from prunelit.pruning.rounds import Outcome, check_density, prune
+from prunelit.pruning.rounds import Outcome, check_density, check_normalized, prune
 from prunelit.request import BadRequest, nearest
 from prunelit.training.cutting.cut_while_training import CutNetwork
 from prunelit.training.fit.budget_rounds import goal_of, steps_to
@@ -79,6 +79,7 @@ class NetworkPruner(HoldingCallback):
         self.density, self.asked = amount.density, amount.given
         self.moment = self.timing.moment
         self.steps = steps_to(self.budget, self.density, self.plan, self.moment)
+        check_normalized(self.selection, criterion, sum(plan.rounds for plan, _ in self.steps))
         self._prunes_within_epochs = self.moment.within_epochs
         self._monitors, self._timeline = Monitors(), Timeline()
         self._recovery = Recovery(self.retraining, seed)
@@ -210,11 +211,13 @@ class NetworkPruner(HoldingCallback):
         elif self._observer:
             self._observer.begin_again()
         self._monitors.forget(trainer)
+        if self.selection.cut_normalized:  # the whole network, with zeros, computes something else
+            self._remove_units(trainer, pl_module)
         with gathered(pl_module):
             notify(trainer, "on_after_pruning", pl_module, self)
             for hook in self._recovery.hooks(trainer, pl_module, self.network(pl_module), self.masks):
                 notify(trainer, hook, pl_module, self)
-        if self.retraining.cut:
+        if self.retraining.cut and not self.selection.cut_normalized:
             self._remove_units(trainer, pl_module)
 
     def _remove_units(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

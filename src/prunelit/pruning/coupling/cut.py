@@ -111,8 +111,13 @@ def _fit(module: Any, weight_shape: tuple[int, ...]) -> None:
 
 
 def _fit_attention(module: nn.MultiheadAttention) -> None:
-    """Let attention that lost heads know it."""
-    if module.out_proj.in_features != module.num_heads * module.head_dim:
+    """Let attention know its widths, and that its heads do not fill them if some are gone."""
+    heads, module.embed_dim = module.num_heads * module.head_dim, module.out_proj.out_features
+    for name in "kv":
+        weight = getattr(module, f"{name}_proj_weight")
+        weight = module.in_proj_weight if weight is None else weight
+        setattr(module, f"{name}dim", weight.shape[1])
+    if not heads == module.out_proj.in_features == module.embed_dim:
         NarrowAttention.narrow(module)
 
 

@@ -34,6 +34,8 @@ class Narrowing:
         attributes: the sizes kept by modules that changed.
         attentions: names of the modules of ``nn.MultiheadAttention`` that lost heads.
         sizes: by module, the sizes that are replaced in its code before the cut and after it.
+        normalized: whether units were cut out for which zeros do not stand, so that the whole network with 0
+            in their places computes something else.
     """
 
     positions: Mapping[str, Mapping[int, Tensor]]
@@ -41,6 +43,7 @@ class Narrowing:
     attributes: tuple[Attribute, ...] = ()
     attentions: tuple[str, ...] = ()
     sizes: Mapping[str, tuple[tuple[Size, ...], tuple[Size, ...]]] = field(default_factory=dict)
+    normalized: bool = False
 
     @classmethod
     def by_masks(cls, network: nn.Module, masks: Masks, example: Call) -> Narrowing | None:
@@ -73,6 +76,7 @@ class Narrowing:
             tuple(_changed_attributes(network, done.network)),
             tuple(_changed_attentions(network, done.network)),
             _changed_sizes(network, done.network),
+            any(not g.exact_when_masked for g in coupled.groups if g.name in done.kept),
         )
 
     @classmethod
@@ -88,7 +92,8 @@ class Narrowing:
         ]
         shapes = {name: tuple(shape) for name, shape in state["shapes"].items()}
         sizes = {name: _tuples(both) for name, both in state.get("sizes", {}).items()}
-        return cls(positions, shapes, tuple(attributes), tuple(state["attentions"]), sizes)
+        attentions, normalized = tuple(state["attentions"]), bool(state.get("normalized", False))
+        return cls(positions, shapes, tuple(attributes), attentions, sizes, normalized)
 
     def state(self) -> dict[str, Any]:
         """Return numbers, names and lists from which :meth:`from_state` makes it again."""
@@ -101,6 +106,7 @@ class Narrowing:
             "attributes": [[each.module, each.name, each.old, each.new] for each in self.attributes],
             "attentions": list(self.attentions),
             **({"sizes": dict(self.sizes)} if self.sizes else {}),
+            **({"normalized": True} if self.normalized else {}),
         }
 
     def narrowed(self, name: str, tensor: Tensor) -> Tensor:

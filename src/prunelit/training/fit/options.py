@@ -192,6 +192,9 @@ def _check_repair(repair: int, selection: Selection, plan: Plan) -> None:
     if selection.granularity != "unit":
         why = "only layers behind removed units are repaired"
         raise BadRequest("repair", repair, "null, or granularity=unit", why)
+    if selection.cut_normalized:
+        why = "repair compares with the whole network, in which zeros do not stand for removed units"
+        raise BadRequest("repair", repair, "null with cut_normalized", why)
     if plan.reinitialize:
         raise BadRequest("repair", repair, "null", "new weights are drawn (reinitialize is true)")
 

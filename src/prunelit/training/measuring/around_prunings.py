@@ -80,7 +80,8 @@ class AroundPrunings:
             epoch: the number of epochs that have ended.
         """
         parameters = pruning.selection.of(pruning.network(pl_module))
-        kept = {name: p[pruning.masks[name]] for name, p in parameters.items()}
+        masks = pruning.cut.of_whole(pruning.masks)
+        kept = {name: p[masks[name]] for name, p in parameters.items()}
         self._attempt("histograms of weights", lambda: self._count_after(kept))
         tested = evaluate_test(trainer, pl_module)
         self.top1_after = tested.top1 if tested else None

@@ -33,10 +33,11 @@ class TensorBoard:
     def after(self, trainer: pl.Trainer, pl_module: pl.LightningModule, pruning: Pruning, epoch: int) -> None:
         """Write histograms of the kept weights, and images of masks and kernels."""
         parameters = pruning.selection.of(pruning.network(pl_module))
-        kept = {name: p[pruning.masks[name]] for name, p in parameters.items()}
+        masks = pruning.cut.of_whole(pruning.masks)
+        kept = {name: p[masks[name]] for name, p in parameters.items()}
         log = partial(log_weights, trainer, "weights_after_pruning", kept, epoch)
         self._attempt("TensorBoard's histograms", log)
-        draw = partial(log_images, trainer, parameters, pruning.masks, epoch)
+        draw = partial(log_images, trainer, parameters, masks, epoch)
         self._attempt("TensorBoard's images", draw)
 
 

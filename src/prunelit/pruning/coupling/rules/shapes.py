@@ -102,7 +102,7 @@ def _split(step: Step, flat: Labels, sizes: list[int]) -> list[Labels]:
     if alone:
         axis = alone[0]
     else:
-        axis = _chosen(step, sizes)
+        axis = _chosen(step, sizes, has_batch=len(np.unique(flat)) < len(flat))
         line = lines[axis]
         first = np.broadcast_to(line[:, :1], line.shape)
         step.ledger.tie(line.reshape(-1), first.reshape(-1), step.why("the axis is split"))
@@ -110,15 +110,15 @@ def _split(step: Step, flat: Labels, sizes: list[int]) -> list[Labels]:
     return result
 
 
-def _chosen(step: Step, sizes: list[int]) -> int:
+def _chosen(step: Step, sizes: list[int], has_batch: bool) -> int:
     """Return along which of the new axes positions may go: that of heads, or else the longest."""
+    if has_batch and len(sizes) == 2 and any(sizes[0] % count == 0 for count in step.heads):
+        return 0  # a batch and its heads in one axis, as in nn.MultiheadAttention
     heads = [axis for axis, size in enumerate(sizes) if size in step.heads]
     if len(heads) > 1:
         return len(sizes) - 2 if len(sizes) - 2 in heads else heads[0]
     if heads:
         return heads[0]
-    if len(sizes) == 2 and any(sizes[0] % count == 0 for count in step.heads):
-        return 0  # a batch and its heads in one axis, as in nn.MultiheadAttention
     return max(range(len(sizes)), key=lambda axis: sizes[axis])
 
 
