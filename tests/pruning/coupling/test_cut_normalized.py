@@ -78,7 +78,9 @@ def test_the_same_architecture_built_small_computes_the_same(name: str) -> None:
 
 def test_it_stays_whole_unless_asked() -> None:
     network, _, _, x = built("norms")
-    assert "scale: 12 units of scale, stem" in explain(network, x).partition("not by setting them to 0, stay")[2]
+    assert (
+        "scale: 12 units of scale, stem" in explain(network, x).partition("not by setting them to 0, stay")[2]
+    )
     asked = explain(network, x, cut_normalized=True).partition("can be cut out, but not by setting")
     assert "scale: 12 units of scale, stem" in asked[0]
     assert "scale: it takes part in the mean and variance of all" in asked[2]
