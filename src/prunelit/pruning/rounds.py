@@ -111,8 +111,7 @@ def prune(
     if density is not None and budget is None:
         check_density(density, count_all(parameters))
     criterion.check(objective)
-    if selection.cut_normalized:
-        check_normalized(criterion, plan.rounds)
+    check_normalized(selection, criterion, plan.rounds)
     start = starting_masks(network, parameters)
     if "dense" in reports:
         warn_of_dense(network, selection)
@@ -145,9 +144,9 @@ def prune(
     return Outcome(masks, work.scores, work.densities, latency)
 
 
-def check_normalized(criterion: Criterion, rounds: int) -> None:
+def check_normalized(selection: Selection, criterion: Criterion, rounds: int) -> None:
     """Raise BadRequest if scores would be computed of a network whose removed units still count in means."""
-    if rounds > 1 and not criterion.only_reads_weights():
+    if selection.cut_normalized and rounds > 1 and not criterion.only_reads_weights():
         name = type(criterion).__name__
         why = f"in later rounds of {name}, removed units would still take part in normalizations as zeros"
         raise BadRequest("cut_normalized", True, "false, or one round", why)
