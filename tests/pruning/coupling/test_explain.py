@@ -19,7 +19,7 @@ class Held(nn.Module):
         self.norm, self.free, self.last = nn.LayerNorm(6), nn.Linear(6, 5), nn.Linear(5, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.sorted(F.relu(self.written(x)).view(-1, 16))
+        x = self.sorted(F.relu(self.written(x)).flatten(1).expand(-1, 16))
         x = self.norm(self.normed(torch.cummax(x, 1)[0]))
         return self.last(self.free(x).relu())
 
