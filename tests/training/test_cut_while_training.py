@@ -175,7 +175,7 @@ class Viewed(Block):
     def forward(self, x):
         x = self.norm(self.stem(x)).relu()
         x = x + self.second(self.first(x).relu())
-        return self.head(x.mean((2, 3)).view(-1, 8))
+        return self.head(x.mean((2, 3)).expand(-1, 8))
 
 
 def test_units_that_cannot_be_cut_stay_at_0() -> None:
