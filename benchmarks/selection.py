@@ -1,6 +1,7 @@
 """Scores of VGG16 to masks: prunelit's exact selection compared with a full ``torch.kthvalue`` per round.
 
     python benchmarks/selection.py [--repeats N] [--rounds N] [--compression X] [--device cpu|cuda]
+    python benchmarks/selection.py --scores N
 
 The scores are random, one for each of the 14,715,584 prunable weights, and fixed, so that only the selection
 is timed. The plain way follows published code: in each round, the scores of removed weights are set to 0, all
@@ -9,7 +10,9 @@ prunelit keeps exactly ``round(density * n)`` of the weights that are still kept
 schedule, once in one round and once in ``--rounds`` rounds. A ratio is the median time of the plain way
 divided by prunelit's; ``ratio`` refers to the many rounds. On a CPU, ``kthvalue`` compares one call of
 ``torch.kthvalue`` with one selection, by least times; ``cpu_ratio`` compares processor times, which other
-processes disturb less.
+processes disturb less. ``--scores`` does only that, with this number of scores in
+tensors of a million each. ``memory`` is the most memory that a selection took beside the scores, as a share
+of theirs (Linux only).
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 
 import torch
@@ -79,19 +83,29 @@ def compare(scores: Scores, density: float, rounds: int, repeats: int) -> dict[s
     }
 
 
+def memory(key: str) -> int:
+    """Return a figure of this process in bytes, 0 where the system does not say."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(key)), 0)
+
+
 def alone(scores: Scores, repeats: int) -> dict[str, float]:
     """Compare one ``torch.kthvalue`` of all scores in a row with masks of the highest tenth, on a CPU."""
     tensors, row = list(scores.values()), torch.cat([score.flatten() for score in scores.values()])
     full, k = [torch.ones_like(score, dtype=torch.bool) for score in tensors], len(row) // 10
     wall: dict[str, list[float]] = {"kthvalue": [], "highest": []}
     cpu: dict[str, list[float]] = {"kthvalue": [], "highest": []}
+    before, peak = memory("VmRSS"), 0.0
     for _ in range(repeats):
-        for name in wall:
+        for name in reversed(wall):  # prunelit first, so that the peak is its own
             start, used = time.perf_counter(), time.process_time()
             row.kthvalue(len(row) - k + 1) if name == "kthvalue" else highest(tensors, k, full)
             wall[name].append(time.perf_counter() - start)
             cpu[name].append(time.process_time() - used)
+            peak = peak or memory("VmHWM") - before
     return {
+        "memory": round(peak / sum(score.nbytes for score in tensors), 3),
         "ratio": round(min(wall["kthvalue"]) / min(wall["highest"]), 2),
         "cpu_ratio": round(min(cpu["kthvalue"]) / min(cpu["highest"]), 2),
         **{f"{name}_cpu_seconds": round(min(values), 4) for name, values in cpu.items()},
@@ -115,7 +129,17 @@ def main() -> None:
     arguments.add_argument("--rounds", type=int, default=100, help="of the schedule with many rounds; 100")
     arguments.add_argument("--compression", type=float, default=2.0, help="log10(all / kept); 2")
     arguments.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    arguments.add_argument(
+        "--scores", type=int, help="number of scores of one selection on a CPU, which is compared alone"
+    )
     given = arguments.parse_args()
+    if given.scores:
+        draw = torch.Generator().manual_seed(0)
+        sizes = [min(2**20, given.scores - start) for start in range(0, given.scores, 2**20)]
+        rows = {str(place): torch.rand(size, generator=draw) for place, size in enumerate(sizes)}
+        compared = alone(rows, given.repeats)
+        print(json.dumps({"benchmark": "selection", **compared, "scores": given.scores, **setting("cpu")}))
+        return
     scores, density = random_scores(given.device), 10**-given.compression
     compare(scores, density, 1, 1)
     one = compare(scores, density, 1, given.repeats)

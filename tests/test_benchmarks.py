@@ -18,15 +18,18 @@ SMALL = {
     "lightning_overhead": ("--steps", "10", "--repeats", "1"),
     "packed": ("--runs", "2", "epochs=1", "model=mlp"),
     "pruned_step": ("--repeats", "1", "--batch-size", "2", "--device", "cpu"),
+    "rates": (),
     "scale": ("--runs", "20", "--skip", "submit"),
     "scores": ("--repeats", "1"),
     "selection": ("--repeats", "1", "--rounds", "2", "--device", "cpu"),
     "startup": ("--repeats", "1"),
+    "synflow_rounds": ("--rounds", "2", "--repeats", "1"),
     "structured": ("--networks", "resnet18", "--size", "32", "--latency"),
     "sweep": ("--runs", "2", "--repeats", "1", "epochs=0"),
     "thinet": ("--images", "4", "--positions", "2", "--literal", "4"),
 }
 ON_IMAGES = {
+    "bare_loop": ("--repeats", "1"),
     "epoch": ("--repeats", "1", "--logger", "none"),
     "exact": ("--images", "8", "--check", "2", "--threads", "1"),
 }

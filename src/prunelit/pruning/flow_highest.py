@@ -116,8 +116,9 @@ class _Products:
         gradient = torch.cat([g for g, _ in factors], 1) if len(factors) > 1 else factors[0][0]
         columns = torch.cat([c[0] for _, c in factors], 1) if len(factors) > 1 else factors[0][1][0]
         short_gradient, first = _shortened(gradient)
-        short_columns, second = _shortened(columns.T.contiguous())
-        return cls(values.flatten(1), gradient, columns, short_gradient, short_columns, first + second)
+        short_columns, second = _shortened(columns)
+        turned = short_columns.T.contiguous()
+        return cls(values.flatten(1), gradient, columns, short_gradient, turned, first + second)
 
     @property
     def error(self) -> float:

@@ -79,6 +79,11 @@ class Classifier(QuickHookNames, pl.LightningModule):
         self.tested = self.test_totals.so_far()
         self.tested_confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64)
 
+    @property
+    def compiles(self) -> bool:
+        """Whether steps of training and testing run the network as compiled by ``torch.compile``."""
+        return self._compiled_forward is not None
+
     def forward(self, images: Tensor) -> Tensor:
         """Return the network's logits."""
         return self._logits(images)

@@ -45,6 +45,7 @@ def _of_trainer(trainer: Any) -> str:
         f"trainer.precision is {trainer.precision}": trainer.precision != "32-true",
         "gradients are clipped": bool(trainer.gradient_clip_val),
         "gradients are accumulated over several batches": trainer.accumulate_grad_batches != 1,
+        "trainer.compile is true": getattr(trainer.lightning_module, "compiles", False),
         "trainer.max_steps is set": trainer.max_steps != -1,
         "there are evaluations within epochs": trainer.val_check_batch != trainer.num_training_batches,
         "images are read from their files while training": not _in_memory(trainer),
