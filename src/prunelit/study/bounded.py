@@ -90,7 +90,7 @@ def check_nodes(value: Any, most: int = MOST_NODES) -> None:
     """Raise NotPlain if ``value`` is too large to be processed.
 
     It must not contain more than ``most`` values (to which aliases in YAML can expand), levels that are too
-    deep, or integers that no float can represent.
+    deep, or, in a config, integers that no float can represent; those of a result are checked by key.
     """
     count, waiting = 0, [(value, 0)]
     while waiting:
@@ -102,7 +102,7 @@ def check_nodes(value: Any, most: int = MOST_NODES) -> None:
             raise NotPlain(f"its values are nested more than {MOST_LEVELS} levels deep")
         if isinstance(node, str):
             count += len(node) // LENGTH_OF_A_VALUE
-        if isinstance(node, int) and abs(node) > sys.float_info.max:
+        if most == MOST_CONFIG_NODES and isinstance(node, int) and abs(node) > sys.float_info.max:
             raise NotPlain("it contains an integer that is too large for a float")
         if isinstance(node, dict):
             waiting.extend((inner, level + 1) for inner in node.values())
