@@ -63,6 +63,18 @@ def test_groups_are_as_many_as_processes_and_as_large_as_the_memory_allows() -> 
     assert [len(group) for group in groups(*seeds, jobs=2, fit=1)] == [1] * 10
 
 
+def test_runs_for_which_the_memory_does_not_suffice_are_named(capsys) -> None:
+    assert groups("seed=1", "seed=2", fit=1) == [[0], [1]]
+    assert "not packed: 2 runs: the memory has room for one of them" in capsys.readouterr().out
+
+    def failing(config: object, memory_gb: float | None) -> int:
+        raise ValueError("no such network")
+
+    config, limits = OmegaConf.create(PLAIN), PackedOptions()
+    assert groups_of(runs("seed=1", "seed=2"), lambda _: config, limits, 1, failing) == [[0], [1]]
+    assert "cannot be measured (no such network)" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("key", "value", "why"),
     [

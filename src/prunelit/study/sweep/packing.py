@@ -16,7 +16,7 @@ from prunelit.amount import KEYS
 from prunelit.declared import options_of
 from prunelit.request import within
 from prunelit.study.sweep.composer import Request, Run
-from prunelit.study.sweep.isolation import Killed, in_own_process
+from prunelit.study.sweep.isolation import in_own_process
 
 FREE = ("seed", "epochs", "pre_epochs", "checkpoint", "checkpoint_strict", *KEYS)
 """Keys in which runs that train together may differ."""
@@ -37,6 +37,10 @@ PLAIN = (*TRAINER, "_target_", "accelerator", "devices", "threads", "determinist
 
 RunsThatFit = Callable[[DictConfig, float | None], int]
 """Returns how many runs with a config fit into the memory of this machine, or into a number of GB."""
+
+
+class MemoryNotMeasured(Exception):
+    """The memory that a run needs is not known."""
 
 
 @dataclass(frozen=True)
@@ -93,10 +97,15 @@ def groups_of(
         config = compose(runs[numbers[0]].overrides)
         size = min(options.runs_per_group or len(numbers), math.ceil(len(numbers) / jobs))
         why = "" if size < 2 else why_not_packed(config)
+        if size > 1 and not why and fit is not None:
+            try:
+                size = min(size, _fitting(fit, config, options.memory_gb, jobs))
+            except MemoryNotMeasured as error:
+                why = str(error)
+            else:
+                why = "" if size > 1 else "the memory has room for one of them (hydra.launcher.memory_gb)"
         if why:
             print(f"not packed: {len(numbers)} runs{' with ' if form else ''}{' '.join(form)}: {why}")
-        elif size > 1 and fit is not None:
-            size = min(size, _fitting(fit, config, options.memory_gb, jobs))
         groups += [[number] for number in numbers] if why else _even(numbers, size)
     return groups
 
@@ -129,13 +138,15 @@ def _fitting(fit: RunsThatFit, config: DictConfig, memory_gb: float | None, jobs
     """Return how many runs fit into each of ``jobs`` processes, at least 1.
 
     They are measured in another process, so that this one builds no network and uses no device.
+
+    Raises:
+        MemoryNotMeasured: the measurement failed.
     """
     try:
         most: int = in_own_process(lambda: fit(config, memory_gb), lambda: False)
-    except Killed:
-        return 1
-    except Exception:
-        return 1  # the run reports what is wrong
+    except Exception as error:  # the run itself reports what is wrong
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise MemoryNotMeasured(f"the memory that one of them needs cannot be measured ({reason})") from error
     return max(1, most // jobs)
 
 
