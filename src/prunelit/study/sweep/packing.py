@@ -30,6 +30,8 @@ TRAINER = {
     "precision": "32-true",
     "gradient_clip_val": None,
     "accumulate_grad_batches": 1,
+    "compile": False,
+    "channels_last": False,
 }
 """Options of the trainer with the only value that runs that train together may have."""
 PLAIN = (*TRAINER, "_target_", "accelerator", "devices", "threads", "deterministic")
