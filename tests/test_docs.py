@@ -49,3 +49,16 @@ def test_the_overview_names_every_page() -> None:
     overview = (ROOT / "docs" / "index.md").read_text()
     for page in (ROOT / "docs").glob("*.md"):
         assert page.name == "index.md" or f"({page.name}" in overview, page.name
+
+
+def test_the_readme_lists_every_pruner_and_counts_them() -> None:
+    """The table of groups names some choices of ``pruner``, that of methods all, and both counts fit."""
+    text = README.read_text()
+    choices = {path.stem for path in (ROOT / "conf" / "pruner").glob("*.yaml")}
+    listed = next(line for line in text.splitlines() if line.startswith("| `pruner` |"))
+    named = set(re.findall(r"`(\w+)`", listed)) - {"pruner"}
+    methods = text.partition("## Methods")[2].partition("\n## ")[0]
+    assert named <= choices
+    assert set(re.findall(r"`(\w+)`", methods)) >= choices - {"none"}
+    counts = re.findall(r"\[(\d+) more\]", listed) + re.findall(r"There are (\d+) more", methods)
+    assert counts == [str(len(choices - named))] * 2
