@@ -126,6 +126,7 @@ def test_every_run_is_done_once_and_only_what_is_lost_is_done_again(done: Done) 
     assert len(asked["commands"]) == 1
 
 
+@pytest.mark.slow
 def test_ours_stands_beside_theirs_with_a_verdict(done: Done) -> None:
     results = [json.loads(run.read_text()) for run in done.runs]
     mean = sum(result["top1"] for result in results if result["pruner"] == "mag") / 3
@@ -143,6 +144,7 @@ def test_ours_stands_beside_theirs_with_a_verdict(done: Done) -> None:
     assert "How accurate?" in page
 
 
+@pytest.mark.slow
 def test_a_smaller_scale_is_part_of_the_record_and_agrees_with_nothing(done: Done) -> None:
     found = done.cells("scale0.3")
     run = found[found["n"].astype(int) > 0]
@@ -154,6 +156,7 @@ def test_a_smaller_scale_is_part_of_the_record_and_agrees_with_nothing(done: Don
     assert "seed: 0" in config.read_text()
 
 
+@pytest.mark.slow
 def test_the_document_keeps_what_was_run_more_fully(done: Done) -> None:
     docs = done.folder / "docs"
     assert "**How accurate?** Not explained" in (docs / "reproduction.md").read_text()
@@ -199,6 +202,7 @@ def listed(out: str) -> dict[str, list[str]]:
     return {row[0]: row[2:] for row in rows if row[0]}
 
 
+@pytest.mark.slow
 def test_list_says_what_is_done_and_how_long_the_rest_takes(
     done: Done, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -259,6 +259,7 @@ def test_tensorboard_has_images_at_each_round_and_can_sort_by_accuracy_and_densi
     assert {"final/top1", "final/density"} <= set(events.Tags()["scalars"])
 
 
+@pytest.mark.slow
 def test_two_ranks_give_the_masks_of_one_and_count_each_test_image_once(tmp_path) -> None:
     """Real processes over gloo, in a sweep: each run starts once."""
     command = [sys.executable, "-m", "prunelit.train", "pruner=snip", "epochs=1", "trainer.accelerator=cpu"]

@@ -45,6 +45,7 @@ def test_a_network_without_batch_norm_is_left_alone_with_a_warning(cli) -> None:
     assert result()["top1_recalibrated"] == result()["top1_after"]
 
 
+@pytest.mark.slow
 def test_layers_behind_removed_units_are_repaired_before_batch_norm_is_recalibrated(cli) -> None:
     request = (*RESNET[:3], "pruner=l2_filter", "pruner.granularity=unit", "pruner.rounds=1", "sparsity=0.3")
     found, files = [], []

@@ -19,7 +19,9 @@ SIDE_BY_SIDE = ("-m", "hydra/launcher=joblib", "seed=1,2", "sweep.jobs=2")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 
 
-@pytest.mark.parametrize("more", [(), SIDE_BY_SIDE], ids=["single", "sweep"])
+@pytest.mark.parametrize(
+    "more", [pytest.param((), marks=pytest.mark.slow), SIDE_BY_SIDE], ids=["single", "sweep"]
+)
 def test_sigterm_ends_it(start, study: Path, more: tuple[str, ...]) -> None:
     program = start(*HANGS, *more)
     wait_for(Path("hanging").exists, "run that hangs")

@@ -41,7 +41,7 @@ def ends(process: int, seconds: float = 600) -> bool:
 @pytest.mark.parametrize(
     ("send", "status", "more"),
     [
-        (lambda pid: os.killpg(pid, signal.SIGINT), 130, ()),
+        pytest.param(lambda pid: os.killpg(pid, signal.SIGINT), 130, (), marks=pytest.mark.slow),
         pytest.param(lambda pid: os.kill(pid, signal.SIGTERM), 143, (), marks=pytest.mark.slow),
         pytest.param(lambda pid: os.kill(pid, signal.SIGUSR1), 138, (), marks=pytest.mark.slow),
         pytest.param(lambda pid: os.killpg(pid, signal.SIGINT), 130, JOBLIB, marks=pytest.mark.slow),
@@ -87,7 +87,8 @@ def test_runs_side_by_side_save_when_every_process_is_told_to_end(start, number:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a run may outlive its sweep")
-@pytest.mark.parametrize("more", [(), pytest.param(JOBLIB, marks=pytest.mark.slow)], ids=["basic", "joblib"])
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [(), JOBLIB], ids=["basic", "joblib"])
 def test_no_run_outlives_its_sweep_and_its_lock_is_free(start, cli, more: tuple[str, ...]) -> None:
     sweep = start(*more, *SWEEP)
     waits_for("waiting")
