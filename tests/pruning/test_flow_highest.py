@@ -109,6 +109,17 @@ def test_a_deep_network_whose_scores_leave_the_range_of_float32(monkeypatch: pyt
     assert_same(found)
 
 
+def test_weights_beyond_what_float32_compares_have_their_scores_computed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(100, 100), nn.ReLU(), nn.Linear(100, 10))
+    network[0].weight.data[0] *= 1e30
+    criterion, found = both_ways(network, (100,), monkeypatch)
+    assert criterion.marked == 0
+    assert_same(found)
+
+
 @pytest.mark.parametrize("case", ["equal", "grouped", "bias", "own"])
 def test_all_scores_are_computed_where_the_highest_are_unclear(
     case: str, monkeypatch: pytest.MonkeyPatch

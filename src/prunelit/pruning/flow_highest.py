@@ -37,8 +37,11 @@ SCALE = 30
 """Both factors are scaled so that the greatest element has this binary exponent."""
 
 LEAST = 1.0
-"""Least scaled threshold that is compared in float32. With the factors scaled as they are, rounding below the
-range of float32 then matters for no weight up to 2**80."""
+"""Least scaled threshold that is compared in float32."""
+
+GREATEST = 2.0**80
+"""Greatest weight whose score is compared in float32. With the factors scaled as they are and a threshold of
+at least ``LEAST``, what is rounded below the range of float32 then matters for no score."""
 
 EQUAL = 1e-12
 """Relative difference of exact scores up to which rounding may have exchanged them."""
@@ -177,13 +180,15 @@ class _Part:
         """Mark the scores that reach ``low``, note those up to ``high``; return how many are marked.
 
         Raises:
-            Unclear: ``low`` is out of float32's range in this layer.
+            Unclear: ``low`` or a weight is out of float32's range in this layer.
         """
         exponent = self.scores.exponent
         least, most = _scaled(low, -exponent), _scaled(high, -exponent)
         if least < LEAST:
             raise Unclear
         values = self.scores.values[self.rows]
+        if max(map(abs, map(float, values.aminmax()))) > GREATEST:
+            raise Unclear
         products = torch.mm(self.scores.short_gradient[self.rows], self.scores.short_columns)
         found: Any = products.mul_(values).abs_().numpy().reshape(-1)
         np.greater_equal(found, _single(least), out=self.mask)
