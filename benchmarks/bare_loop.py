@@ -68,7 +68,7 @@ class BareLoop:
 
     def logits(self, batch: Tensor) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
-            return self.network(batch).float()  # type: ignore[no-any-return]
+            return self.network(batch).float()
 
     @torch.no_grad()
     def test(self) -> float:

@@ -19,6 +19,7 @@ from torchvision.datasets import MNIST
 
 from prunelit.pruning.ablation import without
 from prunelit.pruning.criteria import Exact
+from prunelit.pruning.masks import Scores
 from prunelit.pruning.objective import Objective
 from prunelit.pruning.parameters import Selection
 from prunelit.pruning.rounds import prune
@@ -26,7 +27,9 @@ from prunelit.training.models import LeNet5
 
 
 @torch.no_grad()
-def worst_error(network: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, scores, check: int):
+def worst_error(
+    network: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, scores: Scores, check: int
+) -> float:
     """Return the largest difference between scores and those of whole float64 networks."""
     network, images = copy.deepcopy(network).double(), images.double()
 

@@ -106,8 +106,8 @@ def write_stubs(study: Path, template: Path, runs: list[tuple[Path, tuple[str, .
         record = Record(folder)
         record.start()
         record.write_metrics(tables["metrics"])
-        record.write_table("layers", tables["layers"])
-        record.write_table("rounds", tables["rounds"])
+        record.write_layers(tables["layers"])
+        record.write_rounds(tables["rounds"])
         record.write_details(details)
         compression = float(asked["compression"])
         found = {

@@ -93,8 +93,8 @@ def measured(name: str, size: int, density: float, with_latency: bool) -> dict[s
     before = cost(dense, image)
     masked = copy.deepcopy(dense)
     start = time.process_time()
-    choice = {"selection": Selection(granularity="unit"), "plan": Plan(scope="layer")}
-    prune(masked, L1Filter(), density, objective=Objective(inputs=(image,)), **choice)
+    units, plan = Selection(granularity="unit"), Plan(scope="layer")
+    prune(masked, L1Filter(), density, selection=units, plan=plan, objective=Objective(inputs=(image,)))
     cut = compact(masked, image).eval()
     seconds = time.process_time() - start
     parameters, macs = (a / b for a, b in zip(cost(cut, image), before, strict=True))

@@ -34,7 +34,8 @@ def inputs_of_wide_layers(images: Tensor) -> dict[str, tuple[torch.nn.Module, Te
     x = images
     with torch.no_grad():
         for name, layer in network.named_children():
-            if getattr(layer, "weight", None) is not None and layer.weight.shape[1] == 512:
+            weight = layer._parameters.get("weight")
+            if weight is not None and weight.shape[1] == 512:
                 wide[name] = (layer, x)
             x = layer(x)
     return wide
