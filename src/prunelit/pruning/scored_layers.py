@@ -132,7 +132,7 @@ class _Weight:
     def _sum(self, parts: Iterable[Tensor | None], columns: Tensor) -> Tensor | None:
         """Add up what the parts of the rows give to the gradient of ``columns``; None if they give nothing.
 
-        The order is that of the parts, so that the sum is the same whichever thread had them.
+        The parts are added in their own order, so that the sum is the same whichever thread computed them.
         """
         groups, total = len(columns), None
         for part, found in zip(self._parts(groups), parts, strict=True):

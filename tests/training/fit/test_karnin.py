@@ -131,7 +131,7 @@ def test_a_list_of_thresholds_is_tried_on_one_network_and_the_first_holds(run) -
 
 
 def test_the_record_tells_before_from_after(run) -> None:
-    """Without retraining, accuracy after the pruning is that of the test; before it, of the last epoch."""
+    """Without retraining, the test gives the accuracy after the pruning, the last epoch the one before."""
     pruned = run("pruner.threshold=0.3")
     found, details = result(pruned), np.load(pruned / "details.npz")
     assert found["top1"] == found["top1_after"]

@@ -11,7 +11,7 @@ from stock import loader, network
 
 PACKAGES = ("lightning.pytorch", "pytorch_lightning")
 LOSSES = [1.0, 0.5, 0.1, 0.9, 0.8, 0.7, 0.6, 0.65, 0.66, 0.67, 0.68]
-"""The validation loss of each epoch: the best is that of the dense network."""
+"""The validation loss of each epoch: the dense network has the best one."""
 
 
 def build(package: str, *callbacks, schedule=None, **options):

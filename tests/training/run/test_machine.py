@@ -11,7 +11,7 @@ import torch
 from prunelit.training.run.machine import environment, forget_peak_memory
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the peak is that of the process")
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere only the peak of the process is known")
 def test_memory_of_a_run_before_in_the_same_process_does_not_count() -> None:
     trainer = pl.Trainer(accelerator="cpu", logger=False, barebones=True)
 

@@ -36,7 +36,9 @@ def made(kind: type[Plain], *args) -> Plain:
     ids=lambda c: type(c).__name__,
 )
 def test_every_precision_with_every_criterion(precision: str, criterion) -> None:
-    masks_of(made(Plain), criterion=criterion, precision=precision)
+    pruning = Pruning(criterion, sparsity=0.5, batches=2)
+    trainer(pruning, max_epochs=1, precision=precision).fit(made(Plain), batches())
+    assert count_kept(pruning.masks) == round(0.5 * count_all(pruning.masks))
 
 
 def test_scores_in_double_precision_are_more_exact_ones_of_the_same_network() -> None:

@@ -117,7 +117,7 @@ class _Replacing(TorchFunctionMode):
     def _that_fit(self, tensor: Tensor, asked: Sequence[Any]) -> tuple[Any, ...] | None:
         """Return the sizes to ask for instead, None if those asked for are right.
 
-        Of several possibilities it is that of the call that asked for the most of the same sizes.
+        Of several possibilities, the call that asked for the most of the same sizes decides.
         """
         if -1 not in asked and math.prod(asked) == tensor.numel():
             return None

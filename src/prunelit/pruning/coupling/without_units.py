@@ -28,8 +28,8 @@ SHAPED = ("aten.layer_norm", "aten.rms_norm", "aten.native_layer_norm")
 def outputs_without(network: nn.Module, coupled: CoupledUnits, kept: Kept, call: Call) -> list[Tensor]:
     """Return what ``network`` returns for ``call``, in eval mode, if it has only the units ``kept``.
 
-    It stays as it is. ``call`` must be that which ``coupled`` was found with if a unit is removed that zeros
-    do not stand for.
+    The network is not changed. ``call`` must be the one with which ``coupled`` was found if a unit is removed
+    that zeros do not stand for.
     """
     masked = masked_copy(network, coupled.groups, kept)
     inexact = {group.name for group in coupled.groups if not group.exact_when_masked}
