@@ -31,7 +31,8 @@ def test_former_arguments_name_the_present_ones(options: dict[str, Any], present
     for make in (*makers, lambda **given: Pruning(Mag(), compression=1, **given)):
         with pytest.raises(BadRequest) as refused:
             make(**options)
-        assert str(refused.value).endswith(f"must be left out (write {present})")
+        assert refused.value.key in options
+        assert str(refused.value).endswith(f" {present})")
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,7 @@ def test_former_keys_name_the_present_ones(key: str, value: Any, present: str) -
     with pytest.raises(BadRequest) as refused:
         check_config(cfg)
     assert refused.value.key == f"pruner.{key}"
-    assert str(refused.value).endswith(f"must be left out (write {present})")
+    assert str(refused.value).endswith(f" {present})")
     if key not in ("scope", "grow"):  # Hydra itself knows no such key, unless ++ adds it
         assert pointer(f"pruner.{key}", str(value).lower(), list) == f"left out (write {present})"
 
@@ -68,15 +69,12 @@ def test_options_are_given_by_name_or_as_a_whole_part() -> None:
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ({"rounds": 2, "plan": Plan(rounds=3)}, "rounds=2: plan has rounds=3; must be given once"),
-        ({"plan": Timing()}, r"plan=Timing\(.*must be a Plan"),
-        ({"grow": 3}, "grow=3: must be a Growth, or its fields by name"),
-        (
-            {"pattern": "2:4", "threshold": 0.1},
-            "threshold=0.1: pattern=2:4 determines the density; must be null",
-        ),
-        ({"pattern": "2:4", "layer_densities": {"w": 0.5}}, "pattern=2:4: .* must be null"),
-        ({"pattern": "2:4", "rounding": "up"}, "rounding=up: .* must be nearest"),
+        ({"rounds": 2, "plan": Plan(rounds=3)}, "rounds=2: .*rounds=3"),
+        ({"plan": Timing()}, r"plan=Timing\(.*: .*\bPlan"),
+        ({"grow": 3}, "grow=3: .*Growth"),
+        ({"pattern": "2:4", "threshold": 0.1}, "threshold=0.1: pattern=2:4 "),
+        ({"pattern": "2:4", "layer_densities": {"w": 0.5}}, "pattern=2:4: .*layer_densities"),
+        ({"pattern": "2:4", "rounding": "up"}, "rounding=up: .*nearest"),
     ],
     ids=["twice", "another class", "a number", "threshold", "densities", "rounding"],
 )
@@ -86,7 +84,7 @@ def test_what_does_not_go_together_is_refused(options: dict[str, Any], line: str
 
 
 def test_whole_filters_take_no_pattern_and_no_growth() -> None:
-    with pytest.raises(BadRequest, match=r"^pattern=2:4: whole filters .* must be null"):
+    with pytest.raises(BadRequest, match=r"^pattern=2:4: "):
         Pruning(L1Filter(), pattern="2:4")
-    with pytest.raises(BadRequest, match=r"^grow\.at=random: whole filters .* must be null"):
+    with pytest.raises(BadRequest, match=r"^grow\.at=random: "):
         Pruning(L1Filter(), compression=1, grow=Growth(at="random"))

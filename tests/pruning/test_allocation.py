@@ -82,9 +82,9 @@ def test_patterns_through_prune() -> None:
 
 
 def test_wrong_patterns_and_scores() -> None:
-    with pytest.raises(BadRequest, match=r"^pattern=4:2: must be N:M"):
+    with pytest.raises(BadRequest, match=r"^pattern=4:2: "):
         Plan(pattern="4:2")
-    with pytest.raises(BadRequest, match=r"^pattern=2-4: must be N:M"):
+    with pytest.raises(BadRequest, match=r"^pattern=2-4: "):
         Plan(pattern="2-4")
     net = torch.nn.Linear(4, 4)
     net.weight.data[0, 0] = float("inf")

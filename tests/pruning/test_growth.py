@@ -149,9 +149,9 @@ def test_random_places_follow_the_seed_and_leave_the_random_state() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"at": "gradients"}, r"^at=gradients: .*did you mean gradient\?"),
-        ({"decay": "linear"}, r"^decay=linear: must be none or cosine"),
-        ({"stop": 2.0}, r"^stop=2\.0: must be a number in"),
+        ({"at": "gradients"}, r"^at=gradients: .*\bgradient\?"),
+        ({"decay": "linear"}, r"^decay=linear: .*none or cosine"),
+        ({"stop": 2.0}, r"^stop=2\.0: "),
     ],
 )
 def test_wrong_options(options: dict, message: str) -> None:

@@ -54,7 +54,7 @@ def test_tempered_keeps_weights_and_smoothing_of_the_loss() -> None:
 @pytest.mark.parametrize("loss", [F.mse_loss, F.binary_cross_entropy_with_logits])
 def test_tempered_refuses_a_loss_without_a_softmax(loss: Callable[..., Tensor]) -> None:
     batch = (LOGITS, torch.zeros_like(LOGITS))
-    with pytest.raises(BadRequest, match=r"temperature=200\.0: there are no logits to divide.*temperature=1"):
+    with pytest.raises(BadRequest, match=r"^temperature=200\.0: .*temperature=1"):
         tempered(lambda each: loss(*each), batch, 200.0)
     torch.testing.assert_close(tempered(lambda each: loss(*each), batch, 1), loss(*batch))
 
@@ -75,7 +75,7 @@ def test_an_attention_within_the_network_is_not_divided() -> None:
     network, x = Attending().double(), torch.randn(2, 5, 4).double()
     value = tempered(lambda batch: F.cross_entropy(network(batch), LABELS), x, 5.0)
     torch.testing.assert_close(value, F.cross_entropy(network(x, 5), LABELS))
-    with pytest.raises(BadRequest, match="no logits to divide"):
+    with pytest.raises(BadRequest, match=r"^temperature=5\.0: "):
         tempered(lambda batch: network(batch).square().mean(), x, 5.0)
 
 

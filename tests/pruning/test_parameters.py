@@ -84,7 +84,7 @@ def test_exclude_by_module_by_name_and_by_wildcard(exclude: tuple[str, ...], lef
 def test_only_leaves_nothing_else_and_exclude_takes_from_it() -> None:
     assert list(Selection(only=("fc", "body")).of(Network())) == WEIGHTS[1:]
     assert list(Selection(only="body", exclude="*.deep", bias=True).of(Network())) == ["body.up.weight"]
-    with pytest.raises(BadRequest, match=r"^only=fc1: must be a pattern that matches one of stem"):
+    with pytest.raises(BadRequest, match=r"^only=fc1: .*\bstem"):
         Selection(only=("fc1",)).of(Network())
 
 
@@ -105,9 +105,9 @@ def test_a_pattern_that_matches_nothing_prunable_is_refused(pattern: str) -> Non
 
 
 def test_nothing_left_to_prune_is_refused() -> None:
-    with pytest.raises(BadRequest, match=r"^exclude"):
+    with pytest.raises(BadRequest, match=r"^exclude=\['\*'\]: "):
         Selection(exclude=("*",)).of(Network())
-    with pytest.raises(BadRequest, match="Linear"):
+    with pytest.raises(BadRequest, match=r"^network=Sequential: .*Linear"):
         Selection().of(nn.Sequential(nn.Embedding(2, 2), nn.LayerNorm(2)))
 
 
@@ -128,7 +128,7 @@ def test_a_network_that_is_one_layer() -> None:
 
 
 def test_layers_without_a_shape_yet_are_refused() -> None:
-    with pytest.raises(BadRequest, match="lazy"):
+    with pytest.raises(BadRequest, match=r"^model=0: "):
         Selection().of(nn.Sequential(nn.LazyLinear(3)))
 
 
@@ -170,7 +170,7 @@ def test_what_needs_no_gradient_is_left_alone_unless_asked_for() -> None:
 
 
 def test_a_network_that_is_frozen_as_a_whole_is_refused_with_the_remedy() -> None:
-    with pytest.raises(BadRequest, match=r"frozen=false: 0\.weight of Sequential .*; must be true"):
+    with pytest.raises(BadRequest, match=r"^frozen=false: 0\.weight .*Sequential.*true"):
         Selection().of(nn.Sequential(nn.Linear(2, 2)).requires_grad_(False))
     with pytest.raises(BadRequest, match=r"^frozen=false: teacher\.0\.weight"):
         Selection(only=("teacher",)).of(Student())

@@ -171,11 +171,11 @@ def test_eval_mode_unless_asked_and_statistics_are_restored() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"rounds": 0}, r"^rounds=0: must be an integer >= 1"),
+        ({"rounds": 0}, r"^rounds=0: "),
         ({"rounds": True}, r"^rounds=true"),
         ({"rounds": 2.5}, r"^rounds=2\.5"),
-        ({"schedule": "exponental"}, r"^schedule=exponental.*did you mean exponential"),
-        ({"scope": "layers"}, r"^scope=layers.*did you mean layer\?"),
+        ({"schedule": "exponental"}, r"^schedule=exponental: .*\bexponential\?"),
+        ({"scope": "layers"}, r"^scope=layers: .*\blayer\?"),
     ],
 )
 def test_a_wrong_plan_is_refused(options: dict[str, Any], message: str) -> None:

@@ -28,4 +28,4 @@ def test_units_of_each_layer_go_with_all_their_parts(cli, pruner: str) -> None:
 def test_what_is_for_single_weights_is_refused(cli) -> None:
     status, _, err = cli("pruner=rigl", "pruner.granularity=unit", *QUICK)
     assert (status, len(err)) == (2, 1)
-    assert "granularity is unit" in err[0]
+    assert err[0].startswith("pruner.scope=erk: ")

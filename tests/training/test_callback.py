@@ -176,19 +176,16 @@ def test_one_seed_gives_one_mask_and_another_seed_another() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "compression=null: "),
-        ({"compression": -1}, "compression=-1: must be a number >= 0"),
-        ({"compression": math.nan}, "compression=nan: "),
-        ({"compression": "abc"}, "compression=abc: "),
-        ({"sparsity": 1.2}, "sparsity=1.2: must be a number in"),
-        (
-            {"sparsity": 0.5, "compression": 1},
-            "sparsity=0.5: compression=1.0 is given too; must be compression or sparsity, not both",
-        ),
-        ({"compression": 1, "round": 3}, "round=3: .*did you mean rounds?"),
-        ({"compression": 1, "rounds": 0}, "^rounds=0: must be an integer"),
-        ({"compression": 1, "when": "later"}, "^when=later: must be start, epoch or end"),
-        ({"compression": 1, "batches": 0}, "^batches=0: must be"),
+        ({}, "^compression=null: "),
+        ({"compression": -1}, "^compression=-1: "),
+        ({"compression": math.nan}, "^compression=nan: "),
+        ({"compression": "abc"}, "^compression=abc: "),
+        ({"sparsity": 1.2}, r"^sparsity=1\.2: "),
+        ({"sparsity": 0.5, "compression": 1}, r"^sparsity=0\.5: compression=1\.0 "),
+        ({"compression": 1, "round": 3}, r"^round=3: .*\brounds\?"),
+        ({"compression": 1, "rounds": 0}, "^rounds=0: "),
+        ({"compression": 1, "when": "later"}, "^when=later: .*start, epoch or end"),
+        ({"compression": 1, "batches": 0}, "^batches=0: "),
     ],
 )
 def test_wrong_requests_name_key_value_and_what_is_allowed(options: dict, message: str) -> None:
@@ -197,24 +194,22 @@ def test_wrong_requests_name_key_value_and_what_is_allowed(options: dict, messag
 
 
 def test_a_wrong_amount_or_pattern_is_refused_before_training() -> None:
-    with pytest.raises(BadRequest, match=r"compression=7: must be one that keeps at least 1 of the 7"):
+    with pytest.raises(BadRequest, match=r"^compression=7: .*of the 7"):
         trainer(Pruning(Mag(), compression=7)).fit(Stranger(), loader())
-    with pytest.raises(BadRequest, match=r"^exclude=head: must be a pattern"):
+    with pytest.raises(BadRequest, match=r"^exclude=head: .*backbone"):
         trainer(Pruning(Mag(), compression=1, exclude="head")).fit(Stranger(), loader())
-    with pytest.raises(BadRequest, match=r"network=backbonee: .*did you mean backbone\?"):
+    with pytest.raises(BadRequest, match=r"^network=backbonee: .*\bbackbone\?"):
         trainer(Pruning(Mag(), compression=1, network="backbonee")).fit(Stranger(), loader())
 
 
-@pytest.mark.parametrize(
-    ("wrong", "line"), [(Mag, "criterion="), ("mag", "criterion=mag: must be a criterion instance")]
-)
+@pytest.mark.parametrize(("wrong", "line"), [(Mag, "^criterion="), ("mag", "^criterion=mag: ")])
 def test_what_is_no_criterion_is_refused(wrong, line: str) -> None:
     with pytest.raises(BadRequest, match=line):
         Pruning(wrong, sparsity=0.9)
 
 
 def test_a_density_is_asked_for_as_sparsity_or_compression() -> None:
-    with pytest.raises(BadRequest, match=r"^density=0.1: must be sparsity.* or compression"):
+    with pytest.raises(BadRequest, match=r"^density=0\.1: .*sparsity.*compression"):
         Pruning(Mag(), density=0.1)
 
 

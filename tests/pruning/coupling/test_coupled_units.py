@@ -129,8 +129,8 @@ def test_an_excluded_layer_keeps_its_own_units_only() -> None:
 @pytest.mark.parametrize(
     ("plan", "line"),
     [
-        (Plan(scope="erk"), "scope=erk: whole units are removed"),
-        (Plan(pattern="2:4"), "pattern=2:4: whole units are removed"),
+        (Plan(scope="erk"), "^scope=erk: "),
+        (Plan(pattern="2:4"), "^pattern=2:4: "),
     ],
 )
 def test_plans_for_single_weights_are_refused(plan: Plan, line: str) -> None:
@@ -149,7 +149,7 @@ def test_a_network_that_export_does_not_take_is_refused() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.fc(x) if x.sum() > 0 else x
 
-    with pytest.raises(BadRequest, match=r"granularity=unit: torch\.export does not record Chooses"):
+    with pytest.raises(BadRequest, match=r"^granularity=unit: .*\bChooses\b"):
         prune(Chooses(), Mag(), 0.5, selection=UNIT, objective=Objective(inputs=(torch.ones(1, 2),)))
 
 

@@ -102,7 +102,7 @@ def test_what_really_runs_is_measured() -> None:
 
 def test_too_little_time_is_refused_with_what_has_to_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(latency_costs, "milliseconds", by_size)
-    with pytest.raises(BadRequest, match=r"latency=1e-06: .* ms are left with the fewest units; must be at"):
+    with pytest.raises(BadRequest, match=r"^latency=1e-06: .* ms\b"):
         prune(settled(Residual), Mag(), Budget.of_latency(1e-6), objective=Objective(inputs=(IMAGES,)))
 
 
@@ -116,5 +116,5 @@ def test_a_network_without_layers_to_time_is_refused() -> None:
             return nn.functional.linear(nn.functional.linear(x, self.first).relu(), self.last)
 
     inputs = (torch.rand(2, 3),)
-    with pytest.raises(BadRequest, match="Bare calls no convolution or linear layer as a module"):
+    with pytest.raises(BadRequest, match=r"^latency=.*\bBare\b"):
         prune(Bare(), Mag(), Budget.of_latency(1), objective=Objective(inputs=inputs))

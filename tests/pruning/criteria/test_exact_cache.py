@@ -89,5 +89,5 @@ def test_a_cache_that_is_no_folder_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
     for cache in (True, file):
-        with pytest.raises(BadRequest, match=r"^cache=.* must be a folder, or null"):
+        with pytest.raises(BadRequest, match=r"^cache="):
             Exact(cache)  # type: ignore[arg-type]

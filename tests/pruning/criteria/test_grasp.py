@@ -191,7 +191,7 @@ def test_a_loss_without_a_softmax_needs_temperature_1(linear: Linear) -> None:
     network = nn.Sequential(linear([[2.0]]), linear([[3.0]]))
     batches = [(torch.ones(1, 1).double(), torch.zeros(1, 1).double())]
     objective = Objective.of_classifier(network, batches, half_square)
-    with pytest.raises(ValueError, match="temperature"):
+    with pytest.raises(ValueError, match=r"^temperature=200\.0: "):
         GraSP().scores(network, Selection().of(network), objective)
 
 

@@ -150,7 +150,7 @@ def test_the_exact_diagonal_of_a_large_network_is_refused(
 ) -> None:
     monkeypatch.setattr(hessian, "LARGEST_EXACT", 143)
     objective = Objective.of_classifier(residual, images)
-    with pytest.raises(BadRequest, match=r"^probes=null: there are 144; must be .*143"):
+    with pytest.raises(BadRequest, match=r"^probes=null: .*\b144\b.*\b143\b"):
         Hessian(None).scores(residual, Selection().of(residual), objective)
     monkeypatch.setattr(hessian, "LARGEST_EXACT", 144)
     Hessian(None).scores(residual, Selection().of(residual), objective)

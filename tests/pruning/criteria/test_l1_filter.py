@@ -128,6 +128,6 @@ def test_filters_of_a_network_that_lost_weights_before() -> None:
 @pytest.mark.parametrize("option", [{"bias": False}, {"norm": False}, {"scope": "global"}], ids=str)
 def test_what_would_leave_a_part_of_a_filter_is_refused(option: dict[str, object]) -> None:
     (key,) = option
-    with pytest.raises(BadRequest, match=f"^{key}=.*whole filters are pruned with all their parts"):
+    with pytest.raises(BadRequest, match=f"^{key}="):
         Pruning(L1Filter(), 0.5, **option)
     assert Pruning(L1Filter(), 0.5).selection == WHOLE

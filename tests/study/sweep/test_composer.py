@@ -157,7 +157,7 @@ def test_a_broken_memory_is_none(begin, tmp_path: Path, content: str) -> None:
 
 
 def test_a_wrong_value_is_found_among_the_others_and_nothing_is_remembered(begin, tmp_path: Path) -> None:
-    with pytest.raises(BadRequest, match="epochs=-1: must be an integer >= 0"):
+    with pytest.raises(BadRequest, match=r"^epochs=-1: "):
         begin().runs(requests(epochs="1|-1|2", seed="1|2"))
     with pytest.raises(ConfigCompositionException):
         begin().runs(requests(epochz="1|2"))

@@ -127,7 +127,7 @@ def test_a_request_refused_by_every_run_is_a_wrong_request(cli) -> None:
     [
         ("pruner.schedule=linear,cubik", "pruner.schedule=cubik: "),
         ("compression=1,2,9", "compression=9: "),
-        ("model=fc,vgg16", "data.size=8x8: .*vgg16; must be 16 or more"),
+        ("model=fc,vgg16", r"data\.size=8x8: .*vgg16.*\b16\b"),
         ("optimizer.lr=0.1,-1", "optimizer.lr=-1: "),
     ],
 )
@@ -161,14 +161,11 @@ def test_one_run_asked_for_in_several_ways_is_done_once(cli) -> None:
 @pytest.mark.parametrize(
     ("request_", "line"),
     [
-        ("sweep.on_failure=retri", "sweep.on_failure=retri: .*did you mean retry"),
+        ("sweep.on_failure=retri", r"sweep\.on_failure=retri: .*\bretry\?"),
         ("sweep.retries=-1", "sweep.retries=-1: "),
         ("sweep.jobs=0", "sweep.jobs=0: "),
         ("sweep.runs_per_gpu=17", "sweep.runs_per_gpu=17: "),
-        (
-            "sweep.checkpoint_minutes=-1",
-            "sweep.checkpoint_minutes=-1: ",
-        ),
+        ("sweep.checkpoint_minutes=-1", "sweep.checkpoint_minutes=-1: "),
         ("sweep.isolate=3", "sweep.isolate=3: "),
     ],
 )

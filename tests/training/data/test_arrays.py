@@ -98,7 +98,7 @@ def test_a_failed_download_says_why_in_one_line(mnist_mirror: Path, tmp_path: Pa
     shutil.rmtree(mnist_mirror)
     data = ImageData("mnist", root=tmp_path / "data")
     data.check()
-    with pytest.raises(BadRequest, match=r"download failed.*download the files manually.*MNIST/raw") as wrong:
+    with pytest.raises(BadRequest, match=r"HTTP Error 404.*MNIST/raw") as wrong:
         data.prepare_data()
     assert wrong.value.key == "root"
     assert "\n" not in str(wrong.value)
@@ -106,7 +106,7 @@ def test_a_failed_download_says_why_in_one_line(mnist_mirror: Path, tmp_path: Pa
 
 def test_a_damaged_download_is_refused(mnist_mirror: Path, tmp_path: Path) -> None:
     (mnist_mirror / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(b"else"))
-    with pytest.raises(BadRequest, match="download failed"):
+    with pytest.raises(BadRequest, match=r"^root=.*train-labels-idx1-ubyte"):
         ready("mnist", root=tmp_path / "data")
 
 
@@ -114,7 +114,7 @@ def test_a_damaged_file_is_named_as_such(mnist_mirror: Path, tmp_path: Path) -> 
     root = tmp_path / "data"
     ImageData("mnist", root=root).prepare_data()
     (root / "MNIST/raw/t10k-images-idx3-ubyte").write_bytes(b"else")
-    with pytest.raises(BadRequest, match="a file is damaged"):
+    with pytest.raises(BadRequest, match=r"^root=.*damaged"):
         ready("mnist", root=root)
 
 
@@ -179,14 +179,13 @@ def test_a_damaged_cifar_file_is_refused(cifar: dict[str, np.ndarray], tmp_path:
     root = tmp_path / "data"
     ImageData("cifar10", root=root).prepare_data()
     (root / "cifar-10-batches-py/data_batch_3").write_bytes(b"else")
-    with pytest.raises(BadRequest, match=r"^root=.*a file is damaged"):
+    with pytest.raises(BadRequest, match=r"^root=.*damaged"):
         ready("cifar10", root=root)
 
 
 @pytest.mark.parametrize("dataset", ["mnist", "fashion_mnist", "cifar10", "cifar100", "tiny_imagenet"])
 def test_without_download_missing_files_are_reported_at_once(dataset: str, tmp_path: Path) -> None:
-    why = r"^root=.*: it does not exist, and data\.download=false; must be a folder with"
-    with pytest.raises(BadRequest, match=why) as wrong:
+    with pytest.raises(BadRequest, match=r"^root=.*data\.download=false") as wrong:
         ImageData(dataset, root=tmp_path / "none", download=False).check()
     assert wrong.value.key == "root"
     assert not (tmp_path / "none").exists()

@@ -86,17 +86,17 @@ def test_val_is_the_test_set_beside_a_test_without_labels(
     [
         (
             ("train/a", "train/b", "val"),
-            r"val has no class folders.*sort them.*or type data\.test_share=0\.2",
+            r"\bval .*data\.test_share=0\.2",
         ),
-        (("train/a", "train/b"), r"has no test/ or val/: add it, or type data\.test_share=0\.2"),
-        (("train/a", "train/b", "test/images"), r"test/images is a class that train/ lacks"),
-        (("a", "b"), r"has no train/ but 2 folders of images: sort them .*type data\.test_share=0\.2"),
-        (("images/train/a", "images/train/b", "images/test/a"), r"did you mean data\.root=.*x/images\?"),
-        (("train/a", "Train/a", "test/a"), r"has Train/ and train/: keep one of them"),
-        (("train/a", "train/b", "val/a", "valid/a"), r"has val/ and valid/: keep one of them"),
-        (("test/a", "test/b"), r"has no train/"),
-        (("train", "test"), r"train has no class folders"),
-        (("train/only", "test/only"), r"train/only is the only class folder, and there must be two or more"),
+        (("train/a", "train/b"), r"test/ or val/.*data\.test_share=0\.2"),
+        (("train/a", "train/b", "test/images"), r"test/images .*train/"),
+        (("a", "b"), r"train/.* 2 folders .*data\.test_share=0\.2"),
+        (("images/train/a", "images/train/b", "images/test/a"), r"data\.root=.*x/images\?"),
+        (("train/a", "Train/a", "test/a"), r"Train/ and train/"),
+        (("train/a", "train/b", "val/a", "valid/a"), r"val/ and valid/"),
+        (("test/a", "test/b"), r"/x .*train/"),
+        (("train", "test"), r"x/train "),
+        (("train/only", "test/only"), r"train/only "),
     ],
 )
 def test_what_cannot_be_told_apart_is_refused_with_what_to_do(
@@ -110,14 +110,14 @@ def test_what_cannot_be_told_apart_is_refused_with_what_to_do(
 
 def test_the_training_folder_itself_leads_to_the_one_above(tmp_path: Path) -> None:
     root = lay(tmp_path / "x", "train/a", "train/b", "test/a", "test/b")
-    with pytest.raises(BadRequest, match=rf"did you mean data\.root={root}\?"):
+    with pytest.raises(BadRequest, match=rf"data\.root={root}\?"):
         ImageData("folder", root=root / "train").check()
 
 
 def test_one_folder_for_training_and_testing_is_refused(tmp_path: Path) -> None:
     root = lay(tmp_path / "x", "train/a", "train/b")
     (root / "test").symlink_to("train")
-    with pytest.raises(BadRequest, match=r"test/ and train/ are the same folder"):
+    with pytest.raises(BadRequest, match=r"^root=.*test/ and train/"):
         ImageData("folder", root=root).check()
 
 
@@ -139,13 +139,13 @@ def test_a_share_of_each_class_is_the_test_set_where_that_is_asked_for(
 
 def test_a_share_is_refused_where_there_is_a_test_set(tmp_path: Path) -> None:
     root = lay(tmp_path / "x", "train/a", "train/b", "val/a", "val/b")
-    with pytest.raises(BadRequest, match=r"^test_share=0\.2: .*val is the test set; must be null"):
+    with pytest.raises(BadRequest, match=r"^test_share=0\.2: .*\bval\b"):
         ImageData("folder", root=root, test_share=0.2).check()
 
 
 def test_a_share_that_leaves_a_class_without_training_images_is_refused(tmp_path: Path) -> None:
     root = lay(tmp_path / "x", "a", "b", number=1)
-    with pytest.raises(BadRequest, match=r"^test_share=0\.9: a has no image left to train on"):
+    with pytest.raises(BadRequest, match=r"^test_share=0\.9: a "):
         ready(root, test_share=0.9)
 
 
@@ -157,7 +157,7 @@ def test_classes_without_test_images_are_named(tmp_path: Path, capsys: pytest.Ca
 
 def test_imagenet_needs_labels_in_val(tmp_path: Path) -> None:
     root = lay(tmp_path / "x", "train/a", "train/b", "val", "test/a")
-    with pytest.raises(BadRequest, match=r"val has no class folders") as wrong:
+    with pytest.raises(BadRequest, match=r"x/val ") as wrong:
         ImageData("imagenet", root=root, size=4).check()
     assert "test_share" not in str(wrong.value)
 

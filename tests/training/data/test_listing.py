@@ -197,13 +197,11 @@ def test_names_that_are_not_utf8(make_tree: MakeTree) -> None:
         data = ready(root, in_memory=in_memory, workers=0)
         assert sum(len(labels) for _, labels in data.train_dataloader()) == 7
     Path(os.fsdecode(odd)).write_bytes(b"")
-    with pytest.raises(
-        BadRequest, match=r"\\udcff\\x1b\[31m\\n\.png cannot be read \(it is empty\)"
-    ) as wrong:
+    with pytest.raises(BadRequest, match=r"\\udcff\\x1b\[31m\\n\.png ") as wrong:
         ready(root)
     str(wrong.value).encode()
     os.mkdir(os.path.join(os.fsencode(root), b"train/d\xff"))
-    with pytest.raises(BadRequest, match=r"d\\udcff: the name of a class is not UTF-8"):
+    with pytest.raises(BadRequest, match=r"d\\udcff: .*UTF-8"):
         ImageData("folder", root=root).check()
 
 
@@ -212,7 +210,7 @@ def test_very_long_names(make_tree: MakeTree) -> None:
     shutil.copy(root / "train/b/000.png", root / "train/a" / ("n" * 251 + ".png"))
     assert files(ready(root)) == 10
     (root / "train/b" / ("n" * 251 + ".png")).write_bytes(b"else")
-    with pytest.raises(BadRequest, match=r"train/b/nnn.*cannot be read") as wrong:
+    with pytest.raises(BadRequest, match=r"^root=.*train/b/nnn") as wrong:
         ready(root)
     assert len(str(wrong.value)) < 1000
 
@@ -222,7 +220,7 @@ def test_very_long_names(make_tree: MakeTree) -> None:
 def test_what_may_not_be_read_is_named(make_tree: MakeTree, place: str) -> None:
     root = make_tree(train=2, test=1)
     (root / place).chmod(0)
-    with pytest.raises(BadRequest, match=rf"{place} cannot be read .*Permission denied"):
+    with pytest.raises(BadRequest, match=rf"{place} .*Permission denied"):
         ready(root)
     (root / place).chmod(0o700)
 
@@ -237,7 +235,7 @@ def test_a_folder_that_cannot_be_read_is_named(make_tree: MakeTree, monkeypatch:
 
     (root / "train/b/deeper").mkdir()
     monkeypatch.setattr(os, "scandir", refused)
-    with pytest.raises(BadRequest, match=r"train/b/deeper cannot be read \(Permission denied\)"):
+    with pytest.raises(BadRequest, match=r"train/b/deeper .*Permission denied"):
         ready(root)
 
 
@@ -247,5 +245,5 @@ def test_a_class_of_files_that_are_no_images_says_what_it_has(make_tree: MakeTre
     (root / "train/b").mkdir()
     for number in range(3):
         (root / "train/b" / f"{number}.heic").touch()
-    with pytest.raises(BadRequest, match=r"train/b has no image \(it has 3 x \.heic\)"):
+    with pytest.raises(BadRequest, match=r"train/b .*3 x \.heic"):
         ImageData("folder", root=root).check()

@@ -136,7 +136,7 @@ def test_fewer_bits_stored_in_more_are_refused_until_their_number_is_given(
     tmp_path: Path, kind: str, bits: int
 ) -> None:
     path = stored(kind, tmp_path, 2**bits - 1)
-    with pytest.raises(BadRequest, match=rf"^bits=null: .*must be {bits} if the pixels use") as wrong:
+    with pytest.raises(BadRequest, match=rf"^bits=null: .*must be {bits} ") as wrong:
         decoded(path, 1)
     assert "\n" not in str(wrong.value)
     found = decoded(path, 1, bits=bits)
@@ -158,15 +158,11 @@ def test_a_format_that_states_its_largest_value_is_believed(
 @pytest.mark.parametrize(
     ("kind", "values", "message"),
     [
-        ("float32", [0.0, 1.0], r"^root=.*floating-point.*convert the files to 8 or 16 bits"),
-        ("int32", [-5, 70], r"^root=.*a pixel is -5.*convert the files"),
-        ("int16", [-5, 30000], r"^root=.*a pixel is -5.*convert the files"),
-        (
-            "int32",
-            [0, 70000],
-            r"^bits=null: .*a pixel is 70000, more than the 65535 of 16 bits; must be 17 or",
-        ),
-        ("uint32", [0, 2**32 - 1], r"convert the files"),
+        ("float32", [0.0, 1.0], r"^root=.*x\.tif.*floating-point"),
+        ("int32", [-5, 70], r"^root=.*x\.tif.* -5\b"),
+        ("int16", [-5, 30000], r"^root=.*x\.tif.* -5\b"),
+        ("int32", [0, 70000], r"^bits=null: .*\b70000\b.*must be 17 "),
+        ("uint32", [0, 2**32 - 1], r"^root=.*x\.tif"),
     ],
 )
 def test_pixels_that_do_not_fit_are_refused(
@@ -205,9 +201,9 @@ def test_colours_of_sixteen_bits_keep_their_upper_eight(tmp_path: Path, channels
     found = decoded(png(tmp_path / "x.png", pixels, 16), 3)
     assert found[0].tolist() == [[0x7F, 255]]
     dark = png(tmp_path / "y.png", np.minimum(pixels, 4095), 16)
-    with pytest.raises(BadRequest, match=r"^bits=null: .*upper 8 bits of its brightest pixel are 15"):
+    with pytest.raises(BadRequest, match=r"^bits=null: .*y\.png.*\b15\b"):
         decoded(dark, 3)
-    with pytest.raises(BadRequest, match=r"^bits=12: .*convert these files to 8 bits"):
+    with pytest.raises(BadRequest, match=r"^bits=12: "):
         decoded(dark, 3, bits=12)
     assert decoded(png(tmp_path / "z.png", np.full((1, 1, 3), 4095), 16), 3, bits=16).max() == 15
 

@@ -100,15 +100,15 @@ def test_given_values_replace_those_of_the_literature() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"mean": [0.5]}, r"^mean=\[0\.5\]: must be a list of 3, one for each channel"),
-        ({"std": [0.5, 0.5]}, r"^std=\[0\.5,0\.5\]: must be a list of 3"),
-        ({"std": [0.5, 0.5, 0]}, r"^std=.*number > 0 per channel"),
+        ({"mean": [0.5]}, r"^mean=\[0\.5\]: .* 3\b"),
+        ({"std": [0.5, 0.5]}, r"^std=\[0\.5,0\.5\]: .* 3\b"),
+        ({"std": [0.5, 0.5, 0]}, r"^std=\[0\.5, 0\.5, 0\]: .*> 0"),
         ({"std": [0.5, 0.5, float("inf")]}, r"^std="),
         ({"mean": [0.5, 0.5, float("nan")]}, r"^mean="),
-        ({"mean": [123.675, 116.28, 103.53]}, r"^mean=.*number in \[0, 1\] per channel"),
+        ({"mean": [123.675, 116.28, 103.53]}, r"^mean=\[123\.675, 116\.28, 103\.53\]: .*\[0, 1\]"),
         ({"mean": []}, r"^mean=\[\]"),
         ({"mean": ["0.5", 0.5, 0.5]}, r"^mean="),
-        ({"std": 0.5}, r"^std=0\.5: must be a list"),
+        ({"std": 0.5}, r"^std=0\.5: "),
     ],
 )
 def test_values_that_cannot_be_are_refused(
@@ -120,6 +120,6 @@ def test_values_that_cannot_be_are_refused(
 
 def test_gray_images_have_one_value(make_tree: MakeTree) -> None:
     root = make_tree(mode="L")
-    with pytest.raises(BadRequest, match=r"^mean=\[0\.4,0\.5,0\.6\]: must be a list of 1 number"):
+    with pytest.raises(BadRequest, match=r"^mean=\[0\.4,0\.5,0\.6\]: .* 1\b"):
         ready(root, mean=[0.4, 0.5, 0.6])
     assert moments(ready(root, mean=[0.4]))[0] == pytest.approx([0.4])

@@ -106,13 +106,13 @@ def extra_class(root: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (shutil.rmtree, "is not a folder"),
-        (empty, "has no train/"),
-        (remove_train, "has no train/"),
-        (remove_test, "has no test/ or val/"),
-        (remove_classes, "has no class folders"),
-        (empty_class, "train/b has no image"),
-        (extra_class, "test/zebra is a class that train/ lacks"),
+        (shutil.rmtree, r"^root=\S+/tree: \S+/tree "),
+        (empty, r"train/"),
+        (remove_train, r"train/"),
+        (remove_test, r"test/ or val/"),
+        (remove_classes, r"/tree/train "),
+        (empty_class, r"/tree/train/b .*\.txt"),
+        (extra_class, "test/zebra .*train/"),
     ],
 )
 def test_a_tree_with_something_missing_is_refused_before_it_is_read(
@@ -128,14 +128,14 @@ def test_a_tree_with_something_missing_is_refused_before_it_is_read(
 
 @pytest.mark.parametrize("root", [None, ""])
 def test_a_folder_needs_a_root(root: str | None) -> None:
-    with pytest.raises(BadRequest, match=r"^root=.*no folder was given"):
+    with pytest.raises(BadRequest, match=r"^root="):
         ImageData("folder", root=root).check()
 
 
 @pytest.mark.parametrize("dataset", ["folder", "mnist", "tiny_imagenet"])
 def test_a_root_that_is_a_file_is_refused(dataset: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(BadRequest, match="not a folder"):
+    with pytest.raises(BadRequest, match=r"^root=\S+/file: "):
         ImageData(dataset, root=tmp_path / "file").check()
 
 
@@ -144,20 +144,20 @@ def test_an_unreadable_image_is_named(make_tree: MakeTree, content: bytes | None
     root = make_tree(side=40)
     path = root / "test/b/001.png"
     path.write_bytes(path.read_bytes()[:600] if content is None else content)
-    with pytest.raises(BadRequest, match=r"test/b/001\.png cannot be read"):
+    with pytest.raises(BadRequest, match=r"^root=.*test/b/001\.png "):
         ready(root=root)
     streamed = ready(root=root, in_memory=False, workers=1)
-    with pytest.raises(BadRequest, match=r"test/b/001\.png cannot be read"):
+    with pytest.raises(BadRequest, match=r"^root=.*test/b/001\.png "):
         list(streamed.test_dataloader())
 
 
 def test_images_of_several_sizes_need_a_size(make_tree: MakeTree) -> None:
     root = make_tree()
     Image.new("RGB", (20, 10)).save(root / "test/b/001.png")
-    with pytest.raises(BadRequest, match=r"test/b/001\.png has 20 x 10 pixels") as wrong:
+    with pytest.raises(BadRequest, match=r"test/b/001\.png .*20 x 10") as wrong:
         ready(root=root)
     assert wrong.value.key == "size"
-    with pytest.raises(BadRequest, match=r"test/b/001\.png has 20 x 10"):
+    with pytest.raises(BadRequest, match=r"test/b/001\.png .*20 x 10"):
         list(ready(root=root, in_memory=False, workers=0).test_dataloader())
     assert ready(root=root, size=8).input_shape == (3, 8, 8)
 
@@ -210,7 +210,7 @@ def test_tiny_imagenet_with_another_checksum_is_refused(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(TinyImageNet, "md5", "0" * 32)
-    with pytest.raises(BadRequest, match=r"^root=.*download failed.*corrupted"):
+    with pytest.raises(BadRequest, match=r"^root=.*corrupted"):
         ready("tiny_imagenet", root=tmp_path / "data")
     assert not (tmp_path / "data/tiny-imagenet-200").exists()
 
@@ -218,7 +218,7 @@ def test_tiny_imagenet_with_another_checksum_is_refused(
 def test_an_annotation_of_an_unknown_class_is_refused(tiny: Path) -> None:
     with (tiny / "val/val_annotations.txt").open("a") as file:
         file.write("val_9.JPEG\tn99999999\t0\t0\t0\t0\n")
-    with pytest.raises(BadRequest, match="n99999999 that train/ lacks"):
+    with pytest.raises(BadRequest, match=r"^root=.*\bn99999999\b"):
         ImageData("tiny_imagenet", root=tiny.parent).check()
 
 
@@ -243,9 +243,9 @@ def test_imagenet_says_what_it_needs(make_tree: MakeTree) -> None:
     root = make_tree(held="val")
     with pytest.raises(BadRequest, match=r"^size=null"):
         ImageData("imagenet", root=root).check()
-    with pytest.raises(BadRequest, match=r"^in_memory=true.*full-size"):
+    with pytest.raises(BadRequest, match=r"^in_memory=true: "):
         ImageData("imagenet", root=root, size=8, in_memory=True).check()
     assert ready("imagenet", root=root, size=8, in_memory=True, augment=False).input_shape == (3, 8, 8)
     shutil.rmtree(root / "val")
-    with pytest.raises(BadRequest, match="has no val/"):
+    with pytest.raises(BadRequest, match=r"^root=\S+: \S+/tree .*val/"):
         ImageData("imagenet", root=root, size=8).check()

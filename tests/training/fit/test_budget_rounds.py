@@ -68,5 +68,5 @@ def test_without_training_in_between_there_is_one_pruning() -> None:
 
 
 def test_a_number_of_rounds_that_depends_on_the_latency_is_refused() -> None:
-    with pytest.raises(BadRequest, match="schedule=constant"):
+    with pytest.raises(BadRequest, match=r"^schedule=constant: "):
         Pruning(Mag(), latency=8, when="epoch", schedule="constant")

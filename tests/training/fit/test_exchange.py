@@ -118,13 +118,13 @@ def test_nothing_grows_before_the_pruning_or_without_epochs() -> None:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"when": "epoch"}, r"^when=epoch: grow.at is random; must be start"),
-        ({"masked_gradient": False}, r"^masked_gradient=false: .* must be true"),
-        ({"scope": "global", "pattern": "2:4"}, r"^pattern=2:4: .* must be null"),
-        ({"share": 0.3}, r"^share=0\.3: grow\.at is random; must be 0\.1 \(.*grow\.share\)"),
-        ({"every": 2}, r"^every=2: grow\.at is random; must be 1 \(.*grow\.every\)"),
-        ({"grow": {"at": "random", "share": 2.0}}, r"^grow\.share=2\.0: must be a number in"),
-        ({"grow": {"at": "random", "shares": 0.2}}, r"^grow\.shares=0\.2: .*did you mean share\?"),
+        ({"when": "epoch"}, r"^when=epoch: "),
+        ({"masked_gradient": False}, r"^masked_gradient=false: "),
+        ({"scope": "global", "pattern": "2:4"}, r"^pattern=2:4: "),
+        ({"share": 0.3}, r"^share=0\.3: .*grow\.share"),
+        ({"every": 2}, r"^every=2: .*grow\.every"),
+        ({"grow": {"at": "random", "share": 2.0}}, r"^grow\.share=2\.0: "),
+        ({"grow": {"at": "random", "shares": 0.2}}, r"^grow\.shares=0\.2: .*\bshare\?"),
     ],
 )
 def test_what_does_not_fit_is_refused(more: dict[str, Any], message: str) -> None:

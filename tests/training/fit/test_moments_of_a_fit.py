@@ -89,7 +89,7 @@ def test_lazy_layers_are_pruned_once_they_have_shapes() -> None:
     trainer(pruning, watch := Watch(pruning), max_epochs=1).fit(module, loader(), loader(False))
     assert watch.steps == 4
     assert pruning.current_density == pytest.approx(0.1, abs=1e-3)
-    with pytest.raises(BadRequest, match="lazy layers"):
+    with pytest.raises(BadRequest, match=r"^model=backbone\.1: "):
         trainer(Pruning(SNIP(), sparsity=0.9), max_epochs=1).fit(Lazy(), loader())
 
 
@@ -193,7 +193,7 @@ def test_with_nothing_to_train_all_is_pruned_at_once(limit: str, when: str) -> N
 
 
 def test_without_training_batches_a_criterion_that_needs_them_is_refused() -> None:
-    with pytest.raises(BadRequest, match=r"^limit_train_batches=0: SNIP is scored on training batches"):
+    with pytest.raises(BadRequest, match=r"^limit_train_batches=0: SNIP "):
         trainer(Pruning(SNIP(), sparsity=0.9), limit_train_batches=0).fit(Stranger(), loader())
 
 

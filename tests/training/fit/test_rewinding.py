@@ -140,14 +140,10 @@ def test_a_resumed_training_goes_back_to_the_same_point(tmp_path) -> None:
 
 
 def test_an_epoch_that_never_comes_is_refused_before_training(tmp_path) -> None:
-    with pytest.raises(
-        BadRequest, match=r"^rewind=4: the first pruning is at epoch 1; must be an epoch of at most 1"
-    ):
+    with pytest.raises(BadRequest, match=r"^rewind=4: .* 1$"):
         fit("multistep", 6, rewind=4, pre_epochs=1)
     dense = trainer(max_epochs=3)
     dense.fit(Scheduled("multistep"), loader(False))
     dense.save_checkpoint(tmp_path / "dense.ckpt")
-    with pytest.raises(
-        BadRequest, match=r"^rewind=init: training resumes at epoch 3, and the weights of the given"
-    ):
+    with pytest.raises(BadRequest, match=r"^rewind=init: .*epoch 3\b"):
         fit("multistep", 6, ckpt=tmp_path / "dense.ckpt", rewind="init")

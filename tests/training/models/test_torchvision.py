@@ -63,19 +63,17 @@ def test_networks_with_a_shape_of_their_own(architecture: str, shape: tuple[int,
     ],
 )
 def test_a_size_it_cannot_take_names_data_size(architecture: str, shape: tuple[int, int, int]) -> None:
-    with pytest.raises(
-        BadRequest, match=rf"^data\.size={shape[1]}x{shape[2]}: .*{architecture}.* such as \d+$"
-    ):
+    with pytest.raises(BadRequest, match=rf"^data\.size={shape[1]}x{shape[2]}: .*{architecture}.* \d+$"):
         from_torchvision(10, shape, architecture=architecture)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"architecture": "resnet51"}, r"^model\.name=resnet51: .*did you mean resnet50\?"),
+        ({"architecture": "resnet51"}, r"^model\.name=resnet51: .*\bresnet50\?"),
         ({"architecture": "fcn_resnet50"}, r"^model\.name=fcn_resnet50: "),
-        ({"weights": "IMAGENET1K_V3"}, r"^weights=IMAGENET1K_V3: .*did you mean IMAGENET1K_V"),
-        ({"weights": True}, r"^weights=true: .*the name of pretrained weights"),
+        ({"weights": "IMAGENET1K_V3"}, r"^weights=IMAGENET1K_V3: .*\bIMAGENET1K_V[12]\?"),
+        ({"weights": True}, r"^weights=true: "),
         ({"weights": "DEFAULT", "init": "xavier_normal"}, r"^init=xavier_normal: .*default$"),
         ({"init": "he"}, r"^init=he: "),
     ],

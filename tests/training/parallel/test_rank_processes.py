@@ -146,9 +146,7 @@ def test_ranks_share_the_threads_of_their_run(monkeypatch) -> None:
 
 def test_flat_parameters_are_refused() -> None:
     """Those of Lightning's older strategy, which needs a GPU before it says anything itself."""
-    with pytest.raises(
-        BadRequest, match=r"trainer\.strategy=fsdp: masks cannot be applied to its flat parameters"
-    ):
+    with pytest.raises(BadRequest, match=r"^trainer\.strategy=fsdp: "):
         check_strategy(FSDPStrategy(), Mag())
 
 

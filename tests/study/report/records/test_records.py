@@ -132,7 +132,7 @@ def test_several_folders_keep_their_names_apart(make_run: MakeRun, tmp_path: Pat
 
 
 def test_a_missing_folder_is_a_wrong_request(tmp_path: Path) -> None:
-    with pytest.raises(BadRequest, match="DIR"):
+    with pytest.raises(BadRequest, match=rf"^DIR={tmp_path}/none: "):
         read_study([tmp_path / "none"])
 
 

@@ -57,18 +57,9 @@ def slurm(study: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]
     [
         ("sweep.wait=false", "sweep.wait=false: "),
         ("sweep.runs_per_job=0", "sweep.runs_per_job=0: "),
-        (
-            "hydra.launcher.timeout_min=soon",
-            "hydra.launcher.timeout_min=soon: ",
-        ),
-        (
-            "hydra.launcher.tasks_per_node=2 sweep.runs_per_job=2",
-            "sweep.runs_per_job=2: a job has 2 tasks; must be 1",
-        ),
-        (
-            "hydra.launcher.nodes=2 sweep.on_failure=retry",
-            "sweep.on_failure=retry: a job has 2 tasks; must be continue",
-        ),
+        ("hydra.launcher.timeout_min=soon", "hydra.launcher.timeout_min=soon: "),
+        ("hydra.launcher.tasks_per_node=2 sweep.runs_per_job=2", "sweep.runs_per_job=2: "),
+        ("hydra.launcher.nodes=2 sweep.on_failure=retry", "sweep.on_failure=retry: "),
     ],
 )
 def test_a_wrong_value_is_named_before_anything_is_launched(cli, wrong: str, line: str) -> None:
