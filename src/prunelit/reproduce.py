@@ -1,4 +1,4 @@
-"""The door of a published report: its sweeps, and every published number beside ours.
+"""The command for a published report: it runs the sweeps, and compares every published number with ours.
 
 python -m prunelit.reproduce --list
 python -m prunelit.reproduce khanal2018

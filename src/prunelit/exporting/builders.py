@@ -1,4 +1,4 @@
-"""Which class or function makes a network: how a file names it, and what may be called that a file names.
+"""The class or function that makes a network: how a file names it, and which names may be called.
 
 A file names a builder as Hydra does: ``{"_target_": "torchvision.models.resnet18", "num_classes": 10}``, with
 positional arguments under ``_args_``. Only subclasses of ``torch.nn.Module``, and functions whose return
@@ -29,7 +29,7 @@ LOADER = "prunelit.load"
 
 
 def describe_builder(build: Any) -> dict[str, Any]:
-    """Return the name and the arguments of what makes a network.
+    """Return the name and the arguments of the class or function that makes a network.
 
     Args:
         build: a class, a function, a ``functools.partial`` of one with the arguments, or a mapping with
@@ -74,7 +74,7 @@ def class_of(name: str) -> type[nn.Module]:
 
 
 def name_of(cls: type | Callable[..., Any]) -> str:
-    """Return the dotted name that a class or function can be imported by.
+    """Return the dotted name by which a class or function can be imported.
 
     Raises:
         BadRequest: on ``build``; there is none, as for a class made within a function or in a script.
@@ -116,7 +116,7 @@ def _nested(values: Mapping[str, Any], key: str) -> dict[str, Any]:
 
 
 def _called(node: Any) -> Any:
-    """Return plain values as they are, and what a builder within them makes."""
+    """Return plain values, with the builders in them replaced by what they make."""
     if isinstance(node, list):
         return [_called(each) for each in node]
     if not isinstance(node, Mapping):
@@ -133,7 +133,7 @@ def _called(node: Any) -> Any:
 
 
 def _callable_of(node: Builder) -> Callable[..., Any]:
-    """Return the class or function of a node, if it is one that may be called."""
+    """Return the class or function of a node, if it may be called."""
     name = node["_target_"]
     if not isinstance(name, str) or name == LOADER:
         raise BadRequest("build", name, ALLOWED)
@@ -147,7 +147,7 @@ def _callable_of(node: Builder) -> Callable[..., Any]:
 
 
 def _imported(name: str) -> Any:
-    """Return what a dotted name names; a module comes before an attribute of the same name."""
+    """Return the object with a dotted name; a module takes precedence over an attribute of the same name."""
     parts = name.split(".")
     try:
         for end in range(len(parts) - 1, 0, -1):
@@ -156,7 +156,7 @@ def _imported(name: str) -> Any:
                 for attribute in parts[end:]:
                     found = getattr(found, attribute)
                 return found
-    except Exception as error:  # modules of others may raise anything when they are imported
+    except Exception as error:  # other modules may raise any exception when they are imported
         raise BadRequest("build", name, ALLOWED, " ".join(str(error).split())[:200]) from error
     raise BadRequest("build", name, ALLOWED, f"there is no module {parts[0]}")
 
@@ -172,7 +172,7 @@ def _module(name: str) -> ModuleType | None:
 
 
 def _returns_a_module(function: FunctionType) -> bool:
-    """Whether the return annotation is a module class; a text is looked up by name and never evaluated."""
+    """Whether the return annotation is a module class; a string is looked up by name and never evaluated."""
     function = inspect.unwrap(function)
     annotation = function.__annotations__.get("return")
     if isinstance(annotation, str):

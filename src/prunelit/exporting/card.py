@@ -20,7 +20,7 @@ from prunelit.training.parallel.threads import put_back
 
 BATCH_SIZES = (1, 64)
 SECONDS = 2.0
-"""How long the turns of one measurement take at most."""
+"""The most seconds that all turns of one measurement take."""
 OF_THE_RUN = ("pruner", "model", "data", "seed", "density", "top1")
 
 Card = dict[str, Any]
@@ -30,11 +30,11 @@ def make_card(record: Record, made: Made, images: ProbeImages, wanted: Wanted, e
     """Measure each form of the network and return ``card.json``.
 
     Args:
-        record: of the run.
-        made: the forms.
-        images: for accuracy, if they are the run's own.
+        record: the record of the run.
+        made: the forms of the network.
+        images: the images for the accuracy, if they belong to the run.
         wanted: the format, and the number of images that programs take.
-        example: one image as the networks take it.
+        example: one image, normalised for the networks.
     """
     result = record.result
     return {

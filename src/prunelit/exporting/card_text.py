@@ -18,7 +18,7 @@ def as_markdown(card: Mapping[str, Any]) -> str:
         f"{recorded['seed']} to {100 * recorded['density']:.2f} % of its prunable parameters. The run "
         f"recorded a test accuracy of {_number(recorded['top1'], '.2f')} %.",
         "",
-        f"Checked with {card['checked_with']}: no output differs from those of the run's network by more "
+        f"Checked with {card['checked_with']}: no output differs from the run's network by more "
         f"than {card['largest_change']:.1e} of the largest. Eight-bit programs are compared by accuracy.",
         "",
         *_table(

@@ -1,4 +1,4 @@
-"""Where an export goes: the names of its files, and how they are written whole."""
+"""Where an export is written: the names of its files, and how they are written completely."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from prunelit.notice import warn
 from prunelit.request import BadRequest
 
 ENDINGS = {("torch", False): ".pt2", ("onnx", False): ".onnx", ("onnx", True): ".int8.onnx"}
-"""How a program's file name ends, by format and whether it has eight bits."""
+"""The end of a program's file name, by format and whether it has eight bits."""
 
 
 def target_of(run: Path, out: Path | None, wanted: Wanted) -> Path:
@@ -68,7 +68,7 @@ def write_card(card: Mapping[str, Any], run: Path, target: Path, wanted: Wanted)
 
 
 def check_folder(out: Path, runs: Sequence[Path]) -> None:
-    """Make the folder that the programs of several runs go to.
+    """Make the folder for the programs of several runs.
 
     Raises:
         BadRequest: on ``--out``; two runs have one name, or it cannot be made.

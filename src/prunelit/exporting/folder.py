@@ -1,4 +1,4 @@
-"""A network in a folder: its tensors in ``model.safetensors``, how to make it again in ``structure.json``."""
+"""A network in a folder: its tensors in ``model.safetensors``, its structure in ``structure.json``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from prunelit.study import bounded
 STRUCTURE, WEIGHTS, MASKS = "structure.json", "model.safetensors", "masks.safetensors"
 FORMAT = "prunelit structure 1"
 NOTED = "_prunelit_build"
-"""Under which name a loaded network knows what makes it."""
+"""The attribute of a loaded network that holds its builder."""
 ALLOWED = "a folder that prunelit.save or python -m prunelit.export --format safetensors wrote"
 
 
@@ -32,7 +32,7 @@ def save(
     build: Any = None,
     images: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write a network, cut or whole, so that :func:`load` makes it again; return the folder.
+    """Write a network, cut or whole, so that :func:`load` can rebuild it; return the folder.
 
     ``model.safetensors`` holds the parameters and buffers under the network's own names, ``structure.json``
     what makes the network and how its widths differ from that, and ``masks.safetensors`` the masks that
@@ -45,7 +45,7 @@ def save(
         build: what makes the original network: its class, a function annotated to return one, a
             ``functools.partial`` of either with the arguments, or a mapping with ``_target_``. Not needed for
             networks that :func:`load` returned, and for those cut from them.
-        images: what is noted beside, such as ``input_shape``, ``mean`` and ``std``; plain values.
+        images: further plain values to save, such as ``input_shape``, ``mean`` and ``std``.
 
     Raises:
         BadRequest: on ``build``, if it makes another network or cannot be written; on ``folder``, if that
@@ -59,7 +59,7 @@ def save(
 def describe_files(
     network: nn.Module, build: Any = None, images: Mapping[str, Any] | None = None
 ) -> dict[str, bytes]:
-    """Return the contents of the files of :func:`save`, by name, once a network was made of them again."""
+    """Return the contents of the files of :func:`save`, by name, after a check that they can be loaded."""
     from safetensors.torch import load as read
     from safetensors.torch import save as written
 
@@ -126,7 +126,7 @@ def load(
         network = rebuild(described["build"], structure, tensors)
     except BadRequest:
         raise
-    except Exception as error:  # a structure of any shape, and classes of others
+    except Exception as error:  # the structure may be anything, and so may its classes
         reason = " ".join(str(error).split())[:200]
         why = reason if isinstance(error, Unfit) else f"{type(error).__name__}: {reason}"
         raise BadRequest("folder", folder, ALLOWED, f"{STRUCTURE}: {why}") from error
@@ -140,7 +140,7 @@ def load(
 
 
 def read_structure(folder: Path) -> dict[str, Any]:
-    """Return what ``structure.json`` holds, read with limits.
+    """Return the content of ``structure.json``, read with limits.
 
     Raises:
         BadRequest: on ``folder``; there is none, or it is none of this version.
@@ -163,7 +163,7 @@ def read_structure(folder: Path) -> dict[str, Any]:
 
 
 def _builder(network: nn.Module, build: Any) -> dict[str, Any]:
-    """Return what makes the network, from what was given or is noted on it."""
+    """Return the builder of the network: the given one, or the one that is noted on the network."""
     if build is None:
         noted: dict[str, Any] | None = vars(network).get(NOTED)
         if noted is None:
@@ -211,7 +211,7 @@ def _read_tensors(folder: Path, name: str, described: Mapping[str, Any]) -> dict
 def _check_images(
     folder: Path, described: Mapping[str, Any], num_classes: int | None, input_shape: Sequence[int] | None
 ) -> None:
-    """Raise BadRequest where a run's data has other classes or sizes than the network was written for."""
+    """Raise BadRequest if a run's data has other classes or sizes than the saved network."""
     noted = described.get("images")
     noted = noted if isinstance(noted, dict) else {}
     asked = {"num_classes": num_classes, "input_shape": None if input_shape is None else list(input_shape)}

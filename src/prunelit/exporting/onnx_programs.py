@@ -1,4 +1,4 @@
-"""ONNX programs: made by PyTorch's exporter, quantised and run by ONNX Runtime."""
+"""ONNX programs: exported by PyTorch, quantised and run by ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def onnx_of(whole: nn.Module, input_shape: tuple[int, int, int], batch: int | No
                 verbose=False,
             )
             content: bytes = program.model_proto.SerializeToString()
-    except Exception as error:  # of many kinds, for code that the exporter does not follow
+    except Exception as error:  # the exporter raises many kinds for code that it cannot follow
         reason = next(iter(str(error).strip().splitlines()), "")
         raise ValueError(f"torch.onnx.export fails: {type(error).__name__}: {reason[:200]}") from error
     return content
@@ -102,7 +102,7 @@ class OnnxProgram:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Let libraries write no warnings and logs of their own inside the block."""
+    """Suppress the warnings and logs of libraries inside the block."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:

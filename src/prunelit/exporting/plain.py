@@ -1,4 +1,4 @@
-"""Plain values as JSON and back: what the arguments and attributes of networks may be in a file."""
+"""Convert plain values to JSON and back: the allowed arguments and attributes of networks in a file."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import math
 from typing import Any
 
 TUPLE, FLOAT = "_tuple_", "_float_"
-"""Keys of the objects that stand for a tuple, and for a float that JSON does not have."""
+"""Keys of the objects that represent tuples, and floats that JSON lacks."""
 
 
 class NotPlain(ValueError):
-    """A value that is no number, text, boolean, None, or list, tuple or dictionary of these."""
+    """A value that is not a number, string, boolean, None, or a list, tuple or dictionary of these."""
 
 
 def to_json(value: Any) -> Any:
-    """Return what JSON holds for a plain value; tuples (``torch.Size`` too) stay tuples when it is read.
+    """Return a plain value as JSON; tuples (``torch.Size`` too) are tuples again when it is read.
 
     Raises:
         NotPlain: the value, or one within it, is of another kind; the message is one line.

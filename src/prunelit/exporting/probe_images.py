@@ -1,4 +1,4 @@
-"""The images that an export is checked with: the run's own where they are at hand, otherwise made ones."""
+"""The images that check an export: the run's own images if they are available, or random ones."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from prunelit.training.export.recorded_network import NetworkDescription
 
 CALIBRATION = 256
-"""Training images that an eight-bit program takes its ranges from."""
+"""The number of training images that calibrate the ranges of an eight-bit program."""
 MADE = 64
-"""Images that are made where the run's own are not at hand."""
+"""The number of random images if the run's own are not available."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class ProbeImages:
     """Images as uint8 tensors of shape (n, channels, height, width).
 
     Attributes:
-        test: evenly spaced over the test set, or made.
-        labels: of ``test``; None for images that were made.
-        training: a random part of the training images; None where they are not at hand.
-        source: what they are, in words.
+        test: evenly spaced over the test set, or random.
+        labels: the labels of ``test``; None for random images.
+        training: a random part of the training images; None if they are not available.
+        source: a description of the images for users.
     """
 
     test: Tensor
@@ -42,11 +42,11 @@ class ProbeImages:
 
     @property
     def real(self) -> bool:
-        """Whether they are the run's own."""
+        """Whether they are the run's own images."""
         return self.labels is not None
 
     def accuracy(self, program: Callable[[Tensor], Tensor]) -> float | None:
-        """Return a program's accuracy on the test images in percent; None where they are made."""
+        """Return a program's accuracy on the test images in percent; None if they are random."""
         if self.labels is None:
             return None
         found = torch.cat([program(part).argmax(1) for part in self.test.split(64)])
@@ -54,12 +54,12 @@ class ProbeImages:
 
 
 def probe_images(run: Path, description: NetworkDescription, count: int) -> ProbeImages:
-    """Return the images of a run, or made ones where its own are not at hand or are others by now.
+    """Return the images of a run, or random ones if its own are not available or have changed.
 
     Args:
         run: the run's folder, whose config says where the images lie.
         description: their size, mean and standard deviation.
-        count: of test images; all of them where there are fewer.
+        count: the number of test images; if there are fewer, all of them.
     """
     try:
         data = _read(run, description)
@@ -73,7 +73,7 @@ def probe_images(run: Path, description: NetworkDescription, count: int) -> Prob
 
 
 def made_images(description: NetworkDescription, why: str) -> ProbeImages:
-    """Return random images with the mean and standard deviation of the run's, always the same."""
+    """Return random images, always the same, with the mean and standard deviation of the run's images."""
     draw = torch.Generator().manual_seed(0)
     shape = (MADE, *description.input_shape)
     mean, std = (torch.tensor(each).view(-1, 1, 1) for each in (description.mean, description.std))

@@ -1,4 +1,4 @@
-"""Programs that take images and return logits, whatever runs them, and whether two of them do the same."""
+"""Programs that take images and return logits, and a check whether two of them compute the same."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ Program = Callable[[Tensor], Tensor]
 """From images, uint8 of shape (n, channels, height, width), to logits (n, classes)."""
 
 TOLERANCE = 1e-3
-"""Largest change of a logit allowed, as a share of the largest logit: sums run in another order."""
+"""Largest allowed change of a logit, as a share of the largest logit: the order of sums differs."""
 BATCHES = (1, 3, 64)
-"""Numbers of images that a program with a dynamic batch is checked with."""
+"""Numbers of images for the check of a program with a dynamic batch."""
 
 
 class Differs(ValueError):
@@ -23,7 +23,7 @@ class Differs(ValueError):
 
 
 def in_pytorch(network: nn.Module, normalise: nn.Module) -> Program:
-    """Return a network, in evaluation mode, behind its normalisation."""
+    """Return a network, in evaluation mode, preceded by its normalisation."""
     whole = nn.Sequential(normalise, network)
 
     def program(images: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ def in_pytorch(network: nn.Module, normalise: nn.Module) -> Program:
 
 
 def loaded_program(content: bytes) -> Program:
-    """Return what the bytes of a ``torch.export`` program do."""
+    """Return the program in the bytes of a ``torch.export`` file."""
     module: Any = torch.export.load(io.BytesIO(content)).module()
 
     def program(images: Tensor) -> Tensor:

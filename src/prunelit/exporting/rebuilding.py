@@ -1,4 +1,4 @@
-"""A network made again: what its builder makes, brought to the structure and the tensors of a file."""
+"""Rebuild a network: call its builder, then apply the structure and the tensors of a file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from prunelit.pruning.coupling.narrow_sizes import replace_sizes
 
 
 class Unfit(ValueError):
-    """A structure that does not fit what the builder makes; the message is one line."""
+    """A structure that does not fit the network of the builder; the message is one line."""
 
 
 def rebuild(builder: Builder, structure: Structure, tensors: Mapping[str, Tensor]) -> nn.Module:
@@ -22,7 +22,7 @@ def rebuild(builder: Builder, structure: Structure, tensors: Mapping[str, Tensor
 
     Args:
         builder: makes the original network.
-        structure: how the network differs from it.
+        structure: the differences between the network and the original one.
         tensors: the values of the parameters and buffers of ``structure``.
 
     Raises:
@@ -47,7 +47,7 @@ def rebuild(builder: Builder, structure: Structure, tensors: Mapping[str, Tensor
 
 
 def check_same(rebuilt: nn.Module, network: nn.Module) -> None:
-    """Raise Unfit, naming the first difference, unless a network made again is the one that was described."""
+    """Raise Unfit with the first difference, unless the rebuilt network equals the described one."""
     ours, theirs = (dict(each.named_modules()) for each in (rebuilt, network))
     for name, module in theirs.items():
         again = ours.get(name)
@@ -66,7 +66,7 @@ def check_same(rebuilt: nn.Module, network: nn.Module) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Return a plain value as JSON; the constructors of both networks made what is none."""
+    """Return a plain value as JSON; other values were made by the constructors of both networks."""
     try:
         return to_json(value)
     except ValueError:
@@ -86,7 +86,7 @@ def _owner(network: nn.Module, name: str) -> tuple[nn.Module, str]:
 
 
 def _placed(network: nn.Module, name: str, entry: Mapping[str, Any]) -> nn.Module:
-    """Return a module of a class without a call of its constructor, put where its name says."""
+    """Make a module of a class without calling its constructor, and insert it under its name."""
     parent, leaf = _owner(network, name)
     if not name or leaf not in parent._modules:
         raise Unfit(f"there is no place for a module {name!r}")
@@ -129,7 +129,7 @@ def _set_tensors(network: nn.Module, structure: Structure, tensors: Mapping[str,
             made[source] = nn.Parameter(value, kind == "parameter") if is_parameter else value
         tensor = made[source]
         if isinstance(tensor, nn.Parameter):
-            setattr(module, leaf, tensor)  # recurrent layers keep a list of them beside
+            setattr(module, leaf, tensor)  # recurrent layers also keep a list of them
         else:
             module._parameters.pop(leaf, None)
             module._buffers[leaf] = tensor

@@ -1,4 +1,4 @@
-"""A complete run as export reads it: its record, what its network takes, and the network itself."""
+"""A complete run as export reads it: its record, the inputs of its network, and the network itself."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 COMPLETE = "the folder of a complete run"
 LOADER = "prunelit.load"
-"""What makes the network of a run that went on from a cut one."""
+"""The builder of the network of a run that started from a cut network."""
 
 
 def whole_record(run: Path) -> Record:
-    """Return the record of a complete run, all of whose files are those that it wrote.
+    """Return the record of a complete run, after a check that its files are unchanged.
 
     Raises:
         BadRequest: on ``RUN``; not the folder of a complete run.
@@ -35,7 +35,7 @@ def whole_record(run: Path) -> Record:
 
 
 def _no_run(path: Path) -> BadRequest:
-    """Say why a path is not the folder of a complete run."""
+    """Return the error that states why a path is not the folder of a complete run."""
     why = ""
     if (path / "status.json").is_file():
         why = "the run is not complete"
@@ -47,7 +47,7 @@ def _no_run(path: Path) -> BadRequest:
 
 
 def description_of(record: Record) -> NetworkDescription:
-    """Return what is needed to make the network of a run again, and to feed it.
+    """Return what is needed to rebuild the network of a run, and to prepare its inputs.
 
     Raises:
         BadRequest: on ``RUN``; an old record does not say, and its images are gone.
@@ -83,7 +83,7 @@ def config_of(run: Path) -> tuple[DictConfig, str]:
     """
     from omegaconf import OmegaConf
 
-    from prunelit.study import command  # noqa: F401  (its resolvers stand in configs)
+    from prunelit.study import command  # noqa: F401  (configs use its resolvers)
     from prunelit.study.report.records.run_files import load_yaml
 
     try:
@@ -91,7 +91,7 @@ def config_of(run: Path) -> tuple[DictConfig, str]:
         hydra = run / ".hydra" / "hydra.yaml"
         runtime = load_yaml(hydra)["hydra"]["runtime"] if hydra.is_file() else {}
         return config, str(runtime.get("cwd", Path.cwd()))
-    except Exception as error:  # of two libraries, for what is no config
+    except Exception as error:  # two libraries raise many kinds for invalid configs
         reason = next(iter(str(error).strip().splitlines()), "")
         raise DamagedRun(run, f".hydra cannot be read: {reason[:200]}") from error
 
@@ -113,7 +113,7 @@ def network_of(record: Record, description: NetworkDescription) -> nn.Module:
         return network
     except BadRequest:
         raise
-    except Exception as error:  # own classes may raise anything
+    except Exception as error:  # classes of users may raise any exception
         reason = next(iter(str(error).strip().splitlines()), "")
         name = description.model.get("_target_")
         raise BadRequest(
@@ -123,7 +123,7 @@ def network_of(record: Record, description: NetworkDescription) -> nn.Module:
 
 
 def builder_of(description: NetworkDescription) -> dict[str, Any]:
-    """Return what makes the network of a run before it is cut, as ``prunelit.save`` takes it."""
+    """Return the builder of the network of a run before it is cut, for ``prunelit.save``."""
     model = {key: value for key, value in description.model.items() if key not in ("name", "_partial_")}
     if model.get("_target_") != LOADER:
         model |= {"num_classes": description.num_classes, "input_shape": description.input_shape}

@@ -1,4 +1,4 @@
-"""How a network differs from the one that its builder makes: widths, attributes, and replaced modules."""
+"""The differences between a network and the one that its builder makes: widths, attributes, modules."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from prunelit.exporting.plain import NotPlain, to_json
 INTERNAL = frozenset(vars(nn.Module()))
 """Attributes of every module that PyTorch itself keeps; training mode and hooks are among them."""
 OWN = "_prunelit_"
-"""How the attributes begin that prunelit notes on networks."""
+"""The prefix of the attributes that prunelit sets on networks."""
 
 
 @dataclass
 class Structure:
-    """What a file says of a network, beside its builder and its tensors.
+    """The description of a network in a file, apart from its builder and its tensors.
 
     Attributes:
         modules: by name, for those that differ from the builder's: ``attributes`` that have other values,
@@ -39,11 +39,11 @@ class Structure:
 
 
 class NotDescribable(ValueError):
-    """A network that no file of this kind can describe; the message is one line."""
+    """A network that such a file cannot describe; the message is one line."""
 
 
 def describe(network: nn.Module, original: nn.Module) -> Structure:
-    """Return what makes ``network`` of ``original``, which its builder has just made.
+    """Return the changes that turn ``original``, which its builder has just made, into ``network``.
 
     Raises:
         NotDescribable: the network holds something that no file can; names the module.
@@ -68,7 +68,7 @@ def describe(network: nn.Module, original: nn.Module) -> Structure:
 
 
 def _prefixes(name: str) -> list[str]:
-    """Return the names of the modules that hold a module."""
+    """Return the names of the modules that contain a module."""
     parts = name.split(".")
     return [".".join(parts[:end]) for end in range(1, len(parts))]
 
@@ -87,7 +87,7 @@ def named_tensors(network: nn.Module) -> Iterator[tuple[str, Tensor, str]]:
 
 
 def attributes(module: nn.Module) -> dict[str, Any]:
-    """Return what a module keeps beside its parameters, buffers and submodules."""
+    """Return the attributes of a module that are not parameters, buffers or submodules."""
     return {
         name: value
         for name, value in vars(module).items()
@@ -129,7 +129,7 @@ def _all_attributes(name: str, module: nn.Module) -> dict[str, Any]:
 
 
 def _changed_attributes(name: str, module: nn.Module, theirs: dict[str, Any]) -> dict[str, Any]:
-    """Return plain attributes with other values; what is not plain is as its constructor made it."""
+    """Return plain attributes with other values; other attributes are made by the constructor."""
     found = {}
     for key, value in attributes(module).items():
         if isinstance(value, Tensor):
@@ -153,7 +153,7 @@ def _changed_attributes(name: str, module: nn.Module, theirs: dict[str, Any]) ->
 
 
 def _is_computed(key: str, module: nn.Module) -> bool:
-    """Whether a hook computes a tensor from parameters before each forward pass, as old-style weight norm."""
+    """Whether a hook computes a tensor before each forward pass, such as old-style weight norm."""
     return f"{key}_g" in module._parameters or f"{key}_orig" in module._parameters
 
 

@@ -33,7 +33,7 @@ class Variant:
     Attributes:
         name: ``dense`` or ``compact``, and what it is beyond PyTorch's own.
         runtime: ``PyTorch`` or ``ONNX Runtime``.
-        network: whose parameters and multiply-accumulates it has.
+        network: the network with the same parameters and multiply-accumulates.
         size: bytes on disk.
         at: returns the program for a number of threads.
     """
@@ -50,7 +50,7 @@ class Made:
     """What an export writes: the contents of each file, and the forms that were compared.
 
     Attributes:
-        files: by name; ``""`` for a program, which gets its name from where it is written.
+        files: by name; ``""`` for a program, whose name depends on the destination.
         variants: dense first.
         change: the largest change of a logit against the run's network, as a share of the largest logit.
     """
@@ -67,13 +67,13 @@ def make_variants(
     images: ProbeImages,
     wanted: Wanted,
 ) -> Made:
-    """Return what to write of a run's network, once it was compared with that network.
+    """Return the files to write for a run's network, after a comparison with that network.
 
     Args:
-        network: of the run, with its zeros.
-        small: the same, cut.
-        description: what they take.
-        images: to compare them with.
+        network: the network of the run, with its zeros.
+        small: the same network, cut.
+        description: their inputs and classes.
+        images: the images for the comparison.
         wanted: the format.
 
     Raises:
@@ -93,7 +93,7 @@ def make_variants(
 
 
 Parts = tuple[dict[str, bytes], int, list[Variant], list[Program]]
-"""The files, the bytes of the cut network's tensors, further forms, and programs that must do the same."""
+"""The files, the bytes of the cut network's tensors, further forms, and programs that must agree."""
 
 
 def _torch(network: Any, small: Any, description: Any, images: Any, wanted: Wanted) -> Parts:
@@ -134,7 +134,7 @@ def _onnx(
 
 
 def _bytes_of(network: nn.Module) -> int:
-    """Return what the parameters and buffers of a network take; a run that was cut has no file of all."""
+    """Return the bytes of a network's parameters and buffers; the files of a run that was cut lack some."""
     return sum(tensor.nbytes for tensor in network.state_dict().values())
 
 
@@ -157,5 +157,5 @@ def _eight_bits(content: bytes, images: ProbeImages, wanted: Wanted) -> bytes:
 
 
 def threads_to_measure() -> list[int]:
-    """Return the numbers of threads that latency is measured with: one, and those that PyTorch uses."""
+    """Return the numbers of threads for measuring latency: one, and the number that PyTorch uses."""
     return sorted({1, torch.get_num_threads()})

@@ -1,4 +1,4 @@
-"""What an export is asked to write, and the packages that it takes; answered without torch."""
+"""The requested format of an export, and the packages that it needs; does not import torch."""
 
 from __future__ import annotations
 
@@ -43,5 +43,5 @@ class Wanted:
 def _is_installed(package: str) -> bool:
     try:
         return find_spec(package) is not None
-    except ValueError:  # it is marked as one that cannot be imported
+    except ValueError:  # sys.modules marks it as one that cannot be imported
         return False

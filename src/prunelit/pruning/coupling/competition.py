@@ -1,4 +1,4 @@
-"""What competes where units are pruned: one score for each unit of each group."""
+"""The competition among units that are pruned: one score for each unit of each group."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Competition:
     """The groups that lose units, and how the scores of single parameters become scores of units.
 
     Attributes:
-        groups: which can be pruned and are.
+        groups: the groups that are pruned.
         coupled: all groups of the network.
         combine: how the scores of a unit's parts become one: ``sum``, ``mean`` or ``max`` over the members.
-        normalize: what the scores of a group are divided by: their ``mean``, their ``max``, or ``none``.
-        of_filters: whether each score is already that of a whole unit.
-        round_to: a number that the widths which are left are multiples of.
+        normalize: the divisor of the scores of a group: their ``mean``, their ``max``, or ``none``.
+        of_filters: whether each score already belongs to a whole unit.
+        round_to: the remaining widths are multiples of this number.
         alike: the names of the groups of each kind, which compete with scope ``isomorphic``.
     """
 
@@ -46,7 +46,7 @@ class Competition:
 
     @classmethod
     def among(cls, coupled: CoupledUnits, parameters: Parameters, **options: object) -> Competition:
-        """Return the competition of those groups all of whose parts are prunable."""
+        """Return the competition of the groups that only have prunable parts."""
         chosen = tuple(g for g in coupled.prunable if _is_prunable(g, parameters))
         return replace(cls(chosen, coupled), **options)  # type: ignore[arg-type]
 
@@ -143,7 +143,7 @@ def _is_prunable(group: Group, parameters: Parameters) -> bool:
 
 
 def _counted(group: Group, tensors: Mapping[str, Tensor]) -> list[Member]:
-    """Return the members whose numbers say something of a unit."""
+    """Return the members whose values contribute to the score of a unit."""
     known = [m for m in group.members if m.name in tensors]
     return [m for m in known if m.role != "idle"] or known
 
@@ -176,7 +176,7 @@ def competition(
     plan: Plan,
     cut_normalized: bool = False,
 ) -> Competition:
-    """Return what competes in ``network`` where whole units are pruned.
+    """Return the competition among the whole units of ``network``.
 
     ``cut_normalized``: also units that can be cut out, but not masked.
 

@@ -19,7 +19,7 @@ from prunelit.pruning.flops import count_flops
 from prunelit.pruning.masks import count_all
 
 Widths = Mapping[str, int]
-"""The number of units kept, by the group's name; a group that is not named is whole."""
+"""The number of units kept, by the group's name; groups that are missing keep all units."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class _Axis:
 
 
 class Costs:
-    """What ``network`` costs with fewer units.
+    """The cost of ``network`` with fewer units.
 
     Parameters are counted exactly. The multiply-accumulates of a layer are proportional to the size of its
     weight; all others, such as those of normalisation and of products of activations, are a share of the
@@ -97,7 +97,7 @@ class Costs:
         return self.parameters[name].shape[number] if axis is None else axis.left(widths, self.units)
 
     def varying(self) -> set[tuple[str, int]]:
-        """Return name and axis of what loses positions with the units."""
+        """Return name and axis of the parameters that lose positions with the units."""
         return {(name, axis.number) for name, axes in self._axes.items() for axis in axes}
 
     def measure(self, kept: Kept) -> float:
@@ -110,16 +110,16 @@ class Costs:
         return found
 
     def _followed(self, kept: Kept) -> int:
-        """Return the multiply-accumulates that follow from the operations, which are not run."""
+        """Compute the multiply-accumulates from the operations, without running them."""
         sizes = {name: tuple(p.shape) for name, p in self.parameters.items()}
         return parameters_and_macs_after(self.coupled, kept, sizes)[1]
 
     def _of_a_cut_copy(self, kept: Kept) -> int:
-        """Return the multiply-accumulates of a copy that is really cut."""
+        """Measure the multiply-accumulates of a copy that is cut."""
         return count_flops(self.cut_copy(kept), first_of(self.call)).total
 
     def cut_copy(self, kept: Kept) -> nn.Module:
-        """Return a copy of the network that is really cut."""
+        """Return a copy of the network from which units are cut out."""
 
         def reference(chosen: Kept) -> list[Tensor]:
             return outputs_without(self.network, self.coupled, chosen, self.call)

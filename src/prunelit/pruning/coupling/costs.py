@@ -1,4 +1,4 @@
-"""What a network has once units are removed: parameters, and multiply-accumulates of a forward pass."""
+"""Count the parameters and multiply-accumulates that remain when units are removed."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def parameters_and_macs_after(
     average pooling, as fvcore counts them; nothing is run. Fused attention is left out, as there.
 
     Args:
-        coupled: of :func:`coupled_units`.
-        kept: the units that stay, by the group's name; a group that is not there stays whole.
+        coupled: the result of :func:`coupled_units`.
+        kept: the units that stay, by the group's name; groups that are missing stay whole.
         sizes: the shapes of the network's parameters, by name.
     """
     left = {name: list(shape) for name, shape in sizes.items()}
@@ -72,7 +72,7 @@ def _macs(
 
 
 def _of_product(name: str, arguments: Any, operands: list[Marked], result: Marked, shape: Any) -> int:
-    """Return the size of the result times the length of what is summed over."""
+    """Return the size of the result times the number of summed terms."""
     first = operands[1] if name == "aten.addmm" else operands[0]
     if name != "aten.einsum":
         return math.prod(shape(result)) * shape(first)[-1]

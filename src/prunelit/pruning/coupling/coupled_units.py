@@ -1,4 +1,4 @@
-"""The groups of a network, tried: what cannot really be cut is left whole."""
+"""The groups of a network, checked by a trial cut: groups that cannot be cut stay whole."""
 
 from __future__ import annotations
 

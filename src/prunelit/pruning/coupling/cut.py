@@ -1,4 +1,4 @@
-"""Cut units out of a network: its parameters, statistics and masks, and the sizes that its modules keep."""
+"""Cut units out of a network: its parameters, statistics and masks, and the sizes that its modules store."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FITTED = (nn.Linear, _ConvNd, _NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm,
 
 @dataclass(frozen=True)
 class Attribute:
-    """A size that a module keeps under a name, and what it becomes."""
+    """A size that a module stores under a name, and its new value."""
 
     module: str
     name: str
@@ -33,7 +33,7 @@ class Attribute:
 
 @torch.no_grad()
 def cut_units(network: nn.Module, coupled: CoupledUnits, kept: Mapping[str, Tensor]) -> None:
-    """Leave in place only the units ``kept`` of the groups named there; the modules of torch fit then."""
+    """Keep only the units ``kept`` of the groups named there, and update the sizes of torch's modules."""
     stays = positions_kept(coupled, kept)
     axes: dict[str, dict[int, Tensor]] = {}
     for (name, axis), mask in stays.items():
@@ -69,7 +69,7 @@ def positions_kept(coupled: CoupledUnits, kept: Mapping[str, Tensor]) -> dict[tu
 
 
 def _replaced(network: nn.Module, axes: Mapping[str, Mapping[int, Tensor]]) -> set[int]:
-    """Put cut tensors in the place of whole ones, shared ones everywhere; return the ids of the new ones."""
+    """Replace whole tensors by cut ones, shared ones everywhere; return the ids of the new tensors."""
     named = dict((*network.named_parameters(), *network.named_buffers()))
     new: dict[int, Tensor] = {}
     for name, places in axes.items():
@@ -89,7 +89,7 @@ def _replaced(network: nn.Module, axes: Mapping[str, Mapping[int, Tensor]]) -> s
 
 
 def _fit(module: Any, weight_shape: tuple[int, ...]) -> None:
-    """Give a module of torch the sizes of its tensors."""
+    """Set the sizes of a module of torch to the sizes of its tensors."""
     weight: Any = getattr(module, "weight", None)
     if isinstance(module, nn.Linear):
         module.out_features, module.in_features = weight.shape
@@ -111,7 +111,7 @@ def _fit(module: Any, weight_shape: tuple[int, ...]) -> None:
 
 
 def _fit_attention(module: nn.MultiheadAttention) -> None:
-    """Let attention know its widths, and that its heads do not fill them if some are gone."""
+    """Set the widths of an attention, and replace its class if its heads no longer fill ``embed_dim``."""
     heads, module.embed_dim = module.num_heads * module.head_dim, module.out_proj.out_features
     for name in "kv":
         weight = getattr(module, f"{name}_proj_weight")
@@ -162,7 +162,7 @@ def attributes_to_fit(
 def sizes_in_code(
     network: nn.Module, coupled: CoupledUnits, kept: Mapping[str, Tensor]
 ) -> dict[str, tuple[Size, ...]]:
-    """Return sizes in calls of ``view`` and ``reshape`` that are others now, by the module of the calls."""
+    """Return the changed sizes in calls of ``view`` and ``reshape``, by the module of the calls."""
     calls: dict[tuple[str, int], tuple[tuple[int, ...], dict[int, int]]] = {}
     for literal in coupled.literals:
         if literal.place is not None:
@@ -183,7 +183,7 @@ def sizes_in_code(
 
 
 def _changed(value: Any, changed: Mapping[int, int]) -> Any:
-    """Return a size, or a tuple or list of sizes, with those that are others now."""
+    """Return a size, or a tuple or list of sizes, with the changed sizes replaced."""
     if type(value) is int:
         return changed.get(value, value)
     if type(value) in (tuple, list) and value and all(type(each) is int for each in value):

@@ -1,4 +1,4 @@
-"""Say which units of a network go together, and which layers stay whole and why."""
+"""Describe the groups of units of a network, and the layers that stay whole with the reasons."""
 
 from __future__ import annotations
 

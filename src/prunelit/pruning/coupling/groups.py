@@ -19,7 +19,7 @@ from prunelit.pruning.coupling.trace import NotTraced, Trace, traced
 from prunelit.pruning.coupling.walk import Walk
 
 Kept = dict[str, Tensor]
-"""Which units stay, bool of shape (units,), by the group's name."""
+"""The units that stay: bool of shape (units,), by the group's name."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Member:
     Attributes:
         name: full name of the parameter or buffer.
         axis: along which the units lie.
-        unit_of: the unit that each position along the axis belongs to, -1 for those of other groups.
+        unit_of: the unit of each position along the axis; -1 if the position belongs to another group.
         role: ``source``: what the unit is made by, such as the rows of a weight, or a bias; ``sink``: what
             it is multiplied by where it is summed with others, such as the columns of the next weight;
             ``idle``: neither, such as a slope or a statistic.
@@ -53,13 +53,13 @@ class Member:
 
 @dataclass(frozen=True)
 class Group:
-    """Units that are alike: each has a part in the same parameters, and goes from all of them at once.
+    """Units with parts in the same parameters; a unit is removed from all of them at once.
 
     Attributes:
-        name: the member that stands for it, such as ``layer1.0.conv1.weight``.
-        units: how many there are.
-        members: every parameter and buffer that they have a part in.
-        why_not: why they stay; None: they can be removed.
+        name: the name of its first member, such as ``layer1.0.conv1.weight``.
+        units: the number of units.
+        members: every parameter and buffer in which the units have a part.
+        why_not: the reason for which the units stay; None: they can be removed.
         exact_when_masked: whether the network without a unit computes what the whole one does with all
             parameters of the unit at 0.
         why_not_exact: why it does not; None: it does.
@@ -88,19 +88,19 @@ class Group:
 
 @dataclass(frozen=True)
 class CoupledUnits:
-    """All groups of a network, those that have to stay whole too.
+    """All groups of a network, including the groups that have to stay whole.
 
     Attributes:
         groups: in the order of the network's parameters.
         not_followed: names of operations that could not be followed.
-        literals: sizes that may stand as numbers in the code of modules.
+        literals: sizes that the code of modules may contain as numbers.
         resolved: the units of all positions of all parameters.
         steps: the operations of a forward pass in eval mode, for counting what they cost.
         batch: the number of inputs of that pass.
-        trace: that pass.
+        trace: the record of this pass.
         mixing: the operations of it that take units together even when they are 0, by the graph's node, with
             operands and results.
-        cut_normalized: whether units are pruned too that can be cut out, but not masked.
+        cut_normalized: whether units that can be cut out, but not masked, are pruned too.
     """
 
     groups: tuple[Group, ...]
@@ -172,7 +172,7 @@ class CoupledUnits:
 def found_groups(network: nn.Module, example: Any) -> CoupledUnits:
     """Return the groups that follow from the operations of ``network`` on ``example``.
 
-    Where evaluation leaves parameters out, as those of auxiliary classifiers, training is followed too.
+    If evaluation does not use all parameters, such as auxiliary classifiers, training is followed too.
 
     Raises:
         NotTraced: the operations cannot be recorded.
@@ -195,7 +195,7 @@ def found_groups(network: nn.Module, example: Any) -> CoupledUnits:
 
 
 def _grouped(resolved: Resolved, order: Mapping[str, int]) -> tuple[Group, ...]:
-    """Put units into groups: those that have a part in the same axes."""
+    """Group the units that have parts in the same axes."""
     axes = sorted(resolved.axes.values(), key=lambda a: (order.get(a.name, len(order)), a.axis))
     marks = np.random.default_rng(0).integers(1, 2**62, size=len(axes))
     key = np.zeros(len(resolved.unit_of), dtype=np.int64)
@@ -203,7 +203,7 @@ def _grouped(resolved: Resolved, order: Mapping[str, int]) -> tuple[Group, ...]:
         units = np.unique(resolved.unit_of[axis.labels])
         with np.errstate(over="ignore"):
             key[units] += mark
-    for held in (resolved.held, resolved.mixed):  # what stays is no part of what can go
+    for held in (resolved.held, resolved.mixed):  # units that stay belong to no group that can be pruned
         key[list(held)] ^= marks[0] >> 3 if held is resolved.held else marks[0] >> 7
     members: dict[int, list[Member]] = {}
     numbers: dict[int, Numbers] = {}

@@ -17,7 +17,7 @@ Kind = tuple[tuple[str, str, int, str], ...]
 
 
 def kind_of(group: Group, network: nn.Module) -> Kind:
-    """Return what the parts of a group's units have in common with those of other groups.
+    """Return the kind of a group: what its units share with the units of groups of the same kind.
 
     Two groups are of one kind, whatever their widths, if each part of one has a counterpart in the other: the
     same parameter of a layer of the same type, along the same axis and in the same role. Convolutions in

@@ -14,7 +14,7 @@ from prunelit.pruning.coupling.latency_table import Timer, layer_times, millisec
 from prunelit.pruning.preserve import modes
 
 SECONDS = 0.5
-"""How long a whole network is timed, if that is not fewer passes than the fewest."""
+"""Seconds for which a whole network is timed; there is a least number of passes."""
 
 
 class LatencyCosts(Costs):
@@ -28,7 +28,7 @@ class LatencyCosts(Costs):
         network: dense, or pruned with masks.
         coupled: its groups.
         call: a batch of inputs; the first is used.
-        timer: measures layers and networks; :func:`milliseconds` if it is left out.
+        timer: measures layers and networks; by default :func:`milliseconds`.
 
     Raises:
         ValueError: no convolution or linear layer is called as a module; one line.
@@ -55,11 +55,11 @@ class LatencyCosts(Costs):
         )
 
     def predicted(self, kept: Kept) -> float:
-        """Return what the table predicts, before any smaller network was measured."""
+        """Return the prediction of the table, without the corrections by measurements."""
         return self.of(widths_of(kept)) * self._dense_scale / self._scale
 
     def measure(self, kept: Kept) -> float:
-        """Return the time of a copy that is really cut, and correct :meth:`of` by it."""
+        """Measure the time of a copy that is cut, and correct :meth:`of` with it."""
         if all(bool(mask.all()) for mask in kept.values()):
             return self.dense
         key = tuple(sorted(widths_of(kept).items()))

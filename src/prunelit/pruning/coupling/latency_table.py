@@ -1,4 +1,4 @@
-"""How long each layer of a network takes at a grid of widths, measured once on this device."""
+"""The time of each layer of a network at a grid of widths, measured once on this device."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ WARM_UP_PASSES = 2
 FEWEST_PASSES = 3
 MOST_PASSES = 31
 SECONDS = 0.02
-"""How long a layer is timed at each size, if that is not fewer passes than the fewest."""
+"""Seconds for which a layer is timed at each size; there is a least number of passes."""
 
 Timer = Callable[[Callable[[], Any], float], float]
-"""Returns the milliseconds that a function takes, from calls for as many seconds as given."""
+"""Returns the milliseconds of one call of a function; it is called for the given number of seconds."""
 
 
 @torch.no_grad()
 def milliseconds(
     function: Callable[[], Any], seconds: float, clock: Callable[[], float] = time.perf_counter
 ) -> float:
-    """Return the median time of 3 to 31 calls, after calls that do not count; a GPU is waited for.
+    """Return the median time of 3 to 31 calls, after a warm-up; waits for a GPU to finish.
 
     After ``seconds`` no further call starts, once there were three.
     """
@@ -61,7 +61,7 @@ class LayerTimes:
 
     Attributes:
         first, second: the sizes at which it was timed, ascending.
-        times: one list for each size in ``first`` with one number for each in ``second``.
+        times: one row for each size in ``first``, with one number for each size in ``second``.
         calls: how many times a forward pass runs the layer.
     """
 
@@ -81,13 +81,13 @@ class LayerTimes:
         return self.calls * (row(low) * (1 - share) + row(high) * share)
 
     def never_faster_when_wider(self) -> LayerTimes:
-        """Return the times with noise removed that would make a wider layer faster than a narrower one."""
+        """Return the times without the noise by which a wider layer appears faster than a narrower one."""
         table = torch.tensor(self.times, dtype=torch.float64).cummax(0)[0].cummax(1)[0]
         return replace(self, times=tuple(map(tuple, table.tolist())))
 
 
 def _between(sizes: tuple[int, ...], size: float) -> tuple[int, int, float]:
-    """Return the places of the neighbors of ``size``, and how far it is from the first to the second."""
+    """Return the indices of the neighbors of ``size``, and its relative position between them."""
     high = min(bisect_right(sizes, size), len(sizes) - 1)
     low = max(0, high - 1)
     span = sizes[high] - sizes[low]
@@ -96,7 +96,7 @@ def _between(sizes: tuple[int, ...], size: float) -> tuple[int, int, float]:
 
 @dataclass
 class _Seen:
-    """The shape of the input that a layer takes, and how many times it is called."""
+    """The shape of the input of a layer, and the number of its calls."""
 
     shape: tuple[int, ...]
     calls: int = 0
@@ -104,7 +104,7 @@ class _Seen:
 
 @dataclass(frozen=True)
 class _Layer:
-    """A convolution or linear layer with the input that it takes."""
+    """A convolution or linear layer with the shape of its input."""
 
     module: nn.Module
     shape: tuple[int, ...]
@@ -120,7 +120,7 @@ class _Layer:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """What layers have in common that take the same time."""
+        """A key that is equal for layers that take the same time."""
         names = ("stride", "padding", "dilation", "padding_mode", "groups")
         options = tuple(str(getattr(self.module, name, None)) for name in names)
         return type(self.module), tuple(self.weight.shape), self.shape, options, self.vary
@@ -217,7 +217,7 @@ def _timed(layer: _Layer, timer: Timer) -> LayerTimes:
 
 @torch.no_grad()
 def _called_layers(network: nn.Module, call: Call) -> dict[str, tuple[nn.Module, _Seen]]:
-    """Return the layers that a forward pass calls, by their weight's name, with what they take in."""
+    """Return the layers that a forward pass calls, with their inputs, by the name of their weight."""
     seen: dict[str, tuple[nn.Module, _Seen]] = {}
     hooks = []
 

@@ -1,4 +1,4 @@
-"""What follows from a walk through a network: which positions can only be removed together, and which stay.
+"""Which positions of a network can only be removed together, and which stay, noted operation by operation.
 
 Each position along each axis of each parameter has a number of its own. An operation hands the numbers
 on, ties some of them together (a sum ties those of its terms), holds some of them (their positions
@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 Numbers = NDArray[np.int64]
 Labels = Numbers | None
-"""The numbers along one axis, one a position, 0 where a position stays; None: all of them stay."""
+"""The numbers along one axis, one per position; 0: the position stays; None: all positions stay."""
 
 
 @dataclass(frozen=True)
 class Reason:
-    """Why positions stay, or why zeros there are not enough, in which operation of which module."""
+    """The reason, operation and module for which positions stay, or have an effect although they are 0."""
 
     text: str
     operation: str = ""
@@ -52,11 +52,11 @@ class Axis:
 
 @dataclass
 class Ledger:
-    """Gathers what operations say of numbers.
+    """Collects what operations require of numbered positions.
 
     Attributes:
         axes: of all parameters and buffers that the walk has met, by name and axis.
-        size: the first number that is not yet given away.
+        size: the next number to assign.
     """
 
     axes: dict[tuple[str, int], Axis] = field(default_factory=dict)
@@ -79,7 +79,7 @@ class Ledger:
         return self.axes[name, axis].labels
 
     def tie(self, first: Labels, second: Labels, reason: Reason) -> Labels:
-        """Let positions of two axes be removed together only; return the labels of both."""
+        """Require that positions of two axes are removed together; return the labels of both."""
         if first is None or second is None:
             self.hold(first, reason)
             self.hold(second, reason)
@@ -96,13 +96,13 @@ class Ledger:
             self._held.append((labels, reason))
 
     def mix(self, labels: Labels, reason: Reason) -> None:
-        """Note that these positions take part in numbers of all others, even when they are zero."""
+        """Note that these positions affect the values of all others, even when they are 0."""
         if labels is not None:
             self._mixed.append((labels, reason))
 
     @property
     def num_mixed(self) -> int:
-        """How many notes of :meth:`mix` there are."""
+        """The number of calls of :meth:`mix`."""
         return len(self._mixed)
 
     def contract(self, labels: Labels, weights: Labels, silent: bool, weighted: bool, reason: Reason) -> None:
@@ -113,7 +113,7 @@ class Ledger:
             weights: the labels that they have in a parameter, if one is among the factors.
             silent: whether a position without its sources is 0 there.
             weighted: whether one whose part of that parameter is 0 does not count.
-            reason: for positions of which neither holds.
+            reason: for positions to which neither applies.
         """
         if labels is None:
             return
@@ -132,7 +132,7 @@ class Ledger:
             self._idle.append(labels)
 
     def resolve(self) -> Resolved:
-        """Return the units that all of this leaves: classes of numbers that are tied together."""
+        """Return the units that result: classes of numbers that are tied together."""
         from scipy.sparse import coo_matrix
         from scipy.sparse.csgraph import connected_components
 
@@ -163,8 +163,8 @@ class Resolved:
     Attributes:
         axes: of parameters and buffers.
         unit_of: the unit of each number.
-        held: why units stay, by unit.
-        mixed: why units that are zero still have an effect, by unit.
+        held: the reason for which each unit stays.
+        mixed: the reason for which each unit has an effect although it is 0.
         loud: marks units that are not 0 everywhere though all of their sources are.
         heard: marks units that are used where no weight of their own is a factor.
         sinks: marks numbers of weights by which a unit is multiplied before it is summed with others.

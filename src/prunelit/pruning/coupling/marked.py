@@ -13,7 +13,7 @@ from prunelit.pruning.coupling.ledger import Labels, Ledger, Reason
 
 @dataclass(frozen=True)
 class Marked:
-    """A tensor as the walk through a network knows it.
+    """A tensor of the traced network, without its values.
 
     Attributes:
         shape: its sizes.
@@ -58,12 +58,12 @@ class Step:
     """One operation of the traced network.
 
     Attributes:
-        ledger: where what follows from it is noted.
+        ledger: collects what the operation requires.
         operation: its name, such as ``aten.cat``.
-        modules: the names of the modules in whose forward pass it stands, the outermost first.
+        modules: the names of the modules whose forward pass contains it, the outermost first.
         shapes: the shapes of its results.
-        function: what computes it.
-        literals: where sizes are noted that stand as numbers in the code of a module.
+        function: the function that computes it.
+        literals: collects the sizes that the code of a module may contain as numbers.
     """
 
     ledger: Ledger
@@ -76,7 +76,7 @@ class Step:
 
     @property
     def module(self) -> str:
-        """Name of the innermost module in whose forward pass the operation stands."""
+        """Name of the innermost module whose forward pass contains the operation."""
         return self.modules[-1] if self.modules else ""
 
     @property
@@ -89,7 +89,7 @@ class Step:
         return Reason(text, self.operation.removeprefix("aten."), self.module)
 
     def note_size(self, size: int, labels: Labels, place: Place | None = None) -> None:
-        """Note a size that the module's code may hold as a number, and its place in a call of ``reshape``."""
+        """Note a size that the module's code may contain as a number, and its position in ``reshape``."""
         if labels is not None:
             operation = self.operation.removeprefix("aten.")
             self.literals.append(Literal(self.module, operation, size, labels, place))
@@ -97,7 +97,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Literal:
-    """A size that stands in a module's code, or in an attribute of it, and depends on what is removed.
+    """A size in a module's code or attribute that depends on which units are removed.
 
     ``place`` is which of the sizes in a call of ``view`` or ``reshape`` it is.
     """

@@ -76,7 +76,7 @@ def replace_sizes(module: nn.Module, sizes: Iterable[Size]) -> None:
 
 
 def with_further(sizes: Iterable[Size], further: Iterable[Size]) -> tuple[Size, ...]:
-    """Return ``sizes`` with those of a second cut, which began with what the first left."""
+    """Return ``sizes`` of a first cut, merged with the sizes of a second cut of its result."""
     found = dict(sizes)
     for before, now in further:
         earlier = [code for code, left in found.items() if _follows(code, left, before, now)]

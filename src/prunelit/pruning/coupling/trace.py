@@ -28,7 +28,7 @@ class Trace:
     Attributes:
         program: what ``torch.export`` returned.
         tensors: names of parameters and buffers by the names of the graph's inputs; shared ones have one.
-        buffers: those of the names that are buffers.
+        buffers: the names that are buffers.
     """
 
     program: ExportedProgram

@@ -93,7 +93,7 @@ def cut_what_fits(
 
 
 def _that_fit(names: list[str], fits: Callable[[list[str]], bool]) -> list[str]:
-    """Return those of ``names`` that fit, found by halving."""
+    """Return the ``names`` that can be cut, found by bisection."""
     if not names or fits(names):
         return names
     if len(names) == 1:
@@ -156,7 +156,7 @@ def fitting_copy(
 
 
 def _choices(network: nn.Module, attributes: list[Attribute]) -> Iterable[list[Attribute]]:
-    """Return which sizes may change: all, or those of some names in some classes."""
+    """Return which sizes may change: all, or only some names in some classes."""
     kinds = [(type(network.get_submodule(a.module)).__name__, a.name) for a in attributes]
     names = sorted(set(kinds))
     if len(names) > MOST_NAMES:

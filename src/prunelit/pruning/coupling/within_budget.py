@@ -95,7 +95,7 @@ def units_within(
     alive: Masks,
     ties: Ties | None = None,
 ) -> Masks:
-    """Return which units are kept: those of highest score, as many as the budget allows.
+    """Return the units that are kept: as many units of highest score as the budget allows.
 
     First the largest number of units is found whose cost is within the budget, chosen as ``plan`` chooses
     that number: of all groups together with scope ``global``, the same share of each with ``layer``, the same
@@ -189,7 +189,7 @@ def _fill(
     alive: Masks,
     fits: Callable[[Masks], bool],
 ) -> None:
-    """Add units, those of highest score first, until none fits."""
+    """Add units in the order of their scores, the highest first, until none fits."""
     queue: list[tuple[float, int, str, list[int]]] = []
     rows = {name: _waiting(scores, kept, alive, name, competing.step(name)) for name in kept}
     for place, (name, row) in enumerate(rows.items()):

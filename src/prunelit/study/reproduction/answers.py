@@ -1,4 +1,4 @@
-"""What the runs say that look into a question: means over seeds, one row per method and amount."""
+"""The results of the runs that answer a question: means over seeds, one row per method and amount."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from prunelit.study.report.tables.statistics import summarise
 from prunelit.study.reproduction.description import Question, Report
 
 COLUMNS = ("question", "method", "asked", "metric", "n", "mean", "sd", "low", "high", "scale", "device")
-"""Columns of the answers, which are also those of docs/reproduction/NAME.answers.csv."""
+"""Columns of the answers, in docs/reproduction/NAME.answers.csv too."""
 
 
 def answers(report: Report, studies: Mapping[str, Study], scale: float) -> pd.DataFrame:
@@ -44,7 +44,7 @@ def _rows(study: Study, question: Question) -> list[dict[str, object]]:
 
 
 def answer_grid(question: Question, rows: pd.DataFrame) -> Grid | None:
-    """Return the table of one question, None if nothing of it was run."""
+    """Return the table of one question, None if none of its runs exists."""
     rows = rows[rows["question"] == question.asks]
     if rows.empty:
         return None

@@ -11,7 +11,7 @@ from prunelit.study.reproduction.requests import Request, check_overrides
 
 
 def asked_for(chosen: argparse.Namespace) -> Request:
-    """Return what the command line asks for of every report.
+    """Return the request of the command line, which applies to every report.
 
     Raises:
         BadRequest: no report is named, or a value is wrong.

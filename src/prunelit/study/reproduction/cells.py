@@ -1,4 +1,4 @@
-"""Every published number of a report beside ours: one row each, whether it was run or not."""
+"""Every published number of a report next to our number: one row each, whether it was run or not."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ COLUMNS = (
     *("sweep", "scale", "n", "ours", "sd", "low", "high", "device", "otherwise", "difference"),
     *("verdict", "why", "remark"),
 )
-"""Columns of the cells, which are also those of docs/reproduction/NAME.csv."""
+"""Columns of the cells, in docs/reproduction/NAME.csv too."""
 RATIOS = ("run_seconds",)
-"""Metrics of which ours is a ratio, and no difference can be taken."""
+"""Metrics for which our number is a ratio, so that it is not subtracted from the published number."""
 ENDS = {
     **dict.fromkeys(("top1", "top5", "top1_max", "error_percent", "class_accuracy_percent"), (0.0, 100.0)),
     "density_percent": (0.0, 100.0),
     "destroyed_of_10": (0.0, 10.0),
 }
-"""The least and the greatest value of a metric, at which its interval is cut."""
+"""The smallest and the largest possible value of a metric; confidence intervals are clipped to them."""
 
 
 def read_sweeps(commands: Sequence[Command]) -> dict[str, Study]:
-    """Return the runs of each sweep that has any: those that the commands ask for, and no others."""
+    """Return the runs of each sweep that has any. Runs that the commands do not request are left out."""
     folders: dict[str, list[Path]] = {}
     for command in commands:
         there = [run.folder for run in command.runs if (run.folder / "result.json").is_file()]
@@ -56,7 +56,7 @@ def compare(
         report: its description.
         studies: the runs of each sweep.
         scale: of these runs.
-        otherwise: what those of a sweep were given otherwise than the published ones.
+        otherwise: returns the settings in which the runs of a sweep differ from the published runs.
 
     ``ours`` is the mean over ``n`` seeds, ``sd`` its standard deviation, ``low`` to ``high`` the 95 %
     confidence interval of the mean. ``verdict`` is one of

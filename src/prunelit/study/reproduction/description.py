@@ -1,4 +1,4 @@
-"""What a published report holds and which sweeps repeat it, as ``conf/reproduce/NAME.yaml`` describes it.
+"""The content of a published report and the sweeps that repeat it, read from ``conf/reproduce/NAME.yaml``.
 
 A file names the sweeps, and for each table and figure of the report the sweeps that give it. It also holds
 the texts of docs/reproduction.md: what is known of the report, which published numbers are doubtful and why,
@@ -28,15 +28,15 @@ class Sweep:
     """One command of the training program.
 
     Attributes:
-        name: of its folder of runs.
-        what: what it does, in a sentence.
-        run: its overrides, as they are typed.
-        seeds: how many seeds the full sweep has, from 0 on.
+        name: the name of its folder of runs.
+        what: its purpose, in a sentence.
+        run: its overrides, written as on the command line.
+        seeds: the number of seeds of the full sweep, which start at 0.
         epochs: the keys that count epochs, and their values at full scale.
-        shrinks: what a scale below 1 makes smaller, of :data:`PARTS`.
+        shrinks: the entries of :data:`PARTS` that a scale below 1 makes smaller.
         start_from: the sweep whose run of the same seed gives the weights to start from.
-        page: whether a report's page is made of its runs.
-        mean_epochs: of a run, where that is more than the keys that count epochs say.
+        page: whether a report of its runs is written.
+        mean_epochs: the mean number of epochs of a run, if it is more than the sum of ``epochs``.
     """
 
     name: str
@@ -54,14 +54,14 @@ class Sweep:
         shrunk = scale if "epochs" in self.shrinks else 1.0
         counts = [f"{key}={max(1, round(shrunk * full))}" for key, full in self.epochs.items()]
         given = self.run.split()
-        # The experiment has the full counts already: they are named only where they are others.
+        # The experiment already has the full counts: only other counts are overridden.
         changed = counts if shrunk < 1 else []
         keys = {text.partition("=")[0] for text in changed}
         images = [f"+trainer.limit_train_batches={scale:g}"] if scale < 1 and "images" in self.shrinks else []
         return [text for text in given if text.partition("=")[0] not in keys] + changed + images
 
     def seeds_at(self, scale: float) -> list[int]:
-        """Return the seeds at a scale, one at least."""
+        """Return the seeds at a scale, at least one."""
         shrunk = scale if "seeds" in self.shrinks else 1.0
         return list(range(max(1, round(shrunk * self.seeds))))
 
@@ -73,8 +73,8 @@ class Table:
     Attributes:
         name: as in published.csv, such as ``II`` or ``figure 6``.
         title: what it is about.
-        sweeps: the names of those that give its numbers; the one with most seeds counts.
-        same_as: another table that holds the same numbers.
+        sweeps: the names of the sweeps that repeat its numbers; the sweep with the most seeds is compared.
+        same_as: another table with the same numbers.
     """
 
     name: str
@@ -90,9 +90,9 @@ class Picture:
     Attributes:
         name: as in the report, such as ``figure 9``.
         title: what it shows.
-        sweep: whose runs give it.
+        sweep: the sweep whose runs our figure shows.
         picture: the name of our figure of these runs.
-        says: what the report reads from it.
+        says: the conclusion that the report draws from it.
     """
 
     name: str
@@ -119,7 +119,7 @@ class Remark:
 
 @dataclass(frozen=True)
 class Question:
-    """What the comparison leaves to be explained, the sweep that looks into it, and the answer."""
+    """A question that the comparison raises, the sweep that investigates it, and the answer."""
 
     asks: str
     answer: str
@@ -127,7 +127,7 @@ class Question:
     shows: tuple[str, ...] = ("top1",)
 
     def text(self, run: bool) -> str:
-        """Return the answer if its sweep was run or it needs none, and otherwise that there is none yet."""
+        """Return the answer, or a note that there is none yet if its sweep was not run."""
         if run or not self.sweep:
             return self.answer.strip()
         return f"Not explained: the sweep {self.sweep} has not been run."
@@ -147,8 +147,8 @@ class Report:
         reasons: why numbers of ours differ.
         questions: what was looked into beyond the tables.
         names: what published.csv calls data sets and networks otherwise than our runs.
-        more: what was measured beside the sweeps, in Markdown.
-        by_method: whether runs are compared by method alone, as the report states no amount.
+        more: what was measured in addition to the sweeps, in Markdown.
+        by_method: whether runs are compared by method alone, because the report states no amount.
     """
 
     name: str

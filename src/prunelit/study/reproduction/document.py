@@ -1,4 +1,4 @@
-"""docs/reproduction.md from descriptions and records: the next run changes numbers only."""
+"""Write docs/reproduction.md from descriptions and records; another run only changes its numbers."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ ANSWER = ("question", "method", "asked", "metric")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What is known of a report: one row per published number, and one per number that answers a question."""
+    """The results of a report: one row per published number, and one per number that answers a question."""
 
     cells: pd.DataFrame
     answers: pd.DataFrame
 
     @classmethod
     def read(cls, report: Report, folder: Path) -> Outcome:
-        """Return what was kept in a folder; of a report that is not there, that nothing was run."""
+        """Return the results that a folder has of a report; they are empty if it has none."""
         found = {}
         for name, columns in (("", of_cells.COLUMNS), (".answers", of_questions.COLUMNS)):
             path = folder / f"{report.name}{name}.csv"
@@ -50,7 +50,7 @@ class Outcome:
         )
 
     def write(self, report: Report, folder: Path) -> list[Path]:
-        """Keep the rows in a folder as two files; return their paths."""
+        """Save the rows to a folder as two files; return their paths."""
         folder.mkdir(parents=True, exist_ok=True)
         paths = [folder / f"{report.name}.csv", folder / f"{report.name}.answers.csv"]
         for path, table in zip(paths, (self.cells, self.answers), strict=True):
@@ -58,9 +58,9 @@ class Outcome:
         return paths
 
     def joined(self, report: Report, newer: Outcome) -> Outcome:
-        """Return these rows with those of ``newer`` that were run at no smaller a scale on no fewer seeds.
+        """Return these rows, replaced by rows of ``newer`` unless those have a smaller scale or fewer seeds.
 
-        Verdicts and remarks are made again, so that they are those of the description as it stands.
+        Verdicts and remarks are computed again, from the current description.
         """
         cells = _best(newer.cells, self.cells, CELL)
         again = of_cells.judged_again(report, cells)
@@ -79,7 +79,7 @@ def _typed(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
 def _best(
     newer: pd.DataFrame, older: pd.DataFrame, key: Sequence[str], keep_all: bool = False
 ) -> pd.DataFrame:
-    """Return the rows of ``newer``, each replaced by that of ``older`` where that was run more fully."""
+    """Return the rows of ``newer``, or of ``older`` where its scale, or at one scale its seeds, are more."""
     kept = {tuple(row[name] for name in key): row for row in older.to_dict("records")}
     rows = []
     for row in newer.to_dict("records"):
@@ -95,7 +95,7 @@ def _fullness(row: Mapping[Any, Any]) -> tuple[bool, float, float]:
 
 
 def write_document(path: Path) -> None:
-    """Write docs/reproduction.md from what the folder of its name beside it holds."""
+    """Write docs/reproduction.md from the files in docs/reproduction/."""
     reports = [read_report(name) for name in report_names()]
     found = {report.name: Outcome.read(report, path.with_suffix("")) for report in reports}
     write_atomically(path, document(reports, found))
@@ -131,7 +131,7 @@ def section(report: Report, outcome: Outcome) -> str:
 
 
 def where(report: Report, sweep: str, picture: str) -> str:
-    """Return the place of our figure below the folder of outputs."""
+    """Return the path of our figure relative to the output folder."""
     if not picture:
         return ""
     top = Request().folder(report).relative_to("outputs")
@@ -145,7 +145,7 @@ def _shrinking(sweep: Any) -> str:
 
 
 def template(name: str) -> Any:
-    """Return a template of this package; those of HTML escape what they are given."""
+    """Return a template of this package; HTML templates escape their arguments."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(

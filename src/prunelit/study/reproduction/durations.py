@@ -18,11 +18,11 @@ from prunelit.study.reproduction.description import Sweep
 from prunelit.study.reproduction.requests import Command
 
 SHARE = 0.01
-"""Of a sweep's training images that the measured epoch takes."""
+"""The share of a sweep's training images that the measured epoch uses."""
 BESIDE = 3.0
-"""Seconds of a run beside its training and testing."""
+"""Seconds of a run in addition to its training and testing."""
 PARTS_OF_A_RUN = ("prune_seconds", "train_seconds", "test_seconds")
-"""Keys of a result that say how long a run took."""
+"""Keys of a result with the duration of the parts of a run."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ class Pace:
 
 
 class Paces:
-    """Measures an epoch of sweeps, and remembers it in a file.
+    """Measures an epoch of each sweep, and saves its duration to a file.
 
     Args:
-        memory: the file that remembers measured epochs.
+        memory: the file with the measured durations.
     """
 
     def __init__(self, memory: Path) -> None:
@@ -49,11 +49,11 @@ class Paces:
             self.known = {}
 
     def of(self, sweep: str) -> Pace:
-        """Return the measured pace of a sweep, by the name that :meth:`measure` was given."""
+        """Return the measured pace of a sweep, by the name that was passed to :meth:`measure`."""
         return Pace(*self.known.get(sweep, [None, 0.0]))
 
     def measure(self, sweep: str, command: Command) -> None:
-        """Measure an epoch of a sweep, unless it is known; sweeps that train alike are measured once."""
+        """Measure an epoch of a sweep, unless it is known; equal trainings are only measured once."""
         if sweep in self.known:
             return
         key = _key(command)
@@ -65,7 +65,7 @@ class Paces:
 
 
 def seconds_of_runs(folders: Iterable[Path]) -> float | None:
-    """Return the mean seconds of the complete runs in folders; None if there is none."""
+    """Return the mean seconds of the complete runs in folders; None if no run is complete."""
     found = []
     for folder in folders:
         try:
@@ -101,14 +101,14 @@ SET = (
 
 
 def _key(command: Command) -> str:
-    """Return what an epoch's time depends on."""
+    """Return the settings on which the time of an epoch depends."""
     texts = command.runs[0].overrides
     kept = [text for text in texts if text.partition("=")[0].lstrip("+") not in (*SET, "seed")]
     return " ".join(sorted(text for text in kept if not text.startswith("sweep.")))
 
 
 def seconds_of(sweep: Sweep, scale: float, pace: Pace, runs: int) -> float | None:
-    """Return about how long runs of a sweep take one after the other; scoring is not counted."""
+    """Estimate the seconds that runs of a sweep take one after the other; scoring is not counted."""
     if pace.epoch is None:
         return None
     given = dict(text.lstrip("+").split("=", 1) for text in sweep.overrides(scale) if "=" in text)
@@ -120,7 +120,7 @@ def seconds_of(sweep: Sweep, scale: float, pace: Pace, runs: int) -> float | Non
 
 
 def in_words(seconds: Sequence[float | None]) -> str:
-    """Return a sum of seconds as a person reads it."""
+    """Return a duration in seconds as text, in suitable units."""
     known = [value for value in seconds if value is not None]
     if len(known) < len(seconds):
         return "not measured" if not known else f"more than {duration(sum(known))}"

@@ -1,4 +1,4 @@
-"""Figures that reports have and the report of a study has not: made of the runs of one sweep."""
+"""Figures of published reports that the report of a study lacks; each shows the runs of one sweep."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from prunelit.study.report.tables.literature import DESTROYED
 
 @dataclass(frozen=True)
 class Drawn:
-    """A chart of one panel: its rows are its data, ``caption`` says how to read it."""
+    """A chart of one panel: ``rows`` is its data, and ``caption`` explains how to read it."""
 
     title: str
     caption: str
@@ -59,7 +59,7 @@ def _regression(over: Callable[[Study], pd.Series[Any]], title: str) -> Callable
         runs = study.complete
         rows = pd.DataFrame({"method": runs["pruner"], "top1": runs["best_top1"]}).reset_index()
         rows["over"] = over(study).loc[runs.index].to_numpy()
-        # As the report does: networks that learned nothing would bend the lines.
+        # The report does the same: networks that learned nothing would distort the lines.
         rows = rows[(rows["top1"] >= DESTROYED) & rows["over"].notna()]
         caption = (
             "Best test accuracy of each run; lines are least squares. "
@@ -80,7 +80,7 @@ def _fitted(rows: pd.DataFrame, title: str) -> alt.LayerChart:
 
 
 def _thresholds(study: Study) -> Drawn:
-    """Return the accuracy that each threshold leaves: means over seeds, and each seed."""
+    """Return the accuracy after pruning at each threshold: means over seeds, and each seed."""
     places = {str(run): folder for run, folder in study.complete["folder"].items()}
     rows = read_rows(places, "thresholds.csv", [])
     if "threshold" not in rows:
@@ -156,9 +156,9 @@ MAKERS: Mapping[str, Callable[[Study], Drawn]] = {
     "errors": _errors,
     "round_sparsities": _round_sparsities,
 }
-"""Figures by the name that conf/reproduce/NAME.yaml calls them."""
+"""Figures by their name in conf/reproduce/NAME.yaml."""
 
 
 def own_pictures(names: Sequence[str]) -> list[str]:
-    """Return those of the names that are drawn here, not by the report of a study."""
+    """Return the names that are drawn here, and not by the report of a study."""
     return [name for name in names if name in MAKERS]

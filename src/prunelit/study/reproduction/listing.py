@@ -1,4 +1,4 @@
-"""What ``python -m prunelit.reproduce --list`` prints: the sweeps of reports, what is done, what is left."""
+"""What ``python -m prunelit.reproduce --list`` prints: the sweeps of reports and their progress."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from prunelit.study.reproduction.requests import Request, commands
 
 
 def say_list(names: Sequence[str], request: Request, measure: bool = False) -> None:
-    """Print the sweeps of reports, how many of their runs are complete, and how long the others take here.
+    """Print the sweeps of reports, the number of complete runs, and the estimated time of the others.
 
     Args:
-        names: of the reports.
-        request: what the user asks for.
+        names: the names of the reports.
+        request: the options of the command.
         measure: whether to train an epoch of each sweep that has no complete run and was not measured yet.
     """
     paces, screen = Paces(request.output_dir / "reproduce" / "epochs.json"), console()
@@ -42,7 +42,7 @@ def say_list(names: Sequence[str], request: Request, measure: bool = False) -> N
 
 
 def _state(report: Report, sweep: Sweep, request: Request, paces: Paces) -> tuple[int, int, float | None]:
-    """Return how many runs a sweep has, how many are complete, and about how long the others take.
+    """Return the number of runs of a sweep, the number of complete runs, and an estimate for the others.
 
     A config is composed only for what was begun: that takes seconds for each method.
     """
@@ -92,7 +92,7 @@ def _values(text: str) -> tuple[str, list[str]]:
 
 
 def places(report: Report, sweep: Sweep) -> list[str]:
-    """Return the tables and figures of a report that a sweep gives, or what else it is for."""
+    """Return the tables and figures of a report that a sweep repeats, or its other purpose."""
     tables = [table.name for table in report.tables.values() if sweep.name in table.sweeps]
     pictures = [picture.name for picture in report.pictures.values() if picture.sweep == sweep.name]
     starts = [f"start of {other.name}" for other in report.sweeps.values() if other.start_from == sweep.name]

@@ -1,4 +1,4 @@
-"""What a reproduction leaves: one page, the same tables in Markdown and as CSV, and the figures."""
+"""The files of a reproduction: one page, the same tables in Markdown and as CSV, and the figures."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def write_outcome(
 
 
 def note_request(report: Report, request: Request, commands: Sequence[Command]) -> None:
-    """Keep beside the runs what was asked for: the scale, the overrides and the commands."""
+    """Save the request to the folder of the runs: the scale, the overrides and the commands."""
     folder = request.folder(report)
     folder.mkdir(parents=True, exist_ok=True)
     content = {
@@ -52,7 +52,7 @@ def note_request(report: Report, request: Request, commands: Sequence[Command]) 
 
 
 def _draw_all(report: Report, studies: Mapping[str, Study], folder: Path) -> dict[str, list[Path]]:
-    """Draw the figures of each sweep that was run; return the pictures of each figure of the report."""
+    """Draw the figures of each sweep that was run; return the image files by figure of the report."""
     for name, study in studies.items():
         if report.sweeps[name].page and len(study.complete):
             out = folder / name / "report"

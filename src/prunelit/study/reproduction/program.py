@@ -1,4 +1,4 @@
-"""What ``python -m prunelit.reproduce`` does: run, compare, write."""
+"""The steps of ``python -m prunelit.reproduce``: run, compare, write."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from prunelit.study.reproduction.tables import counts, grids
 
 
 def say_commands(wanted: Sequence[Command]) -> None:
-    """Print the command of each sweep, with how many of its runs are complete."""
+    """Print the command of each sweep, and how many of its runs are complete."""
     for command in wanted:
         runs, left = len(command.runs), len(command.left)
         print(f"# {command.sweep.name}: {command.sweep.what} {runs - left} of {runs} runs are complete.")
@@ -51,7 +51,7 @@ def run_commands(report: Report, request: Request, wanted: Sequence[Command]) ->
 
 
 def _train(overrides: Sequence[str]) -> int:
-    """Call the training program, and pass on to it a request to end, upon which it saves its runs."""
+    """Call the training program, and forward signals that request its end, so that it saves its runs."""
     with subprocess.Popen([sys.executable, "-m", "prunelit.train", "-m", *overrides]) as process:
         before = signal.signal(signal.SIGTERM, lambda number, frame: process.send_signal(number))
         try:
@@ -63,7 +63,7 @@ def _train(overrides: Sequence[str]) -> int:
 def compare_and_write(
     report: Report, request: Request, wanted: Sequence[Command], docs: Path | None = None
 ) -> Outcome:
-    """Compare every published number with what is there, print it, and write the page, tables and figures."""
+    """Compare every published number with the complete runs, print and write the result."""
     studies = read_sweeps(wanted)
     cells = compare(report, studies, request.scale, request.otherwise)
     outcome = Outcome(cells, answers(report, studies, request.scale))

@@ -1,4 +1,4 @@
-"""From a report and a scale to the commands that repeat it, and to the folders of their runs."""
+"""Derive the commands that repeat a report at a scale, and the folders of their runs."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ NO_RESULT = (
     *("trainer", "trainer.accelerator", "trainer.devices", "trainer.threads", "logger", "output_dir"),
     *("data.root", "data.download", "data.workers", "data.in_memory", "data.eval_batch_size"),
 )
-"""Keys that make no other experiment of a sweep; those of ``sweep`` and ``hydra`` make none either."""
+"""Keys that do not change the experiment of a sweep, in addition to all keys of ``sweep`` and ``hydra``."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asks for.
+    """What the user requests.
 
     Attributes:
         scale: in (0, 1]; below 1 the sweeps are made smaller.
-        overrides: of every run, as they are typed.
-        images: folders of images by data set, read instead of what is fetched.
-        output_dir: where studies lie.
+        overrides: the overrides of every run, written as on the command line.
+        images: folders of images by data set, read instead of the downloaded images.
+        output_dir: the folder of the studies.
         seeds: at most this number of seeds of each sweep, the first ones; None: all.
     """
 
@@ -54,7 +54,7 @@ class Request:
         return top if sweep is None else top / sweep.name
 
     def otherwise(self, sweep: Sweep) -> str:
-        """Return the overrides that make another experiment of a sweep than the published one.
+        """Return the overrides with which a sweep differs from the published experiment.
 
         Fewer values of what the sweep has several of, such as ``pruner=mag``, make no other experiment.
         """
@@ -83,7 +83,7 @@ class Command:
 
 
 def commands(report: Report, request: Request, sweeps: Sequence[Sweep]) -> list[Command]:
-    """Return the commands of sweeps, in order, with the runs that each asks for.
+    """Return the commands of sweeps, in order, each with the runs that it requests.
 
     Raises:
         BadRequest: a value that is wrong.
@@ -97,14 +97,14 @@ def commands(report: Report, request: Request, sweeps: Sequence[Sweep]) -> list[
 
 @dataclass(frozen=True)
 class Planner:
-    """Completes the overrides of sweeps of one report by what the user asked for."""
+    """Adds the request of the user to the overrides of the sweeps of one report."""
 
     report: Report
     request: Request
     compose: Any
 
     def command(self, sweep: Sweep, seeds: Sequence[int], more: Sequence[str] = ()) -> Command:
-        """Return one command of a sweep, ``more`` its overrides beside those of the description."""
+        """Return one command of a sweep, with the overrides ``more`` in addition to the described ones."""
         own = [*sweep.overrides(self.request.scale), f"seed={','.join(map(str, seeds))}", *more]
         own += ["logger=none", "sweep.keep_checkpoints=false"]
         own += [f"name={self.request.study(self.report)}/{sweep.name}"]
@@ -123,7 +123,7 @@ class Planner:
         folder = self.request.images.get(str(config.data.name))
         if folder is None:
             return []
-        # Random crops are usual for the named data set, and have to be asked for of a folder.
+        # Random crops are the default of the named data set, but not of a folder.
         usual = ["data.augment=true"] if config.data.augment is None and config.data.name in CROPPED else []
         return ["data=folder", f"data.root={folder.resolve()}", f"data.name={config.data.name}", *usual]
 
@@ -133,19 +133,19 @@ CROPPED = ("cifar10", "cifar100")
 
 
 def _commands_of(sweep: Sweep, planner: Planner) -> Iterator[Command]:
-    """Yield one command, or one for each seed where a sweep starts from the weights of another's runs."""
+    """Yield one command, or one per seed if a sweep starts from the weights of another sweep's runs."""
     seeds = planner.request.seeds_of(sweep)
     if not sweep.start_from:
         yield planner.command(sweep, seeds)
         return
-    # Seeds come last among the overrides, so that the first runs are those of the first values, by seed.
+    # Seeds are the last override, so that the first runs have the first values, ordered by seed.
     sources = planner.command(planner.report.sweeps[sweep.start_from], seeds).runs
     for seed, source in zip(seeds, sources, strict=False):
         yield planner.command(sweep, [seed], [f"checkpoint={source.folder / 'weights.safetensors'}"])
 
 
 class Compose:
-    """Composes runs as the training program does: call it with overrides and a file that remembers them."""
+    """Composes runs in the same way as the training program, from overrides and a file that caches them."""
 
     def __init__(self, loader: Any) -> None:
         self.loader = loader
@@ -183,7 +183,7 @@ class Compose:
 
 @contextmanager
 def composing() -> Iterator[Compose]:
-    """Yield what composes runs from overrides, with Hydra set up for it."""
+    """Set up Hydra, and yield the object that composes runs from overrides."""
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
@@ -196,7 +196,7 @@ def composing() -> Iterator[Compose]:
 
 
 def check_overrides(overrides: Sequence[str]) -> None:
-    """Raise BadRequest for what is no ``key=value``, or sets what this command itself decides."""
+    """Raise BadRequest for text that is not ``key=value``, and for keys that this command sets itself."""
     decided = {"name": "the study's folder is named after the report", "seed": "--seeds limits the seeds"}
     for text in overrides:
         key, equals, value = text.partition("=")

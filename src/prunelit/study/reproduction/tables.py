@@ -23,7 +23,7 @@ NAMES = {
     "flops_millions": "FLOPs, sparse, millions, with an operation for each biased output",
     "density_percent": "kept share of weights and biases, %",
 }
-"""What each metric is called."""
+"""The title of each metric."""
 MISSING = "–"
 HEADER = ["method", "setting", "published", "ours", "95 % interval", "seeds", "scale", "device"]
 TONES = {AGREES: "", DIFFERS: "bad"}
@@ -52,14 +52,14 @@ def _grid(report: Report, rows: pd.DataFrame) -> Grid:
 
 
 def place_name(table: str) -> str:
-    """Return what a table is called in a sentence: ``table IV``, ``figure 6``, ``section 4.1``."""
+    """Return the name of a table within a sentence: ``table IV``, ``figure 6``, ``section 4.1``."""
     if "." in table:
         return f"section {table}"
     return table if " " in table or table == "text" else f"table {table}"
 
 
 def _cells(row: Mapping[Any, Any], letters: dict[str, str]) -> list[Cell]:
-    """Return the cells of one published number; what is to be said of it gets a letter in ``letters``."""
+    """Return the cells of one published number; remarks on it are added to ``letters``."""
     digits, n = digits_of(str(row["metric"])), int(row["n"])
     ours = f"{row['ours']:.{digits}f}" if n else MISSING
     interval = (
@@ -80,7 +80,7 @@ def _cells(row: Mapping[Any, Any], letters: dict[str, str]) -> list[Cell]:
 
 
 def counts(cells: pd.DataFrame) -> str:
-    """Return how many published numbers have which verdict, in words."""
+    """Return the number of published numbers with each verdict, as text."""
     of = cells["verdict"].value_counts()
     said = [f"{of[word]} {word}" for word in VERDICTS if word in of]
     return f"{len(cells)} published numbers: {', '.join(said)}"

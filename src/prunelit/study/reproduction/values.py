@@ -1,4 +1,4 @@
-"""Our number for a published one, where it takes more than a column of the record."""
+"""Compute our number for a published one, if it is not simply a column of the record."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def value_of(study: Study, run: str, metric: str, setting: Setting) -> float:
 
 
 def _flops_with_biases(study: Study, run: str, setting: Setting) -> float:
-    """Return FLOPs in millions with an operation for each biased output, as the report by Butler counts."""
+    """Return FLOPs in millions, plus one operation per output with a bias, as in the report by Butler."""
     layers = study.layers_of(run)
     outputs = sum(flops / math.prod(shape[1:]) for shape, flops in _weights(layers))
     return (float(study.runs.at[run, "flops_sparse"]) + outputs) / 1e6
@@ -38,7 +38,7 @@ def _weights(layers: pd.DataFrame) -> list[tuple[list[int], float]]:
 
 
 def _times_dense(study: Study, run: str, setting: Setting) -> float:
-    """Return the seconds of a run as a multiple of those of the dense run with its seed and device."""
+    """Return the duration of a run divided by the duration of the dense run with its seed and device."""
     row, runs = study.runs.loc[run], study.complete
     same = (runs["data"] == row["data"]) & (runs["model"] == row["model"]) & (runs["device"] == row["device"])
     dense = runs[same & (runs["pruner"] == "none") & (runs["seed"] == row["seed"])]["seconds"]
@@ -60,14 +60,14 @@ COUNTED_AS_PUBLISHED: Mapping[str, Value] = {
     "val_accuracy": _accuracy,
     "sparsity": _sparsity,
 }
-"""Metrics that are counted here as the reports count them; the report of a study shows the record's own."""
+"""Metrics that are computed here as in the published report, and not read from the record."""
 
 DIGITS = {"flops_millions": 2, "val_accuracy": 4, "sparsity": 4, "run_seconds": 2}
-"""Decimals of our numbers, where they are not those of :func:`digits_of`."""
+"""Decimals of our numbers, if they differ from :func:`digits_of`."""
 WHOLE = ("kept", "removed_fc1", "removed_fc2", "destroyed_of_10")
 """Metrics that are counts, shown with one decimal."""
 
 
 def digits_of(metric: str) -> int:
-    """Return how many decimals a number of ours is shown with."""
+    """Return the number of decimals with which our number is shown."""
     return 1 if metric in WHOLE else DIGITS.get(metric, 2)

@@ -14,7 +14,7 @@ from decimal import Decimal
 from prunelit.study.report.tables.statistics import LEVEL, Summary, t_quantile
 
 FEWEST_SEEDS = 3
-"""Seeds that a spread takes."""
+"""The least number of seeds from which a spread is computed."""
 AGREES, DIFFERS, NOT_RUN, DOUBTFUL, OPEN = "agrees", "differs", "not run", "doubtful", "open"
 VERDICTS = (AGREES, DIFFERS, DOUBTFUL, OPEN, NOT_RUN)
 
@@ -29,16 +29,16 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a verdict is made of.
+    """What a verdict depends on.
 
     Attributes:
-        ours: a number a seed, summarised.
+        ours: summary of our numbers, one per seed.
         theirs: the published number as printed, empty if the published run failed.
-        scale: of the sweep that gave ours.
-        doubt: why the published number cannot be right, empty if nothing speaks against it.
-        otherwise: what our runs were given otherwise than the published ones, empty if nothing.
-        reason: what explains a difference, empty if that is not known.
-        of_ten: whether the numbers count networks of ten.
+        scale: the scale of our sweep.
+        doubt: why the published number cannot be correct; empty if there is no doubt.
+        otherwise: the settings in which our runs differ from the published runs; empty if there are none.
+        reason: an explanation of a difference; empty if there is none.
+        of_ten: whether the numbers are counts of networks out of ten.
     """
 
     ours: Summary
@@ -51,7 +51,7 @@ class Evidence:
 
 
 def verdict(evidence: Evidence) -> Verdict:
-    """Return whether ours agrees with the published number; a scale below 1 is never called agreement."""
+    """Return whether our number agrees with the published number; with a scale below 1, it never does."""
     if evidence.doubt or not evidence.theirs:
         return Verdict(DOUBTFUL, evidence.doubt or "the published run failed")
     if not evidence.ours.n:
@@ -76,12 +76,12 @@ def _within_spread(ours: Summary, theirs: str) -> bool:
 
 
 def half_unit(text: str) -> float:
-    """Return half of what the last digit of a printed number stands for: 0.005 for ``81.39``."""
+    """Return half a unit of the last digit of a printed number: 0.005 for ``81.39``."""
     return 0.5 * 10.0 ** int(Decimal(text).as_tuple().exponent)
 
 
 def _same_share(ours: Summary, theirs: str) -> bool:
-    """Whether Fisher's exact test finds no difference between k of n networks of ours and theirs of 10."""
+    """Whether Fisher's exact test finds no difference between our k of n networks and their k of 10."""
     from scipy.stats import fisher_exact
 
     k, published = round(ours.mean * ours.n / 10), round(float(theirs))

@@ -13,7 +13,7 @@ from prunelit.pruning.coupling.rules import rule
 from prunelit.pruning.coupling.rules.products import add_bias, product
 
 WIDE = 8
-"""Channels of a group from which on the same places within all groups go, and not whole groups."""
+"""From this number of channels per group, the same positions of all groups are removed, not whole groups."""
 
 
 def convolution(
@@ -84,7 +84,7 @@ def _in_groups(
 
 
 def whole_groups_go(shape: Sequence[int], groups: int) -> bool:
-    """Return whether a convolution with a weight of this shape loses whole groups, and not places in each.
+    """Return whether a convolution with a weight of this shape loses whole groups only.
 
     It loses whole groups where they are narrow and at least as many as the places in each of them.
     """
@@ -93,7 +93,7 @@ def whole_groups_go(shape: Sequence[int], groups: int) -> bool:
 
 
 def tied_blocks(step: Step, labels: Labels, shape: tuple[int, int], along: int) -> Labels:
-    """Tie all positions that have the same place along one of the two axes that ``labels`` are split into."""
+    """Tie all positions with the same index along one of the two axes into which ``labels`` are split."""
     if labels is None:
         return None
     grid = labels.reshape(shape)
@@ -130,7 +130,7 @@ def general_convolution(
 def conv_transpose(
     step: Step, x: Marked, weight: Marked, bias: Marked | None = None, *sizes: Any, **named: Any
 ) -> Marked:
-    """Transposed convolution: its weight has the inputs along axis 0; of groups, only whole ones go.
+    """Transposed convolution: its weight has the inputs along axis 0; only whole groups are removed.
 
     ``sizes``: stride, padding, output padding, groups, dilation.
     """

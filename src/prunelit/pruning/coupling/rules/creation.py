@@ -12,7 +12,7 @@ from prunelit.pruning.coupling.rules import rule
 @rule("new_zeros", "new_ones", "new_full", "new_empty", "tensor", "empty_strided", "randint", "bernoulli")
 @rule("empty_permuted", "new_empty_strided")
 def created(step: Step, *arguments: Any, **keywords: Any) -> Marked:
-    """Give a tensor whose positions all stay: its sizes stand in the code."""
+    """Return a tensor whose positions all stay, because its sizes are written in the code."""
     return Marked.plain(step.shape)
 
 

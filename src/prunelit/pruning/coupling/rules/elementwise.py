@@ -1,4 +1,4 @@
-"""Operations that compute each element from those at the same place, with broadcasting."""
+"""Operations that compute each element from the elements at the same position, with broadcasting."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from prunelit.pruning.coupling.marked import Marked, Step
 from prunelit.pruning.coupling.rules import rule
 
 TRIAL = (-3.2, -1.1, -0.4, 0.3, 0.9, 2.7)
-"""Values that stand for elements of which nothing is known."""
+"""Values that represent elements of which nothing is known."""
 
 
 @rule("hardswish", "relu6", "log_sigmoid", "copy_", "fill_", "floor_divide", "where", "rrelu", "softplus")
@@ -31,7 +31,7 @@ def elementwise(step: Step, *arguments: Any, **keywords: Any) -> Marked:
 
 
 def broadcast(step: Step, operands: list[Marked]) -> tuple[list[Labels], list[bool]]:
-    """Return the labels of what operands make when they are broadcast against each other."""
+    """Return the labels of the result of broadcasting operands."""
     rank = len(step.shape)
     labels: list[Labels] = [None] * rank
     for axis in range(rank):
@@ -81,13 +81,13 @@ def _tried(function: Any, plain: tuple[Any, ...], named: tuple[Any, ...], silent
 @rule("dropout", "dropout_", "feature_dropout", "feature_dropout_", "type_as", "float", "half", "conj")
 @rule("resolve_conj", "resolve_neg", "zero_", "requires_grad_")
 def same(step: Step, operand: Marked, *others: Any, **keywords: Any) -> Marked:
-    """Hand on the labels."""
+    """Pass on the labels."""
     return operand
 
 
 @rule("masked_fill", "masked_fill_")
 def masked_fill(step: Step, operand: Marked, mask: Marked, value: Any) -> Marked:
-    """Hand on the labels; what is filled with 0 stays 0."""
+    """Pass on the labels; elements that are filled with 0 stay 0."""
     labels, zero = broadcast(step, [operand, mask])
     keeps = isinstance(value, int | float) and value == 0
     back = [axis - len(labels) for axis in range(len(labels))]

@@ -40,7 +40,7 @@ def _joined(parts: Sequence[Labels], sizes: Sequence[int]) -> Labels:
 
 @rule("stack")
 def stack(step: Step, tensors: Sequence[Marked], axis: int = 0) -> Marked:
-    """Put tensors beside each other along a new axis."""
+    """Stack tensors along a new axis."""
     axis %= len(step.shape)
     labels: list[Labels] = []
     for place in range(tensors[0].ndim):
@@ -76,7 +76,7 @@ def split(step: Step, x: Marked, sizes: Any, axis: int = 0, **keywords: Any) -> 
 
 @rule("glu")
 def glu(step: Step, x: Marked, axis: int = -1) -> Marked:
-    """Multiply one half of an axis by a gate that the other half makes."""
+    """Multiply one half of an axis by a gate that is computed from the other half."""
     axis %= x.ndim
     length, along = x.shape[axis] // 2, x.labels[axis]
     if along is not None:
@@ -173,7 +173,7 @@ def repeat_interleave(step: Step, x: Marked, times: Any, axis: Any = None, **key
 
 @rule("flip")
 def flip(step: Step, x: Marked, axes: Sequence[int]) -> Marked:
-    """Turn axes round."""
+    """Reverse axes."""
     for axis in axes:
         along = x.labels[axis]
         x = x.with_axis(axis, None if along is None else along[::-1].copy(), x.zero[axis])
@@ -182,7 +182,7 @@ def flip(step: Step, x: Marked, axes: Sequence[int]) -> Marked:
 
 @rule("roll")
 def roll(step: Step, x: Marked, shifts: Sequence[int], axes: Sequence[int] = ()) -> Marked:
-    """Hold what is moved by a number."""
+    """Shift positions, which have to stay."""
     for axis in axes or range(x.ndim):
         step.ledger.hold(x.labels[axis], step.why("positions are moved by a number"))
         x = x.with_axis(axis, None, False)
@@ -191,7 +191,7 @@ def roll(step: Step, x: Marked, shifts: Sequence[int], axes: Sequence[int] = ())
 
 @rule("index")
 def index(step: Step, x: Marked, indices: Sequence[Marked | None]) -> Marked:
-    """Take positions by tensors of numbers; axes without any go through."""
+    """Select positions by tensors of indices; other axes are unchanged."""
     chosen = [axis for axis, each in enumerate(indices) if each is not None]
     for axis in chosen:
         step.ledger.hold(x.labels[axis], step.why("positions are used by their numbers"))
@@ -211,7 +211,7 @@ def index(step: Step, x: Marked, indices: Sequence[Marked | None]) -> Marked:
 
 @rule("index_select")
 def index_select(step: Step, x: Marked, axis: int, places: Marked) -> Marked:
-    """Take positions of one axis by their numbers."""
+    """Select positions of one axis by their indices."""
     step.ledger.hold(x.labels[axis], step.why("positions are used by their numbers"))
     return Marked(step.shape, x.labels, x.zero, x.is_weight).with_axis(axis, None, False)
 

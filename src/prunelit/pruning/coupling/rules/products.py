@@ -10,7 +10,7 @@ from prunelit.pruning.coupling.marked import Marked, Step
 from prunelit.pruning.coupling.rules import rule
 
 Letters = Sequence[Any]
-"""A name for each axis; axes of one name have to fit."""
+"""A name for each axis; axes with the same name must have the same size."""
 
 
 def product(step: Step, operands: Sequence[tuple[Marked, Letters]], result: Letters) -> Marked:
@@ -102,7 +102,7 @@ def addmm(step: Step, bias: Marked, first: Marked, second: Marked, **scales: Any
 
 @rule("einsum")
 def einsum(step: Step, equation: str, operands: Sequence[Marked], **keywords: Any) -> Marked:
-    """Sums of products as the equation names them."""
+    """Sums of products, given by an equation."""
     terms, _, result = equation.replace(" ", "").partition("->")
     named: list[list[Any]] = []
     for term, operand in zip(terms.split(","), operands, strict=True):

@@ -1,4 +1,4 @@
-"""Operations that put the same elements into other axes: reshaping, permuting and shuffling."""
+"""Operations that rearrange elements: reshaping, permuting and shuffling."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def blocks(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], list
 
 
 def _merged(step: Step, x: Marked, axes: list[int]) -> tuple[Labels, bool]:
-    """Return the labels of axes that become one; if units lie along several, those of one alone can go."""
+    """Return the labels of merged axes; if several have units, only units of one can be removed."""
     named = [axis for axis in axes if is_labelled(x.labels[axis])]
     if not named:
         return None, False
@@ -111,7 +111,7 @@ def _split(step: Step, flat: Labels, sizes: list[int]) -> list[Labels]:
 
 
 def _chosen(step: Step, sizes: list[int], has_batch: bool) -> int:
-    """Return along which of the new axes positions may go: that of heads, or else the longest."""
+    """Return the new axis along which positions may be removed: the axis of heads, or else the longest."""
     if has_batch and len(sizes) == 2 and any(sizes[0] % count == 0 for count in step.heads):
         return 0  # a batch and its heads in one axis, as in nn.MultiheadAttention
     heads = [axis for axis, size in enumerate(sizes) if size in step.heads]
@@ -146,7 +146,7 @@ def turn(step: Step, x: Marked) -> Marked:
 
 @rule("movedim", "moveaxis")
 def movedim(step: Step, x: Marked, source: Any, destination: Any) -> Marked:
-    """Move axes to other places."""
+    """Move axes to other positions."""
     sources = [s % x.ndim for s in ([source] if isinstance(source, int) else source)]
     targets = [d % x.ndim for d in ([destination] if isinstance(destination, int) else destination)]
     order = [axis for axis in range(x.ndim) if axis not in sources]
@@ -157,7 +157,7 @@ def movedim(step: Step, x: Marked, source: Any, destination: Any) -> Marked:
 
 @rule("pixel_shuffle")
 def pixel_shuffle(step: Step, x: Marked, factor: int) -> Marked:
-    """Move channels to places of the image: (c r r, h, w) becomes (c, h r, w r)."""
+    """Move channels to pixels: (c r r, h, w) becomes (c, h r, w r)."""
     lead = x.ndim - 3
     channels, height, width = x.shape[lead:]
     parts = (*x.shape[:lead], channels // factor**2, factor, factor, height, width)
@@ -167,7 +167,7 @@ def pixel_shuffle(step: Step, x: Marked, factor: int) -> Marked:
 
 @rule("pixel_unshuffle")
 def pixel_unshuffle(step: Step, x: Marked, factor: int) -> Marked:
-    """Move places of the image to channels: (c, h r, w r) becomes (c r r, h, w)."""
+    """Move pixels to channels: (c, h r, w r) becomes (c r r, h, w)."""
     lead = x.ndim - 3
     channels, height, width = x.shape[lead:]
     parts = (*x.shape[:lead], channels, height // factor, factor, width // factor, factor)

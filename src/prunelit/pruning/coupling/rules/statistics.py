@@ -1,4 +1,4 @@
-"""Operations that take axes together: sums, means, norms, softmax, pooling and normalisation."""
+"""Operations that combine positions: sums, means, norms, softmax, pooling and normalisation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SUMS = ("sum", "linalg_vector_norm", "norm", "nansum")
 )
 @rule("max", "min", "var_mean", "std_mean", "median", "argmax", "argmin", "logsumexp", "count_nonzero")
 def reduction(step: Step, x: Marked, *arguments: Any, **keywords: Any) -> Any:
-    """Take axes together; a sum does without zeros, all else counts them."""
+    """Reduce axes; zeros have no effect on a sum, but on all other reductions."""
     axes = _axes(step, x, arguments, keywords)
     name = step.operation.removeprefix("aten.")
     for axis in axes:
@@ -37,7 +37,7 @@ def reduction(step: Step, x: Marked, *arguments: Any, **keywords: Any) -> Any:
 
 
 def _axes(step: Step, x: Marked, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> list[int]:
-    """Return which axes are taken together, from the arguments, or from the shapes if they are not plain."""
+    """Return which axes are reduced, from the arguments, or from the shapes if they are not plain."""
     given = keywords.get("dim")
     vector_norm = step.operation in ("aten.linalg_vector_norm", "aten.norm")
     place = 1 if vector_norm else 0
@@ -50,7 +50,7 @@ def _axes(step: Step, x: Marked, arguments: tuple[Any, ...], keywords: dict[str,
 
 @rule("softmax", "log_softmax", "_softmax", "_log_softmax", "softmin", "cumsum", "cumprod", "sort", "glu_jvp")
 def along_an_axis(step: Step, x: Marked, axis: int = -1, *options: Any, **keywords: Any) -> Marked:
-    """Compute each element from all along one axis."""
+    """Compute each element from all elements along one axis."""
     step.ledger.mix(x.labels[axis], step.why("it is taken together with all others"))
     return Marked(step.shape, x.labels, (False,) * x.ndim)
 
@@ -64,7 +64,7 @@ def along_an_axis(step: Step, x: Marked, axis: int = -1, *options: Any, **keywor
 )
 @rule("reflection_pad1d", "reflection_pad2d", "replication_pad1d", "replication_pad2d", "grid_sampler")
 def image(step: Step, x: Marked, *options: Any, **keywords: Any) -> Any:
-    """Compute with the places of an image; what lies before them goes through."""
+    """Compute with the pixels of an image; the axes before them are unchanged."""
     spatial = {"1": 1, "3": 3}.get(step.operation[-2:-1] if step.operation[-1] == "d" else "", 2)
     lead = x.ndim - spatial
     for along in x.labels[lead:]:
@@ -142,7 +142,7 @@ def group_norm(
     *options: Any,
     **keywords: Any,
 ) -> Marked:
-    """Normalise groups of channels: whole groups can go; a single group takes all channels together."""
+    """Normalise groups of channels: whole groups can be removed; a single group combines all channels."""
     labels, size = x.labels[1], x.shape[1] // groups
     for each in (weight, bias):
         if each is not None:
@@ -162,7 +162,7 @@ def group_norm(
 
 @rule("_weight_norm", "_weight_norm_interface")
 def weight_norm(step: Step, direction: Marked, length: Marked, axis: int = 0) -> Any:
-    """Scale the slices of a weight along ``axis`` to a length each; slices that are 0 have no direction."""
+    """Scale each slice of a weight along ``axis`` to a given length; slices that are 0 have no direction."""
     if axis == -1:
         for along in direction.labels:
             step.ledger.hold(along, step.why("all positions share one length"))
