@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import lightning.pytorch as pl
+from torch import nn
 from torch.nn.parameter import UninitializedParameter
 from torch.optim import Optimizer
 
@@ -200,8 +201,7 @@ class Pruning(NetworkPruner):
         super().teardown(trainer, pl_module, stage)
         self._let_go()
         if stage == "fit":
-            held = self.cut.of_whole(self.masks) if self.retraining.masked_gradient else {}
-            self._fingerprint = remember(self.network(pl_module), held)
+            self._remember(self.network(pl_module))
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -209,6 +209,24 @@ class Pruning(NetworkPruner):
         """Record the number of epochs trained so far."""
         super().on_load_checkpoint(trainer, pl_module, checkpoint)
         self._timeline.read(checkpoint)
+
+    def before_worker_weights(self, state: dict[str, Any], pl_module: pl.LightningModule) -> None:
+        """Give the network the shapes that it has in a worker process, before its weights are loaded."""
+        network = dict(pl_module.named_modules()).get(self.network_name)
+        if network is not None:
+            self.cut.follow(network, state["state"]["cut"])
+
+    def load_worker_state(self, state: dict[str, Any], pl_module: pl.LightningModule) -> None:
+        """Take over the state of a worker process, whose network is in ``pl_module`` now."""
+        super().load_worker_state(state, pl_module)
+        network = dict(pl_module.named_modules()).get(self.network_name)
+        if network is not None:
+            self._remember(network)
+
+    def _remember(self, network: nn.Module) -> None:
+        """Note the network at the end of a fit, so that the next fit recognizes it."""
+        held = self.cut.of_whole(self.masks) if self.retraining.masked_gradient else {}
+        self._fingerprint = remember(network, held)
 
     def _warn_of_late_weights(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Warn once per fit about weights that train only since the last pruning and therefore stay dense."""

@@ -192,7 +192,7 @@ class NetworkPruner(HoldingCallback):
         work = partial(work, reports=("density",) if self.num_done + 1 == len(self.steps) else ())
         if self.cut.narrowing is not None:
             self._holder.release()
-            self.cut.restore(self.network(pl_module), trainer.optimizers)
+            self.cut.restore(self.network(pl_module), trainer)
             self._hold_masks(trainer, pl_module)
         with gathered(pl_module):
             notify(trainer, "on_before_pruning", pl_module, self)
@@ -225,10 +225,10 @@ class NetworkPruner(HoldingCallback):
         assert self._example is not None
         root, start = self.network(pl_module), time.perf_counter()
         with undisturbed(trainer, pl_module, root):
-            narrowing = self.cut.possible(root, self.masks, self._example)
+            narrowing = self.cut.possible(trainer, root, self.masks, self._example)
         self._holder.release()
         self._example = None
-        self.cut.cut(root, narrowing, trainer.optimizers)
+        self.cut.cut(root, narrowing, trainer)
         self._hold_masks(trainer, pl_module)
         self.seconds += time.perf_counter() - start
 

@@ -124,6 +124,10 @@ def test_a_wrong_request_is_said_once(start) -> None:
             "trainer.precision=64-true: trainer.strategy is fully",
         ),
         (["trainer=ddp", "data.eval_batch_size=1"], "data.eval_batch_size=1: there are several devices; "),
+        (
+            ["trainer=fsdp", "pruner=mag", "pruner.granularity=unit", "pruner.cut=true"],
+            "pruner.cut=true: FullyShard keeps parts or copies of the whole network; ",
+        ),
         (["trainer=fsdp", "pruner=karnin"], "trainer.strategy=fully_shard: Karnin observes whole weights"),
     ],
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -13,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
-from omegaconf import OmegaConf
 from torch import nn
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.utils.data import DataLoader, TensorDataset
@@ -26,7 +24,6 @@ from prunelit.training import network_pruner
 from prunelit.training.data import ImageData
 from prunelit.training.measuring.evaluation import evaluate_test
 from prunelit.training.module import Classifier
-from prunelit.training.parallel import rank_processes
 from prunelit.training.parallel.agreement import RanksDisagree
 from prunelit.training.parallel.sharding import gathered, whole
 
@@ -46,16 +43,6 @@ ROUNDS: dict[str, tuple[Criterion, dict[str, Any]]] = {
     "set": (prunelit.Rand(), {"scope": "er", "grow": {"at": "random", "share": 0.3}}),
     "after": (prunelit.Taylor(), {"when": "end"}),
 }
-
-
-@pytest.fixture
-def on_two_ranks() -> Callable[[Callable[[], Any]], Any]:
-    """Call a function in two processes and return what rank 0's call returns."""
-    # Tests compute on one thread, which a fork does not lack.
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    devices = OmegaConf.create({"accelerator": "cpu", "devices": 2})
-    return lambda job: rank_processes.run(job, devices, may_fork=True)
 
 
 def every_criterion() -> dict[str, Criterion]:

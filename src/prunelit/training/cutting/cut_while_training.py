@@ -6,14 +6,15 @@ has 0 where units were cut out, and ends with a smaller one. Training and checkp
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
 from torch import nn
+from torch.distributed.algorithms.ddp_comm_hooks.powerSGD_hook import PowerSGDState
 from torch.distributed.tensor import DTensor
-from torch.optim import Optimizer
 
 from prunelit.pruning.call import Call
 from prunelit.pruning.coupling.narrowing import Narrowing
@@ -23,6 +24,8 @@ from prunelit.request import BadRequest
 from prunelit.training.cutting.optimizer_states import change_states, check_states
 from prunelit.training.holding.averages import averages_of
 from prunelit.training.lightning_classes import is_lightning
+from prunelit.training.parallel.agreement import decided_by_first_rank
+from prunelit.training.parallel.rewrapped import rewrapped
 
 
 class CutNetwork:
@@ -45,20 +48,18 @@ class CutNetwork:
             return masks
         return {name: self.narrowing.narrowed(name, mask) for name, mask in masks.items()}
 
-    def cut(
-        self, network: nn.Module, narrowing: Narrowing | None, optimizers: Iterable[Optimizer] = ()
-    ) -> None:
-        """Cut a whole network, and the states of ``optimizers``."""
+    def cut(self, network: nn.Module, narrowing: Narrowing | None, trainer: pl.Trainer | None = None) -> None:
+        """Cut a whole network, and the states of the optimizers of ``trainer``, in whose fit it is."""
         assert self.narrowing is None
         if narrowing is not None:
-            _change(network, narrowing, optimizers, to_whole=False)
+            _change(network, narrowing, trainer, to_whole=False)
         self.narrowing = narrowing
 
-    def restore(self, network: nn.Module, optimizers: Iterable[Optimizer] = ()) -> None:
-        """Make the network and the states of ``optimizers`` whole; what was cut out is 0."""
+    def restore(self, network: nn.Module, trainer: pl.Trainer | None = None) -> None:
+        """Make the network and the states of the optimizers whole; what was cut out is 0."""
         narrowing, self.narrowing = self.narrowing, None
         if narrowing is not None:
-            _change(network, narrowing, optimizers, to_whole=True)
+            _change(network, narrowing, trainer, to_whole=True)
 
     def follow(self, network: nn.Module, state: Mapping[str, Any] | None) -> None:
         """Give the network the shapes that it had when a checkpoint with ``state`` was written."""
@@ -76,18 +77,14 @@ class CutNetwork:
             self.cut(network, narrowing)
 
     @staticmethod
-    def possible(network: nn.Module, masks: Masks, example: Call) -> Narrowing | None:
-        """Return what could be cut out of a whole, masked network; None if nothing can.
+    def possible(trainer: pl.Trainer, network: nn.Module, masks: Masks, example: Call) -> Narrowing | None:
+        """Return what can be cut out of a whole, masked network, the same on every rank; None if nothing can.
 
         Raises:
-            BadRequest: the network cannot be copied or followed.
+            BadRequest: on every rank, if the network cannot be copied or followed.
         """
-        try:
-            return Narrowing.by_masks(network, masks, example)
-        except BadRequest:
-            raise
-        except ValueError as error:
-            raise BadRequest("cut", True, "false", " ".join(str(error).split())[:200]) from error
+        found = decided_by_first_rank(trainer, partial(_possible, network, masks, example))
+        return Narrowing.from_state(found) if found else None
 
     @staticmethod
     def check_criterion(criterion: Criterion) -> None:
@@ -98,10 +95,14 @@ class CutNetwork:
 
     @staticmethod
     def check_fit(trainer: pl.Trainer) -> None:
-        """Raise BadRequest for a fit on several devices, before it starts."""
-        if not is_lightning(trainer.strategy, "SingleDeviceStrategy"):
-            why = f"{type(trainer.strategy).__name__} keeps buffers for the gradients of the whole network"
-            raise BadRequest("cut", True, "false, or one device", why)
+        """Raise BadRequest for a strategy that keeps buffers for the whole network, before a fit starts."""
+        strategy = trainer.strategy
+        if not any(is_lightning(strategy, name) for name in ("SingleDeviceStrategy", "DDPStrategy")):
+            why = f"{type(strategy).__name__} keeps parts or copies of the whole network"
+            raise BadRequest("cut", True, "false, or trainer.strategy ddp or auto", why)
+        if isinstance(getattr(strategy, "_ddp_comm_state", None), PowerSGDState):
+            why = "PowerSGD keeps errors of the gradients of the whole network"
+            raise BadRequest("cut", True, "false, or DDP without PowerSGD", why)
 
     @staticmethod
     def check_network(trainer: pl.Trainer, pl_module: pl.LightningModule, name: str) -> None:
@@ -112,13 +113,22 @@ class CutNetwork:
             raise BadRequest("cut", True, "false", "averages of the weights are kept, which would stay whole")
 
 
-def _change(
-    network: nn.Module, narrowing: Narrowing, optimizers: Iterable[Optimizer], *, to_whole: bool
-) -> None:
+def _possible(network: nn.Module, masks: Masks, example: Call) -> dict[str, Any] | None:
+    try:
+        narrowing = Narrowing.by_masks(network, masks, example)
+    except BadRequest:
+        raise
+    except ValueError as error:
+        raise BadRequest("cut", True, "false", " ".join(str(error).split())[:200]) from error
+    return narrowing.state() if narrowing else None
+
+
+def _change(network: nn.Module, narrowing: Narrowing, trainer: pl.Trainer | None, *, to_whole: bool) -> None:
     parameters = {n: p for n, p in network.named_parameters() if n in narrowing.positions}
-    optimizers = list(optimizers)
+    optimizers = trainer.optimizers if trainer else []
     check_states(optimizers, parameters)
     shapes = {name: parameter.shape for name, parameter in parameters.items()}
-    (narrowing.widen if to_whole else narrowing.narrow)(network)
+    with rewrapped(trainer) if trainer else nullcontext():
+        (narrowing.widen if to_whole else narrowing.narrow)(network)
     change = narrowing.widened if to_whole else narrowing.narrowed
     change_states(optimizers, parameters, shapes, change)

@@ -170,6 +170,9 @@ class HoldingCallback(Callback):
         """Return the state for the main process after a worker process has pruned."""
         return {"state": self.state_dict(), "outcome": self.outcome}
 
+    def before_worker_weights(self, state: dict[str, Any], pl_module: pl.LightningModule) -> None:
+        """Prepare the network for the weights of a worker process, which may have other shapes."""
+
     def load_worker_state(self, state: dict[str, Any], pl_module: pl.LightningModule) -> None:
         """Take over the state of a worker process, and attach its masks to the network."""
         self.load_state_dict(state["state"])
@@ -178,7 +181,7 @@ class HoldingCallback(Callback):
             # A network that was built in the worker does not exist here.
             network = dict(pl_module.named_modules()).get(self.network_name)
             if network is not None:
-                attach(network, self.masks)
+                attach(network, masks_in(state["state"]))
 
     def _settle(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Attach the masks of the present weights, outside of a fit."""

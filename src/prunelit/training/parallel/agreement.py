@@ -1,12 +1,18 @@
-"""Share masks and buffers among all ranks, and check that they are equal."""
+"""Share masks, buffers and decisions among all ranks, and check that masks are equal."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
 
 import lightning.pytorch as pl
 import torch
 from torch import nn
 
 from prunelit.pruning.masks import Masks, digest
+from prunelit.request import BadRequest
+
+T = TypeVar("T")
 
 
 class RanksDisagree(RuntimeError):
@@ -18,6 +24,27 @@ def agreed(trainer: pl.Trainer, masks: Masks) -> Masks:
     devices = {name: mask.device for name, mask in masks.items()}
     sent = trainer.strategy.broadcast({name: mask.cpu() for name, mask in masks.items()})
     return {name: sent[name].to(device) for name, device in devices.items()}
+
+
+def decided_by_first_rank(trainer: pl.Trainer, decide: Callable[[], T]) -> T:
+    """Return on every rank what ``decide`` returns on rank 0, the only one that calls it.
+
+    A decision that depends on rounding, or on the images of a rank, is then the same everywhere.
+
+    Raises:
+        BadRequest: on every rank, if ``decide`` raises it on rank 0.
+    """
+    found: T | None = None
+    refused: BadRequest | None = None
+    if trainer.is_global_zero:
+        try:
+            found = decide()
+        except BadRequest as error:
+            refused = error
+    found, refused = trainer.strategy.broadcast((found, refused))
+    if refused is not None:
+        raise refused
+    return found  # type: ignore[return-value]
 
 
 def check_agreement(trainer: pl.Trainer, masks: Masks) -> None:

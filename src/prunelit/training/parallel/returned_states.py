@@ -2,13 +2,15 @@
 
 With these strategies, and with ``ddp_notebook``, a fit runs in worker processes that end with it. Lightning
 returns weights and metrics, but not the state of callbacks. Its launcher has two methods for more:
-``get_extra_results`` packs what the first worker sends, ``update_main_process_results`` unpacks it.
+``get_extra_results`` packs what the first worker sends, ``update_main_process_results`` unpacks it. Both are
+called by ``_recover_results_in_main_process``, which loads the weights first.
 """
 
 from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Iterator
 from functools import wraps
 from typing import Any, Protocol, runtime_checkable
 
@@ -30,6 +32,9 @@ class ReturnsFromWorker(Protocol):
     def worker_state(self) -> dict[str, Any]:
         """Return what the main process needs, at the end of the work of a worker."""
 
+    def before_worker_weights(self, state: dict[str, Any], pl_module: Any) -> None:
+        """Prepare ``pl_module`` for the weights of the worker, whose :meth:`worker_state` is ``state``."""
+
     def load_worker_state(self, state: dict[str, Any], pl_module: Any) -> None:
         """Take over the result of :meth:`worker_state`; ``pl_module`` already has its new weights."""
 
@@ -41,6 +46,8 @@ def bring_back_states() -> None:
         if launcher is not None and not hasattr(launcher.get_extra_results, "brings_back_states"):
             launcher.get_extra_results = _packing(launcher.get_extra_results)
             launcher.update_main_process_results = _unpacking(launcher.update_main_process_results)
+            recover = launcher._recover_results_in_main_process
+            launcher._recover_results_in_main_process = _preparing(recover)
 
 
 def _packing(get_extra_results: Any) -> Any:
@@ -59,12 +66,26 @@ def _unpacking(update_main_process_results: Any) -> Any:
     @wraps(update_main_process_results)
     def unpacking(launcher: Any, trainer: Any, extra: dict[str, Any]) -> None:
         update_main_process_results(launcher, trainer, extra)
-        # Sent by a process of this program, so that objects of any class are safe to load.
-        states = torch.load(io.BytesIO(extra[KEY]), map_location="cpu", weights_only=False)
-        for callback, state in zip(_returning(trainer), states, strict=True):
+        for callback, state in _returned(trainer, extra):
             callback.load_worker_state(state, trainer.lightning_module)
 
     return unpacking
+
+
+def _preparing(recover_results: Any) -> Any:
+    @wraps(recover_results)
+    def preparing(launcher: Any, worker_output: Any, trainer: Any) -> None:
+        for callback, state in _returned(trainer, worker_output.extra):
+            callback.before_worker_weights(state, trainer.lightning_module)
+        recover_results(launcher, worker_output, trainer)
+
+    return preparing
+
+
+def _returned(trainer: Any, extra: dict[str, Any]) -> Iterator[tuple[ReturnsFromWorker, dict[str, Any]]]:
+    # Sent by a process of this program, so that objects of any class are safe to load.
+    states = torch.load(io.BytesIO(extra[KEY]), map_location="cpu", weights_only=False)
+    return zip(_returning(trainer), states, strict=True)
 
 
 def _returning(trainer: Any) -> list[ReturnsFromWorker]:
