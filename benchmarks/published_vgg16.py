@@ -5,22 +5,22 @@
 The network of that code is torchvision's ``vgg16_bn`` with a classifier 512-300-10 of PyTorch's own
 initialisation (https://github.com/gahaalt/SNIP-pruning-method-analysis). Five poolings leave nothing of an
 image of 28 x 28, so that the images have to be larger; here they are padded to 32 x 32. All parameters
-compete, and scores are computed on one batch of 128 images, with three statistics in BatchNorm: those of a
-new network (mean 0, variance 1), the running ones once the batch has passed in train mode, and those of the
-batch itself. The report states a range of 99.6 to 99.9 % for the sparsity of the five layers of 2,359,296
-weights, and that almost all biases but those of the last layer are removed. MNIST_ROOT holds
-MNIST/raw/*-ubyte. The last line is the table as JSON.
+compete, and scores are computed on one batch of 128 images, with three kinds of statistics in BatchNorm: of
+a new network (mean 0, variance 1), the running statistics after one batch in train mode, and of the batch
+itself. The report states a range of 99.6 to 99.9 % for the sparsity of the five layers of 2,359,296 weights,
+and that almost all biases are removed, except in the last layer. MNIST_ROOT contains MNIST/raw/*-ubyte. The
+last line is the table as JSON.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from published_snip import root_and_seeds, standardised
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models import vgg16_bn
@@ -29,7 +29,6 @@ from prunelit.pruning.criteria import SNIP
 from prunelit.pruning.masks import make_masks
 from prunelit.pruning.objective import Objective
 from prunelit.pruning.parameters import Selection
-from prunelit.training.data import ImageData
 
 LARGE = 2_359_296
 """Weights of each of the five largest layers."""
@@ -55,14 +54,6 @@ def published_network() -> nn.Sequential:
     return nn.Sequential(first, *list(vgg.features)[1:], nn.Flatten(), *classifier)
 
 
-def images(root: Path, seed: int) -> tuple[Tensor, Tensor]:
-    """Return standardised training images of 28 x 28 and their labels."""
-    data = ImageData("mnist", root=str(root), download=False, seed=seed)
-    data.prepare_data()
-    data.setup()
-    return data.scoring_batches(None, 1, IMAGES)[0]
-
-
 def row(statistics: str, seed: int, batch: tuple[Tensor, Tensor]) -> Row:
     """Prune a new network to 99 % and return what is kept of it."""
     torch.manual_seed(seed)
@@ -83,30 +74,25 @@ def row(statistics: str, seed: int, batch: tuple[Tensor, Tensor]) -> Row:
 def table(root: Path, seeds: int = 3) -> Iterator[Row]:
     """Yield a row for each of the statistics and each seed."""
     for seed in range(seeds):
-        pixels, labels = images(root, seed)
+        ((pixels, labels),) = standardised(root, 1, IMAGES, seed)
         padded = functional.pad(pixels, (2, 2, 2, 2), value=float(pixels.min()))
         for statistics in ("new", "running", "batch"):
             yield row(statistics, seed, (padded, labels))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("root", type=Path)
-    parser.add_argument("--seeds", type=int, default=3)
-    options = parser.parse_args()
+    root, seeds = root_and_seeds(__doc__)
     try:
         published_network().eval()(torch.zeros(1, 1, 28, 28))
     except RuntimeError as error:
         print(f"28 x 28: {error}")
     print("statistics  seed   large layers, %  biases of which anything is kept")
     rows = []
-    for found in table(options.root, options.seeds):
+    for found in table(root, seeds):
         rows.append(found)
         span, biases = f"{found.least:.2f} to {found.greatest:.2f}", ", ".join(found.biases)
         print(f"{found.statistics:10}  {found.seed:4}  {span:>15}  {biases}", flush=True)
-    print(json.dumps({"seeds": options.seeds, "rows": [asdict(found) for found in rows]}))
+    print(json.dumps({"seeds": seeds, "rows": [asdict(found) for found in rows]}))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ tensor's share, among tensors of 100 parameters or more.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 from collections.abc import Iterator
@@ -21,13 +20,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from published_snip import root_and_seeds, standardised
 from torch import Tensor
 
 from prunelit.pruning.criteria import SNIP
 from prunelit.pruning.masks import Scores, make_masks
 from prunelit.pruning.objective import Objective
 from prunelit.pruning.parameters import Selection
-from prunelit.training.data import ImageData
 from prunelit.training.models import LeNet5, LeNet300100
 
 PUBLISHED = Path(__file__).with_name("published_snip_counts.csv")
@@ -51,14 +50,6 @@ class Cell:
         return self.ours - self.published
 
 
-def images(root: Path) -> list[tuple[Tensor, Tensor]]:
-    """The whole standardised training set, in batches."""
-    data = ImageData("mnist", root=str(root), download=False)
-    data.prepare_data()
-    data.setup()
-    return data.scoring_batches(None, None, 1000)
-
-
 def snip_scores(model: str, batches: list[tuple[Tensor, Tensor]], seed: int) -> Scores:
     """Scores of an untrained network's weights and biases."""
     torch.manual_seed(seed)
@@ -69,7 +60,7 @@ def snip_scores(model: str, batches: list[tuple[Tensor, Tensor]], seed: int) -> 
 
 def table(root: Path, seeds: int = 3) -> Iterator[Cell]:
     """Every published cell and the mean over seeds."""
-    batches = images(root)
+    batches = standardised(root, None, 1000)
     for model in NETWORKS:
         scores = [snip_scores(model, batches, seed) for seed in range(seeds)]
         for row in csv.DictReader(PUBLISHED.open()):
@@ -89,24 +80,17 @@ def table(root: Path, seeds: int = 3) -> Iterator[Cell]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("root", type=Path)
-    parser.add_argument("--seeds", type=int, default=3)
-    options = parser.parse_args()
+    root, seeds = root_and_seeds(__doc__)
     cells = []
     print("model        sparsity parameter        total published %  ours %  points")
-    for cell in table(options.root, options.seeds):
+    for cell in table(root, seeds):
         cells.append(cell)
         print(
             f"{cell.model:12} {cell.sparsity:8} {cell.parameter:14} {cell.total:7} "
             f"{cell.published:11.1f} {cell.ours:7.1f} {cell.points:+7.1f}"
         )
     largest = max(abs(cell.points) for cell in cells if cell.total >= 100)
-    print(
-        json.dumps({"largest_points": largest, "seeds": options.seeds, "cells": [asdict(c) for c in cells]})
-    )
+    print(json.dumps({"largest_points": largest, "seeds": seeds, "cells": [asdict(c) for c in cells]}))
 
 
 if __name__ == "__main__":

@@ -3,56 +3,22 @@
 from __future__ import annotations
 
 import copy
-from itertools import pairwise
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
-from prunelit.pruning.criteria import SNIP, Criterion, Mag
-from prunelit.pruning.masks import Scores, count_kept
+from prunelit.pruning.criteria import SNIP, Mag
+from prunelit.pruning.masks import count_kept
 from prunelit.pruning.objective import Objective
-from prunelit.pruning.parameters import Parameters, Selection
+from prunelit.pruning.parameters import Selection
 from prunelit.pruning.plan import Plan
 from prunelit.pruning.reset import reset_parameters
 from prunelit.pruning.rounds import prune
 from prunelit.request import BadRequest
-
-
-class Watched(Criterion):
-    """Magnitude, with a note of what the network looks like at each round."""
-
-    def __init__(self) -> None:
-        self.kept: list[dict[str, Tensor]] = []
-        self.training: list[bool] = []
-
-    def scores(self, network: nn.Module, parameters: Parameters, objective: Objective | None) -> Scores:
-        self.kept.append({name: p.detach() != 0 for name, p in parameters.items()})
-        self.training.append(all(module.training for module in network.modules()))
-        return Mag().scores(network, parameters, objective)
-
-
-def mlp(*sizes: int) -> nn.Sequential:
-    torch.manual_seed(0)
-    layers = [nn.Linear(a, b) for a, b in pairwise(sizes)]
-    return nn.Sequential(*[module for layer in layers for module in (layer, nn.ReLU())][:-1])
-
-
-def values(network: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
-
-
-def same(network: nn.Module, before: dict[str, Tensor]) -> bool:
-    return all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
-
-
-def assert_pruned(network: nn.Module, masks: dict[str, Tensor], before: dict[str, Tensor]) -> None:
-    """Pruned weights are 0 and all else is as before."""
-    for name, tensor in network.state_dict().items():
-        expected = before[name] * masks[name] if name in masks else before[name]
-        assert torch.equal(tensor, expected), name
+from watched_pruning import Watched, assert_pruned, mlp, same, values
 
 
 def test_layer_scope_keeps_the_share_of_each_tensor() -> None:

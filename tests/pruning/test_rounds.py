@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from itertools import pairwise
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from prunelit.pruning.criteria import SNIP, Criterion, GraSP, Mag, Rand, SynFlow
 from prunelit.pruning.earlier_masks import starting_masks
@@ -19,19 +18,7 @@ from prunelit.pruning.parameters import Parameters, Selection
 from prunelit.pruning.plan import Plan
 from prunelit.pruning.rounds import check_density, prune
 from prunelit.request import BadRequest
-
-
-class Watched(Criterion):
-    """Magnitude, with a note of what the network looks like at each round."""
-
-    def __init__(self) -> None:
-        self.kept: list[dict[str, Tensor]] = []
-        self.training: list[bool] = []
-
-    def scores(self, network: nn.Module, parameters: Parameters, objective: Objective | None) -> Scores:
-        self.kept.append({name: p.detach() != 0 for name, p in parameters.items()})
-        self.training.append(all(module.training for module in network.modules()))
-        return Mag().scores(network, parameters, objective)
+from watched_pruning import Watched, assert_pruned, mlp, same, values
 
 
 class Broken(Mag):
@@ -48,27 +35,6 @@ class Broken(Mag):
         if self.left < 1:
             scores[self.layer].view(-1)[1] = self.value
         return scores
-
-
-def mlp(*sizes: int) -> nn.Sequential:
-    torch.manual_seed(0)
-    layers = [nn.Linear(a, b) for a, b in pairwise(sizes)]
-    return nn.Sequential(*[module for layer in layers for module in (layer, nn.ReLU())][:-1])
-
-
-def values(network: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
-
-
-def same(network: nn.Module, before: dict[str, Tensor]) -> bool:
-    return all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
-
-
-def assert_pruned(network: nn.Module, masks: dict[str, Tensor], before: dict[str, Tensor]) -> None:
-    """Pruned weights are 0 and all else is as before."""
-    for name, tensor in network.state_dict().items():
-        expected = before[name] * masks[name] if name in masks else before[name]
-        assert torch.equal(tensor, expected), name
 
 
 def test_prune_by_hand() -> None:

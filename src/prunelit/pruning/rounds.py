@@ -1,4 +1,4 @@
-"""The loop: score, mask, repeat. ``prune(network, criterion, density)`` in one call."""
+"""``prune(network, criterion, density)``: compute scores and masks, in one round or several."""
 
 from __future__ import annotations
 
@@ -115,23 +115,12 @@ def prune(
     start = starting_masks(network, parameters)
     if "dense" in reports:
         warn_of_dense(network, selection)
+    work = _Rounds(network, criterion, parameters, objective, plan, start)
     with random_state(seed):
         changes = budget is not None or _changes_values(criterion, plan, density, start)
         with preserved(network, parameters.values(), changes):
-            work = _Rounds(network, criterion, parameters, objective, plan, start)
-            if selection.granularity == "unit":
-                work.compete_by_unit(budget, selection.cut_normalized)
-            else:
-                plan.check_weights()
-            work.execute(density)
-        masks = {name: mask.contiguous() for name, mask in work.masks.items()}
-        latency = None
-        if work.spending is not None:
-            latency = work.spending.latency(work.spending.competing.alive(masks))
-        if plan.shuffle:
-            masks = _shuffled(masks, start, work.groups)
-        if agree:
-            masks = agree(masks)
+            work.execute(density, budget, selection)
+        masks, latency = work.final_masks(agree)
         if plan.reinitialize:
             reset_parameters(network)
     assert count_all(masks) == count_all(parameters)
@@ -193,11 +182,9 @@ class _Rounds:
         self.scores, self.densities = Scores(), list[float]()
         self.groups: Groups | Competition | None = None
         self.spending: Spending | None = None
-        self.by_unit = False
 
-    def compete_by_unit(self, budget: Budget | None, cut_normalized: bool = False) -> None:
+    def _compete_by_unit(self, budget: Budget | None, cut_normalized: bool) -> None:
         """Let whole units compete, within ``budget`` if there is one."""
-        self.by_unit = True
         self.groups = competition(
             self.network, self.criterion, self.parameters, self.objective, self.plan, cut_normalized
         )
@@ -205,9 +192,12 @@ class _Rounds:
         if budget is not None:
             self.spending = spending_of(self.network, self.groups, self.objective, budget)
 
-    def execute(self, density: float | None) -> None:
-        """Do all rounds, until ``density`` or the share of a budget is left."""
-        if not self.by_unit:
+    def execute(self, density: float | None, budget: Budget | None, selection: Selection) -> None:
+        """Execute all rounds, until ``density`` or the share of ``budget`` is left."""
+        if selection.granularity == "unit":
+            self._compete_by_unit(budget, selection.cut_normalized)
+        else:
+            self.plan.check_weights()
             self.groups = self.criterion.groups(self.network, self.parameters, self.objective)
         plan = self.plan
         self.doubts = Doubts(
@@ -222,6 +212,20 @@ class _Rounds:
             chosen = self._highest(target) if round < len(targets) else None
             self.masks = self._by_scores(target) if chosen is None else chosen
             self.densities.append(density_of(self.masks))
+
+    def final_masks(self, agree: Callable[[Masks], Masks] | None) -> tuple[Masks, Latency | None]:
+        """Return the masks after the last round, and the latency that a budget of latency reached.
+
+        The masks are shuffled within layers if the plan requests it. ``agree`` makes them the same on several
+        processes.
+        """
+        masks = {name: mask.contiguous() for name, mask in self.masks.items()}
+        latency = None
+        if self.spending is not None:
+            latency = self.spending.latency(self.spending.competing.alive(masks))
+        if self.plan.shuffle:
+            masks = _shuffled(masks, self.start, self.groups)
+        return agree(masks) if agree else masks, latency
 
     def _by_scores(self, target: float | None) -> Masks:
         """Compute the scores, and return the masks that they give."""

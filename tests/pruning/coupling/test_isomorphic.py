@@ -49,24 +49,28 @@ def network_with_scores() -> Blocks:
     return network
 
 
+def pruned(amount: float | Budget) -> Blocks:
+    """Return the network pruned by magnitude, with the scores of its groups as they are."""
+    network = network_with_scores()
+    plan = Plan(scope="isomorphic", normalize="none")
+    prune(network, Mag(), amount, selection=UNIT, plan=plan, objective=Objective(inputs=(IMAGES,)))
+    return network
+
+
 def kept(network: Blocks) -> tuple[int, int, int]:
+    """Return the number of units left in the stream and in the hidden layers of both blocks."""
     layers = (network.stem, network.first.wide, network.second.wide)
     return tuple(int(layer.weight.flatten(1).any(1).sum()) for layer in layers)
 
 
 def test_each_kind_keeps_its_share_and_its_groups_compete() -> None:
-    network = network_with_scores()
-    plan = Plan(scope="isomorphic", normalize="none")
-    prune(network, Mag(), 0.5, selection=UNIT, plan=plan, objective=Objective(inputs=(IMAGES,)))
     # half of the 8 units of the stream; of the 12 + 20 hidden units the 16 of highest score, but one stays
-    assert kept(network) == (4, 1, 15)
+    assert kept(pruned(0.5)) == (4, 1, 15)
 
 
 def test_a_budget_is_met_with_the_same_share_of_each_kind() -> None:
-    network = network_with_scores()
-    dense = count_flops(network, IMAGES[:1]).total
-    plan = Plan(scope="isomorphic", normalize="none")
-    prune(network, Mag(), Budget("flops", 0.4), plan=plan, objective=Objective(inputs=(IMAGES,)))
+    dense = count_flops(Blocks(), IMAGES[:1]).total
+    network = pruned(Budget("flops", 0.4))
     stream, first, second = kept(network)
     assert first == 1
     assert stream / 8 == pytest.approx((first + second) / 32, abs=0.15)
@@ -74,10 +78,7 @@ def test_a_budget_is_met_with_the_same_share_of_each_kind() -> None:
 
 
 def test_no_group_is_emptied_by_a_small_density() -> None:
-    network = network_with_scores()
-    plan = Plan(scope="isomorphic", normalize="none")
-    prune(network, Mag(), 0.01, selection=UNIT, plan=plan, objective=Objective(inputs=(IMAGES,)))
-    assert kept(network) == (1, 1, 1)
+    assert kept(pruned(0.01)) == (1, 1, 1)
 
 
 def test_single_weights_have_no_kinds() -> None:
