@@ -11,8 +11,8 @@ schedule, once in one round and once in ``--rounds`` rounds. A ratio is the medi
 divided by prunelit's; ``ratio`` refers to the many rounds. On a CPU, ``kthvalue`` compares one call of
 ``torch.kthvalue`` with one selection, by least times; ``cpu_ratio`` compares processor times, which other
 processes disturb less. ``--scores`` does only that, with this number of scores in
-tensors of a million each. ``memory`` is the most memory that a selection took beside the scores, as a share
-of theirs (Linux only).
+tensors of a million each. ``memory`` is the most memory that a selection needed in addition to the scores,
+as a share of the memory of the scores (Linux only).
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class Amount:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Amount:
-        """Return the amount in a run's config: top-level keys take precedence over those of the pruner.
+        """Return the amount in a run's config: top-level keys take precedence over keys of the pruner.
 
         The dense baseline always has compression 0, so that it is a single run in a sweep.
         """
@@ -66,7 +66,7 @@ class Amount:
 
     @classmethod
     def at_top_level(cls, config: Mapping[str, Any]) -> Amount:
-        """Return the amount that the top level of a config requests, without that of the pruner."""
+        """Return the amount that the top level of a config requests, without the keys of the pruner."""
         return cls(**{key: config[key] for key in KEYS if key in config})
 
     @property

@@ -125,7 +125,7 @@ def _choices(group: str) -> Iterator[str]:
 
 
 def _experiment(choice: str) -> Iterator[str]:
-    """Yield what an experiment is, and what it sets."""
+    """Yield the description of an experiment, and the keys that it sets."""
     group, known = "experiment", sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
     if choice not in known:
         raise BadRequest(group, choice, nearest(choice, known))
@@ -163,7 +163,7 @@ def _keys(name: str, chosen: dict[str, str], overrides: Sequence[str]) -> Iterat
 
 
 def _key(name: str, value: str, expected: str, meaning: str) -> Iterator[str]:
-    """Yield a key with its value as it is typed, then what it means and what it must be."""
+    """Yield a key with its value as on the command line, then its meaning and its allowed values."""
     typed = value.replace("`", "").replace(", ", ",")
     yield f"  {name}" if " " in typed else f"  {name}={typed}"
     yield wrapped(f"{meaning} Must be {expected}.".replace("`", ""), 6)

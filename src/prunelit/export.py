@@ -34,7 +34,7 @@ examples:
   python -m prunelit.export outputs/small/* --out programs
 """
 MOST_IMAGES = 1000
-"""Test images that networks are compared on, unless another number is asked for."""
+"""The default number of test images for the comparison of networks."""
 
 
 def export(
@@ -47,7 +47,7 @@ def export(
 ) -> dict[str, Any]:
     """Write the network of a complete run without the units that pruning emptied, and say what that saves.
 
-    What is written was compared with the run's network: on test images of the run where they are at hand,
+    What is written was compared with the run's network: on test images of the run if they are available,
     otherwise on images made with their mean and standard deviation.
 
     Args:

@@ -151,7 +151,7 @@ class Interruption:
             self.progressed(counts=False)
 
     def hand_over(self, interrupted: Interrupted) -> None:
-        """Call the previous handler of the signal: that of submitit requeues the job and exits.
+        """Call the previous handler of the signal; submitit's handler requeues the job and exits.
 
         Returns if this handler returns, as submitit's does for SIGTERM: the run may then resume.
 

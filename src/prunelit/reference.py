@@ -53,7 +53,7 @@ def rows_of(node: DictConfig, path: str, options: Sequence[Option], choices: str
 
 
 def rows_of_group(cfg: DictConfig, group: str, choices: str = "") -> list[Row]:
-    """Return the rows of a group in a composed config, those of a criterion included."""
+    """Return the rows of a group in a composed config, including the keys of a criterion."""
     found: list[Row] = []
     for node in _nodes(cfg, group):
         found += rows_of(OmegaConf.select(cfg, node.path), node.path, list(node.options.values()), choices)
@@ -125,7 +125,7 @@ def _chosen(plain: DictConfig, group: str, choice: str) -> DictConfig:
 
 
 def rewritten(text: str, found: dict[str, list[Row]]) -> str:
-    """Return a page whose tables, each after ``<!-- keys: NAME -->``, are those of the declarations."""
+    """Return a page whose tables, each after ``<!-- keys: NAME -->``, are made from the declarations."""
     for name, rows in found.items():
         lines = ["| key | default | must be | meaning |", "| --- | --- | --- | --- |"]
         table = "\n".join([*lines, *(row.markdown for row in rows)])

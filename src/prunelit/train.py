@@ -41,7 +41,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         BadRequest: a wrong request, before any work.
         Busy: another process works on this run.
         DamagedRun: the run is complete, but its files, or the images or weights that it read, have changed.
-        Interrupted: by a signal; the same request goes on from what is saved.
+        Interrupted: by a signal; the same command resumes from the last checkpoint.
     """
     check(cfg)
     record = Record(folder(cfg), writable=is_first())

@@ -49,8 +49,8 @@ def write(files: Mapping[str, bytes], target: Path) -> Path:
 def write_card(card: Mapping[str, Any], run: Path, target: Path, wanted: Wanted) -> Path | None:
     """Write ``card.md`` and ``card.json`` and return the first; None with a warning where that fails.
 
-    They lie in the folder that an export makes, beside an ONNX program outside the run's folder, where they
-    carry its name, and otherwise in the run's folder.
+    They are in the folder that an export makes, or next to an ONNX program outside the run's folder with the
+    name of the program, and otherwise in the run's folder.
     """
     if wanted.format == "safetensors":
         path = target / "card.md"

@@ -143,7 +143,7 @@ def traced(network: nn.Module) -> GraphModule | None:
     """Return the graph of ``network``'s forward pass in its present modes, None if it has no static one."""
     try:
         return symbolic_trace(network)
-    except Exception:  # whatever the network's own code does with a stand-in for its input
+    except Exception:  # the network's own code may raise anything for a replaced input
         return None
 
 

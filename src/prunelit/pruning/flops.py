@@ -33,7 +33,7 @@ _WEIGHT_PLACES = {
     "aten::matmul": (1, 0),
     "aten::mm": (1, 0),
 }
-# What may stand between a parameter and its use as a weight, element for element.
+# Operations that may be applied to a parameter, element by element, before its use as a weight.
 _ELEMENTWISE = {"alias", "contiguous", "detach", "mul", "t", "to", "transpose", "type_as", "_weight_norm"}
 
 # Operations that multiply and add like a layer and that fvcore does not count.
@@ -209,7 +209,7 @@ class _Layers:
             if isinstance(module, _ConvNd | nn.Linear)
         ]
         names = {id(parameter): name for name, parameter in network.named_parameters()}
-        # A weight shared with another kind of module, as an embedding, goes by the name it is pruned under.
+        # A weight shared with another kind of module, such as an embedding, keeps its prunable name.
         names |= {id(weight): name for name, weight in reversed(layers)}
         # The tracer gives the graph one input a state tensor, tied ones once, in this order.
         state = {id(tensor): None for tensor in traced.state_dict(keep_vars=True).values()}

@@ -1,10 +1,10 @@
 """The flow through a network: the sum of the tensors that carry it to the outputs, before they are squashed.
 
-What follows the last layer with parameters may saturate or normalise, as log_softmax, sigmoid or tanh do:
-their outputs do not grow with the signal, and their sum does not depend on it (that of softmax is 1). Such
-operations are skipped, and the flow is taken at their input. They are found by trying: an operation passes
-the flow on if twice its input gives twice its output and none of its outputs falls when an input grows. Sums,
-means, reshaping, pooling, ReLU and GELU pass it on.
+Operations after the last layer with parameters may saturate or normalise, such as log_softmax, sigmoid or
+tanh. Their outputs do not grow with the signal, and their sum may not depend on it: the outputs of softmax
+sum to 1. Such operations are skipped, and the flow is taken at their input. They are found by a test: an
+operation passes the flow on if twice its input gives twice its output, and none of its outputs decreases when
+an input increases. Sums, means, reshaping, pooling, ReLU and GELU pass it on.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def flow_ends(network: nn.Module, tensors: dict[str, Tensor], call: Call) -> lis
 
     Args:
         network: runs in the modes that it is in.
-        tensors: what stands for its parameters and buffers, by name, in float64.
+        tensors: replacements of its parameters and buffers, by name, in float64.
         call: the arguments, in float64.
 
     Returns:

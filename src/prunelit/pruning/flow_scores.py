@@ -54,7 +54,7 @@ def flow_scores(
 
 
 def _memory(parameters: Parameters, previous: Scores) -> Scores:
-    """Return tensors in float64 for scores, those of ``previous`` if they fit."""
+    """Return tensors in float64 for scores; the tensors of ``previous`` are reused if they fit."""
     return {
         name: previous[name]
         if name in previous and previous[name].shape == p.shape and previous[name].device == p.device

@@ -46,7 +46,7 @@ class Training:
 def repair_layers(
     network: nn.Module, before: Mapping[str, Tensor], masks: Masks, training: Training
 ) -> list[str]:
-    """Change the kept weights of the layers that lost inputs so that their outputs become those of before.
+    """Change the kept weights of the layers that lost inputs so that their outputs stay as before.
 
     For a layer with the weights W, the change D minimizes the mean of ``|y - (W + D) x|^2`` over the training
     data, plus ``ridge * mean(x^2) * |D|^2``. Here, x is the input of the layer after the pruning, and y its

@@ -15,7 +15,7 @@ from prunelit.pruning.nested import tensors_in
 def linearized(
     network: nn.Module, differentiated: Mapping[nn.Parameter, Tensor], biases: bool
 ) -> dict[str, Tensor]:
-    """Return what stands for each parameter and buffer by name: ``differentiated``, or copies in float64.
+    """Return a replacement of each parameter and buffer by name: ``differentiated``, or copies in float64.
 
     Copies of parameters are absolute values; biases that are copied are 0 unless ``biases`` asks for
     them; running means are 0. The network is not touched: call it with ``torch.func.functional_call``.
@@ -36,7 +36,7 @@ def linearized(
 
 
 def signal_inputs(network: nn.Module, call: Call) -> list[bool]:
-    """Tell for each tensor of ``call`` whether it is a signal, which an input of ones can stand for.
+    """Return for each tensor of ``call`` whether it is a signal, which an input of ones can replace.
 
     Integers and bools are not. A floating-point tensor is a mask or a setting, and not a signal, if it
 
@@ -65,7 +65,7 @@ def signal_inputs(network: nn.Module, call: Call) -> list[bool]:
 
 
 def _arguments(network: nn.Module, call: Call) -> list[tuple[str, object]]:
-    """Return the arguments of ``call`` by name; of nested dicts, the names are those of the keys."""
+    """Return the arguments of ``call`` by name; in nested dicts, the keys are the names."""
     try:
         bound = inspect.signature(network.forward).bind(*call.inputs, **call.keywords).arguments
     except (TypeError, ValueError):

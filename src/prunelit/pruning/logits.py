@@ -24,10 +24,10 @@ ELEMENTWISE: set[Callable[..., Any]] = {F.mse_loss, F.binary_cross_entropy_with_
 """Losses that take each element of the network's output by itself."""
 
 RESHAPING = {"T", "Transpose", "Permute", "View", "UnsafeView", "Expand", "Unsqueeze", "Squeeze", "ToCopy"}
-"""Operations that may stand between a parameter and its use, by the names of their nodes."""
+"""Operations that may be applied to a parameter before its use, by the names of their nodes."""
 
 WEIGHTING = {"Add", "Sub", "Mul", "Div"}
-"""Operations element by element, by the names of their nodes; those of layers are others."""
+"""Operations element by element, by the names of their nodes; operations of layers are listed elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Logits:
 
     Attributes:
         tensor: the logits, with a graph to the parameters.
-        axis: along which the softmax is taken; None: each element stands by itself.
+        axis: along which the softmax is taken; None: each element is independent.
         place: of the call among all that the loss made.
     """
 
@@ -94,7 +94,7 @@ class LogitsCalls(TorchFunctionMode):
 def tempered(loss: Callable[[Any], Tensor], batch: Any, temperature: float) -> Tensor:
     """Return ``loss(batch)`` with its logits divided by ``temperature``.
 
-    Logits are what the loss takes a softmax or a cross-entropy of. Other softmaxes, as those of an
+    Logits are what the loss takes a softmax or a cross-entropy of. Other softmaxes, such as the softmax of an
     attention within the network, are not divided.
 
     Raises:

@@ -85,7 +85,7 @@ class Objective:
     ) -> dict[str, Tensor]:
         """Return the mean of ``function`` over the samples of all batches, on all processes.
 
-        It is in ``dtype``, or in that of each parameter.
+        It is in ``dtype``, or in the dtype of each parameter.
         """
         samples = self.count(batches, next(iter(parameters.values())).device)
         total: dict[str, Tensor] = {}
@@ -94,7 +94,7 @@ class Objective:
             for name, value in function(batch).items():
                 if name in total:
                     total[name].add_(value, alpha=share)
-                else:  # the value itself may also be that of another parameter, so it is not changed
+                else:  # the value may belong to another parameter too, so it is not changed
                     typed = value.to(dtype or parameters[name].dtype)
                     total[name] = typed if share == 1 else typed * share
         for name, parameter in parameters.items():
@@ -128,7 +128,7 @@ class Objective:
         }
 
     def numbered(self) -> Iterator[tuple[int, Batch]]:
-        """Yield each batch with its place among those of all processes: what it draws may depend on that."""
+        """Yield each batch with its place among all processes' batches, on which random draws may depend."""
         yield from zip(self.places or range(len(self.batches)), self.batches, strict=True)
 
     def forward(self, batch: Batch) -> None:

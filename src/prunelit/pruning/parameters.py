@@ -81,7 +81,7 @@ class Selection:
         check_fields(self)
 
     def of(self, network: nn.Module) -> Parameters:
-        """Return the prunable parameters of ``network`` by name; a shared one stands once.
+        """Return the prunable parameters of ``network`` by name; a shared parameter is listed once.
 
         A parameter counts as trainable if it needs a gradient now or did at the last call of
         :func:`note_trainable`.

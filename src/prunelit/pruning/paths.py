@@ -80,7 +80,7 @@ def effective_density(
 
 
 def _marks(parameters: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return what stands for each parameter; a shared one stands once, under its mask's name if any."""
+    """Return a replacement of each parameter; a shared one is listed once, under its mask's name if any."""
     seen = {id(parameters[name]) for name in masks}
     marks = {name: _mark(parameters[name], mask) for name, mask in masks.items()}
     for name, parameter in parameters.items():
@@ -91,7 +91,7 @@ def _marks(parameters: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> dic
 
 
 def _mark(parameter: Tensor, mask: Tensor | None) -> Tensor:
-    """What stands for a parameter: its 0/1 mask, a leaf to differentiate by; plain ones if dense."""
+    """The replacement of a parameter: its 0/1 mask, a leaf to differentiate by; ones if it is dense."""
     if mask is None:
         return torch.ones_like(parameter, dtype=torch.float32, requires_grad=False)
     return mask.to(parameter.device, torch.float32, copy=True).requires_grad_()

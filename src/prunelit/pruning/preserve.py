@@ -16,7 +16,7 @@ from torch import Tensor, nn
 def random_state(seed: int) -> Iterator[None]:
     """Seed Python, NumPy and torch inside the block; restore their states after it.
 
-    The stream differs from that of ``torch.manual_seed(seed)``: networks are drawn from that one, and random
+    The stream differs from ``torch.manual_seed(seed)``: networks are drawn from that stream, and random
     scores or new weights must not repeat it.
     """
     seed = int(np.random.SeedSequence(seed % 2**64).generate_state(1)[0])

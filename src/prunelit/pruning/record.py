@@ -71,7 +71,7 @@ class Value:
 
 @contextmanager
 def scripted_calls_seen() -> Iterator[None]:
-    """Let the active modes see calls of TorchScript's functions and methods, as they see those of torch."""
+    """Let the active modes see calls of TorchScript's functions and methods, like functions of torch."""
     kinds: tuple[Any, ...] = (torch.jit.ScriptFunction, torch._C.ScriptMethod)
     originals = [kind.__call__ for kind in kinds]
     for kind, original in zip(kinds, originals, strict=True):
@@ -155,7 +155,7 @@ class Record(TorchFunctionMode):
         return value
 
     def _keep(self, tensor: Tensor) -> None:
-        """Copy a tensor that may be overwritten: its value goes on to hold what it held."""
+        """Copy a tensor that may be overwritten, so that its recorded value is kept."""
         value = self.values.get(id(tensor))
         if value is not None and value.data:
             value.tensor = tensor.clone()

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 Map = Callable[..., Any]
-"""Either ``map`` or that of a pool of threads, which returns results in order too."""
+"""Either ``map`` or the ``map`` of a pool of threads, which returns results in order too."""
 
 
 @contextmanager

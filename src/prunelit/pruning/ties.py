@@ -59,7 +59,7 @@ class Ties:
         return self.num_by_order > 1 and self.num_by_order > CONSIDERABLE * self.num_kept
 
     def note(self, sizes: Mapping[str, int], num_kept: int, found: Highest) -> None:
-        """Note one competition among tensors of ``sizes``, in their order; not that of a bias alone.
+        """Note one competition among tensors of ``sizes``, in their order; a bias alone is no competition.
 
         Args:
             sizes: number of elements by name.

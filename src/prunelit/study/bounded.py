@@ -1,4 +1,4 @@
-"""Read files of a record with limits, so that reading ends and fits into memory whatever they contain."""
+"""Read files of a record with limits, so that reading ends and fits into memory for any content."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def check_nodes(value: Any, most: int = MOST_NODES) -> None:
     """Raise NotPlain if ``value`` is too large to be processed.
 
     It must not contain more than ``most`` values (to which aliases in YAML can expand), levels that are too
-    deep, or, in a config, integers that no float can represent; those of a result are checked by key.
+    deep, or, in a config, integers that no float can represent; integers of a result are checked by key.
     """
     count, waiting = 0, [(value, 0)]
     while waiting:

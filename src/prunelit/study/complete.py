@@ -1,4 +1,4 @@
-"""A run that is complete already is not done again: its files and what it read are looked at instead."""
+"""Check a run that is complete already instead of repeating it: its files, and the inputs that it read."""
 
 from __future__ import annotations
 

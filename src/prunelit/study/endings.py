@@ -53,7 +53,7 @@ class SweepFailed(Exception):
 class SweepStopped(BaseException):
     """Ends a launcher that executes its jobs one after the other in the leading process.
 
-    ``outcome`` is the result of the last run, that of ``folder``.
+    ``outcome`` is the result of the last run, which is in ``folder``.
     """
 
     def __init__(self, folder: Path, outcome: float | Exception) -> None:

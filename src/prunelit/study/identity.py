@@ -59,7 +59,7 @@ def config_hash(cfg: DictConfig) -> str:
     """Return ten hex digits of the resolved config without the keys that cannot change the result.
 
     The same settings give the same digits: numbers are compared by value (``1`` is ``1.0``), the location of
-    a named data set does not matter, and an omitted ``compression`` or ``sparsity`` equals that of the
+    a named data set does not matter, and an omitted ``compression`` or ``sparsity`` equals the key of the
     pruner.
     """
     values = resolved(cfg)

@@ -37,7 +37,7 @@ RESULT_FIELDS = (
     # what is kept: log10(prunable / kept), shares, numbers of parameters, multiply-accumulates
     *("compression", "sparsity", "density", "effective_density", "prunable", "kept"),
     *("flops_dense", "flops_sparse"),
-    # of all parameters: the network's, and what it has once what pruning emptied is cut out
+    # all parameters of the network, and of the network from which emptied units are cut out
     *("parameters", "parameters_compact", "flops_compact"),
     # accuracies in percent on the test set, at the end unless the name says otherwise
     *("top1", "top5", "test_loss", "best_top1", "top1_before", "top1_after"),
@@ -86,7 +86,7 @@ class Record:
         return os.path.lexists(self.folder / "result.json") or self._state().get("status") == "complete"
 
     def check(self, digests: bool = False) -> None:
-        """Compare the files of a complete run with what it wrote: sizes, and with ``digests`` SHA-256.
+        """Compare the files of a complete run with its list of files: sizes, and with ``digests`` SHA-256.
 
         Raises:
             DamagedRun: a file is missing, has another size or other contents, or ``result.json`` or

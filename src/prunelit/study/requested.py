@@ -1,4 +1,4 @@
-"""What a run was asked for, as its record and its loggers name it."""
+"""The settings that were requested of a run, under the names in its record and its loggers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def requested(cfg: DictConfig) -> dict[str, Any]:
 
 
 def result_of(cfg: DictConfig, found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the whole of ``result.json``: what was asked for, what was ``found``, and the config's hash."""
+    """Return the content of ``result.json``: requested settings, results ``found``, and the config's hash."""
     return {**requested(cfg), **found, "config_hash": config_hash(cfg)}
 
 

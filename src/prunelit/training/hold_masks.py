@@ -19,7 +19,7 @@ class HoldMasks(Pruning):
         Trainer(callbacks=[HoldMasks(load_file("masks.safetensors"))]).fit(module, loader)
 
     Args:
-        masks: masks by parameter name, where True is kept; None: those of an earlier pruning in this process.
+        masks: masks by parameter name, where True is kept; None: masks of an earlier pruning in this process.
         network: dotted name of the submodule that the masks belong to; empty: the whole LightningModule.
     """
 

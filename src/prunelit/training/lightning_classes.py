@@ -1,6 +1,6 @@
 """Recognize objects of Lightning's classes under both names of the package.
 
-The same classes come as ``lightning.pytorch`` and as ``pytorch_lightning``, and those of one are not
+The same classes come as ``lightning.pytorch`` and as ``pytorch_lightning``, and the classes of one are not
 subclasses of the other's. Both names are in use, so ``isinstance`` with a class of one package does not find
 the objects of the other.
 """

@@ -198,7 +198,7 @@ class Classifier(QuickHookNames, pl.LightningModule):
         checkpoint["evaluated"] = self.evaluated
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the counts within an epoch; the sums are those of all ranks, so rank 0 takes them."""
+        """Restore the counts within an epoch; the sums are over all ranks, so rank 0 takes them."""
         self.evaluated = checkpoint.get("evaluated", {})
         if "train_totals" in checkpoint and self.global_rank == 0:
             self.train_totals.restore(checkpoint["train_totals"])

@@ -54,7 +54,7 @@ class Criterion(ABC):
     ) -> Scores:
         """Return the scores of a later round, for which the memory of ``previous`` may be used again.
 
-        ``previous`` holds those of the round before, which nothing needs any longer.
+        ``previous`` contains the scores of the previous round, whose memory may be reused.
         """
         previous.clear()
         return self.scores(network, parameters, objective)
@@ -94,7 +94,7 @@ class Criterion(ABC):
     def groups(
         self, network: nn.Module, parameters: Parameters, objective: Objective | None
     ) -> Groups | None:
-        """Return what is kept or removed together; None: every weight stands for itself."""
+        """Return the weights that are kept or removed together; None: every weight by itself."""
         return None
 
     def adjust(self, network: nn.Module, masks: Masks) -> None:  # noqa: B027 - most have nothing to do

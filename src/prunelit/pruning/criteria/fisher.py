@@ -4,7 +4,7 @@ Theis, Korshunova, Tejani and Huszar, Faster gaze prediction with dense networks
 pruning, https://arxiv.org/abs/1801.05787
 
 The mean of the squared gradients is the diagonal of the empirical Fisher information, which near
-a minimum stands for that of the Hessian in the loss's second-order change, w^2 H / 2. The mean
+a minimum replaces the Hessian's in the loss's second-order change, w^2 H / 2. The mean
 is over single samples: over the gradients of whole batches it would be ``Taylor``.
 """
 

@@ -8,10 +8,10 @@ terms. The highest are kept: where a diagonal entry is negative the score is neg
 weight is removed before one without curvature. With piecewise linear activations (ReLU, max
 pooling) and cross-entropy no entry is. The factor 1/2 changes no order.
 
-There are three ways to the diagonal:
+There are three ways to compute the diagonal:
 
-* ``gauss_newton``: that of the Gauss-Newton matrix, exactly, by one backward pass per class and sample.
-  For networks with piecewise linear activations it is the Hessian's; for others it leaves out the
+* ``gauss_newton``: the exact diagonal of the Gauss-Newton matrix, by one backward pass per class and sample.
+  For networks with piecewise linear activations it equals the Hessian's; for others it leaves out the
   second derivatives of the network, and no entry is negative. Where the loss is not of a kind that
   ``gauss_newton.py`` knows, it falls back to ``hutchinson`` with a warning.
 * ``exact``: by one Hessian-vector product per parameter.

@@ -24,7 +24,7 @@ LINEAR = (nn.Linear, nn.MultiheadAttention)
 
 
 class L1Filter(Criterion):
-    """The L1 norm of each filter, in float64; one forward pass of one input, whatever the data."""
+    """The L1 norm of each filter, in float64; one forward pass of one input, without data."""
 
     needs = "example"
     unit = "filter"

@@ -15,7 +15,7 @@ from prunelit.pruning.units import Groups, Units, output_units
 
 
 class OfUnits(Criterion):
-    """Scores units by their weights; one forward pass of one input, whatever the data.
+    """Scores units by their weights; one forward pass of one input, without data.
 
     With granularity ``unit`` the units are those of :func:`prunelit.explain`. Otherwise they are the filters
     of all convolutions, and the neurons of linear layers whose outputs lead to one other layer alone.

@@ -34,7 +34,7 @@ from prunelit.pruning.parameters import Parameters
 
 
 class SynFlow(Criterion):
-    """Synaptic flow in float64; one forward and backward pass of one input, whatever the data."""
+    """Synaptic flow in float64; one forward and backward pass of one input, without data."""
 
     needs = "example"
 

@@ -90,7 +90,7 @@ class ThiNet(Criterion):
 
     @torch.no_grad()
     def adjust(self, network: nn.Module, masks: Masks) -> None:
-        """Rescale the next layer of every layer that lost units, if asked."""
+        """Rescale the next layer of every layer that lost units, if requested."""
         found, self._found = self._found, []
         for units, gram in found if self.rescale else []:
             kept = units.by_unit(masks[units.weight]).any(1)

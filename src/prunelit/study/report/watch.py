@@ -70,7 +70,7 @@ class Watched:
 
 
 def watch(folders: Sequence[Path], once: bool = False) -> None:
-    """Show the runs below ``folders`` until interrupted; once only if asked for or at no terminal.
+    """Show the runs below ``folders`` until interrupted; only once if requested, or without a terminal.
 
     At a terminal it waits for the first run.
 

@@ -56,7 +56,7 @@ class ForkedProcess:
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
             with warnings.catch_warnings():
-                # Python warns about threads at a fork; those of numerical libraries allow it.
+                # Python warns about threads at a fork; the threads of numerical libraries allow it.
                 warnings.simplefilter("ignore", DeprecationWarning)
                 self._process.start()
         finally:

@@ -19,7 +19,7 @@ from prunelit.study.sweep.leases import gpus_wanted, processes
 from prunelit.study.sweep.state import Sweep
 
 NODE = "hydra.env.launcher"
-"""Where a launcher's yaml says what it is. Keys of its own node would be arguments of the launcher."""
+"""The node where a launcher's yaml declares its kind; keys of its own node would be its arguments."""
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], Masks, str]:
 
 
 def _masks_of(states: Any) -> Masks:
-    """Return the masks in the states of callbacks; those of a named submodule have the names within it."""
+    """Return the masks in the states of callbacks; a callback of a submodule names parameters within it."""
     masks: Masks = {}
     for key, state in states.items() if isinstance(states, Mapping) else ():
         if key == STATE_KEY:

@@ -27,7 +27,7 @@ class LastCheckpoint(NotCalledInSteps, Checkpoint):  # type: ignore[misc]
 
     Within an epoch it saves just after an optimizer step, so that no accumulated gradient is lost, but not
     after the last one, because the checkpoint at the end of the epoch follows. The states of the random
-    number generators are saved too. Batches must only depend on the epoch, as those of prunelit's loaders do.
+    number generators are saved too. Batches must only depend on the epoch, as with prunelit's loaders.
 
     Args:
         folder: the folder of ``last.ckpt``.

@@ -45,7 +45,7 @@ class Adam:
 
 @dataclass(frozen=True)
 class AdamW(Adam):
-    """Keys of `torch.optim.AdamW`: those of Adam, with another default."""
+    """Keys of `torch.optim.AdamW`: the keys of Adam, with another default."""
 
     weight_decay: Decay = 0.01
 

@@ -97,7 +97,7 @@ class ImageData(pl.LightningDataModule):
         self.test_size = len(self._rows["test"])
 
     def _moments(self, contents: Contents) -> tuple[list[float], list[float]]:
-        """Mean and standard deviation by channel: as given, otherwise those of the data set."""
+        """Mean and standard deviation by channel: as given, otherwise of the data set."""
         options, channels = self.options, self.input_shape[0]
         for name, given in (("mean", options.mean), ("std", options.std)):
             if given is not None and len(given) != channels:

@@ -148,7 +148,7 @@ def data_at_hand(cfg: DictConfig, working_folder: str) -> ImageData:
 def importable_from(folder: str) -> Iterator[None]:
     """Let own modules be imported from ``folder``, or else from the current folder, inside the block.
 
-    Afterwards these modules are forgotten: those of another run may have the same names.
+    Afterwards these modules are forgotten, because modules of another run may have the same names.
     """
     path, modules, here = list(sys.path), set(sys.modules), str(Path.cwd())
     sys.path[:0] = [folder, here]

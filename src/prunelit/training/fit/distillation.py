@@ -22,7 +22,7 @@ def distillation_loss(logits: Tensor, of_teacher: Tensor, temperature: float) ->
     """Return ``T^2 * KL(p || q)``, the mean over a batch.
 
     p and q are the softmax of the teacher's logits and of ``logits``, both divided by the temperature T. The
-    factor keeps gradients as large as those of the cross-entropy, whatever T.
+    factor keeps gradients as large as the gradients of the cross-entropy, for any T.
 
     Args:
         logits: of shape (n, classes).
@@ -36,7 +36,7 @@ def distillation_loss(logits: Tensor, of_teacher: Tensor, temperature: float) ->
 class Distillation(Callback):
     """Keeps the network as it is before its first pruning, and gives the loss that compares with it.
 
-    Use it beside :class:`~prunelit.training.callback.Pruning`, and change the loss in ``training_step``:
+    Use it with :class:`~prunelit.training.callback.Pruning`, and change the loss in ``training_step``:
     ``loss = distillation.loss(images, logits, loss)``. Before the first pruning the loss stays as it is. The
     teacher is part of every checkpoint, and works in evaluation mode.
 

@@ -19,7 +19,7 @@ class Timeline:
 
     Attributes:
         behind: epochs that the network has trained.
-        shift: the epoch of the network minus that of the trainer.
+        shift: the epoch of the network minus the epoch of the trainer.
         last_pruning: the epoch of the last pruning; None before the first.
         trained_before: whether training resumes from a checkpoint of a training without pruning.
         is_resumed: whether this fit resumes from a checkpoint with the state of the pruning.
@@ -77,7 +77,7 @@ class Timeline:
         return {name: getattr(self, name) for name in SAVED}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the state of a checkpoint; those of earlier versions have none."""
+        """Restore the state of a checkpoint; checkpoints of earlier versions have none."""
         self.begin_network()
         self.shift, self.is_resumed = 0, True
         for name, value in state.items():

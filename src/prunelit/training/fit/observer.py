@@ -16,7 +16,7 @@ class Observer:
     """Calls ``criterion.observe`` after each optimizer step or epoch, according to ``criterion.observes``.
 
     The criterion starts with the present weights or, with ``goes_on``, continues its observation. The
-    learning rates of an epoch are those of its last step.
+    learning rates of an epoch are the rates of its last step.
     """
 
     def __init__(

@@ -64,7 +64,7 @@ class HoldingCallback(Callback):
                 self._holder.apply_to_copy(average)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Find where code other than that of torch and Lightning can write to weights undetected."""
+        """Find where code outside of torch and Lightning can write to weights undetected."""
         mask_checkpoints(trainer, self.network_name)
         network = pl_module.get_submodule(self.network_name)
         if not self.masks and attached(network) and self.retraining.masked_gradient:
@@ -118,7 +118,7 @@ class HoldingCallback(Callback):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Record that the weights are those of a checkpoint."""
+        """Record that the weights come from a checkpoint."""
         self._loaded = checkpoint.get("callbacks", {}).get(self.state_key) or {}
 
     def on_validation_batch_start(

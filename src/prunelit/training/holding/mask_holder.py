@@ -173,7 +173,7 @@ class MaskHolder:
         self.apply(everywhere=False)
 
     def _find_owners(self) -> None:
-        """Find the modules that own the masked parameters; those of a sharded network do not change."""
+        """Find the modules that own the masked parameters; in a sharded network, they do not change."""
         assert self._network is not None
         if any(isinstance(part, FSDPModule) for part in self._network.modules()):
             self._owners = {}

@@ -16,7 +16,7 @@ from prunelit.training.measuring.histograms import histogram
 Row = dict[str, Any]
 MEASURED = ("rounds", "top1_before", "top1_after", "histograms", "confusions")
 RECOVERED = ("top1_repaired", "top1_recalibrated")
-"""The state in checkpoints; those of earlier versions may lack the second."""
+"""The state in checkpoints; checkpoints of earlier versions may lack the second."""
 
 
 class AroundPrunings:

@@ -23,7 +23,7 @@ def mask_image(mask: Tensor) -> Tensor:
     A pixel of a convolution is the kept share of one kernel.
 
     Args:
-        mask: bool, of two axes or more: outputs, inputs, and those of the kernel.
+        mask: bool, of two axes or more: outputs, inputs, and the axes of the kernel.
     """
     share = mask.flatten(2).float().mean(2) if mask.ndim > 2 else mask.float()
     height, width = (min(length, MOST_PIXELS) for length in share.shape)

@@ -75,6 +75,6 @@ def seconds_of_a_pass(network: Callable[[Tensor], Any], batch: Tensor) -> float:
 
 
 def _wait_for(batch: Tensor) -> None:
-    """Wait until a GPU has done what it was given."""
+    """Wait until a GPU has finished its work."""
     if batch.device.type == "cuda":
         torch.cuda.synchronize(batch.device)

@@ -47,7 +47,7 @@ class ThresholdScan:
             self._masks = starting_masks(network, pruning.selection.of(network))
 
     def after(self, trainer: pl.Trainer, pl_module: pl.LightningModule, pruning: Pruning, epoch: int) -> None:
-        """Add the row of each threshold. The scores are those of the pruning."""
+        """Add the row of each threshold, from the scores of the pruning."""
         for threshold in pruning.thresholds:
             assert pruning.outcome is not None
             plan = replace(pruning.plan, threshold=threshold)

@@ -79,7 +79,7 @@ class ResNet(Network):
         num_classes: outputs of the classifier.
         input_shape: channels, height and width of one input; the network depends on the channels only.
         init: `prunelit.training.models.init`.
-        widths: channels of each stage; the first convolution has those of the first stage.
+        widths: channels of each stage; the first convolution has the channels of the first stage.
         blocks: blocks in each stage.
         shortcut: where a block changes the shape, ``conv`` puts a 1x1 convolution and BatchNorm around it
             (the paper's option B), and ``pad`` adds zeros and no parameters (option A).

@@ -51,7 +51,7 @@ def check_strategy(strategy: Strategy, criterion: Criterion) -> None:
 
 
 def shard(network: nn.Module, device: torch.device) -> None:
-    """Split the parameters of ``network`` over all ranks; those of each part are gathered as it runs."""
+    """Split the parameters of ``network`` over all ranks; each part gathers its parameters when it runs."""
     mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
     for part in network.children():
         # Lists have no forward pass of their own that would gather them.

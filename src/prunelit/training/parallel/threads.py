@@ -23,7 +23,7 @@ VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 def work(network: nn.Module, image_shape: tuple[int, ...], batch_size: int) -> int:
     """Return a bound of the multiply-accumulates of a forward pass of one batch, without doing one.
 
-    Weights of two dimensions count once per image, those of convolutions once per pixel of the image.
+    Weights of two dimensions count once per image, weights of convolutions once per pixel of the image.
     """
     pixels = image_shape[-1] * image_shape[-2]
     each = sum(p.numel() * (pixels if p.dim() > 2 else 1) for p in network.parameters() if p.dim() > 1)

@@ -180,7 +180,7 @@ def full_keys(cfg: DictConfig) -> Iterator[None]:
 
 
 def num_epochs(cfg: DictConfig, pruning: Pruning | None) -> int:
-    """Return the epochs of the whole run: as asked, or as many as the pruner's rounds need."""
+    """Return the epochs of the whole run: as requested, or as many as the pruner's rounds need."""
     if pruning is None:
         return int(cfg.pre_epochs + cfg.epochs)
     return pruning.moment.run_epochs(_settled(cfg)[1], len(pruning.steps))

@@ -17,7 +17,7 @@ from prunelit.notice import warn
 from prunelit.training.callback import Pruning
 
 OF_THE_CONFIG = "${epochs}"
-"""An argument with this value is the length of the schedule, whatever the run's epochs come to."""
+"""An argument with this value is replaced by the length of the schedule in epochs."""
 
 
 def arguments(node: DictConfig, epochs: int) -> dict[str, Any]:

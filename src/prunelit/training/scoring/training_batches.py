@@ -39,7 +39,7 @@ class Sample:
         Annotated[int, Ge(1)] | None,
         Doc(
             "The number of scoring images per class, drawn by seed. Requires a data module with "
-            "`scoring_batches`, as those of prunelit have. With another data module, one training "
+            "`scoring_batches`, such as prunelit's own. With another data module, one training "
             "batch is used."
         ),
     ] = 10

@@ -67,7 +67,7 @@ def _in_order(rows: pd.DataFrame, column: str) -> list[str]:
 
 
 def tidy(study: Study, figures: Sequence[Figure]) -> dict[str, pd.DataFrame]:
-    """Return the table ``runs`` and those of the figures by name; unusable arrays are skipped."""
+    """Return the table ``runs`` and the tables of the figures by name; unusable arrays are skipped."""
     tables = {figure.table.name: figure.table for figure in figures}
     assert all(tables[figure.table.name] == figure.table for figure in figures), "one name, one table"
     rows = StudyRows(study)

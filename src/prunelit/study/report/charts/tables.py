@@ -112,7 +112,7 @@ def number_runs(study: Study) -> pd.DataFrame:
 
 
 def _panel_order(setting: pd.Series[str], label: pd.Series[str]) -> list[int]:
-    """Return the place of each run's network and method among those of the study."""
+    """Return the place of each run's network and method in the order of the study."""
     pairs = list(zip(setting, label, strict=True))
     order = sorted(set(pairs), key=lambda pair: (pair[0], method_key(pair[1])))
     places = {pair: place for place, pair in enumerate(order, 1)}

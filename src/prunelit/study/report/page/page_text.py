@@ -31,7 +31,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Listed:
-    """A run in the list: its config where it differs from that of other runs, and its command."""
+    """A run in the list: its config where it differs from other runs, and its command."""
 
     number: int
     name: str

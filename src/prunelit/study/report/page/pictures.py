@@ -22,7 +22,7 @@ LEGEND_WIDTH = 800
 
 
 def write_pictures(study: StudyFigures, folder: Path) -> list[Path]:
-    """Write each figure as PNG and SVG to ``folder``; those of a single run to a subfolder with its name.
+    """Write each figure as PNG and SVG to ``folder``; figures of a single run to a subfolder with its name.
 
     Of many networks or panels those are drawn that the page shows when it opens. A figure of a single run is
     drawn of the first run that has it.
@@ -35,7 +35,7 @@ def write_pictures(study: StudyFigures, folder: Path) -> list[Path]:
             rows, left_out, place = *study.opening_rows(figure), folder
             if figure.of_run:
                 rows, left_out = joined(tables, figure.data), ""
-                # For one run only, to save time; the page contains those of others.
+                # For one run only, to save time; the page contains the figures of all runs.
                 run = next((run for run in runs if (rows["run"] == run).any()), None)
                 if run is None:
                     continue

@@ -18,7 +18,7 @@ def with_present_keys(config: dict[str, Any]) -> dict[str, Any]:
     former = dict(pruner)
     scope, run, at = former["scope"], former.pop("mask_from", None), former.pop("grow", None)
     given = {key: former.pop(key) for key in ("decay", "stop", "regrow") if key in former}
-    if at is not None:  # then both keys were those of the exchanges
+    if at is not None:  # then both keys configured the exchanges
         given |= {key: former.pop(key) for key in ("every", "share") if key in former}
         former |= {key: OF_GROWTH[key] for key in ("every", "share")}
     is_pattern, is_like = ":" in str(scope), scope == "like"

@@ -11,7 +11,7 @@ from prunelit.request import BadRequest
 from prunelit.study.report.plain_text import plain
 
 OF_CHECKPOINT = "as in the checkpoint"
-"""The amount asked for by runs that prune nothing and start from a pruned checkpoint."""
+"""The requested amount of runs that prune nothing and start from a pruned checkpoint."""
 
 
 def requested_amount(config: Mapping[str, Any], result: Mapping[str, Any]) -> tuple[str, float]:

@@ -15,7 +15,7 @@ from prunelit.study.report.records.labels import flatten, value_text
 def differing_settings(report: str, data: str, model: str, config: Mapping[str, Any]) -> str:
     """Return the differences of the run, such as ``pruner.rounds=100 (published: 1)``; empty if nothing.
 
-    The published settings are those of ``conf/experiment``; where there is none, nothing is known.
+    ``conf/experiment`` has the published settings; without a file there, nothing is known.
     """
     author = report.rstrip("0123456789")
     by_pruner = published_settings().get((author, data, model), {})

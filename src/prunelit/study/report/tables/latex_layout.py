@@ -15,7 +15,7 @@ TEXT_WIDTH = 345.0
 MOST_LINES = 38
 """Lines of a table's body that fit on a page with its caption and notes."""
 NARROWEST = 45.0
-"""Points that a line of a header may take whatever its cells need."""
+"""Points that a line of a header may take regardless of its cells."""
 WIDEST_WORDS = 150.0
 """Points up to which a column of words is as wide as its longest cell; beyond, its cells are paragraphs."""
 
@@ -37,7 +37,7 @@ class Layout:
     gap: float
 
     def columns(self) -> list[list[int]]:
-        """Return the columns of each part: those of words in all, of the others as many as fit."""
+        """Return the columns of each part: all parts have the columns of words, and as many others as fit."""
         grid, words = self.grid, list(range(self.grid.left))
         room = TEXT_WIDTH - sum(self.word_widths) - self.gap * max(0, grid.left - 1)
         parts: list[list[int]] = []
@@ -76,7 +76,7 @@ class Layout:
         return rf">{{\raggedright\arraybackslash}}p{{{self.word_widths[column]:.0f}pt}}"
 
     def header(self, columns: Sequence[int]) -> list[list[str]]:
-        """Return the lines of the header; what stands in one line of it in two columns stays in one."""
+        """Return the lines of the header; a title that spans two columns stays in one line."""
         lines = []
         for number in range(max(self.grid.header[column].count("\n") for column in columns) + 1):
             texts = [self._header_lines(column)[number : number + 1] for column in columns]

@@ -29,7 +29,7 @@ SOURCES = {
     "mikler2019": "S. Mikler and E. Płaszczyk, ICLR Reproducibility Challenge: SNIP, 2019",
     "khanal2018": "A. Khanal, Examining the Effects of Pruning on a Convolution Neural Network, 2018",
 }
-"""What ``report`` in published.csv stands for."""
+"""The reports that ``report`` in published.csv names."""
 
 COLUMNS = (
     *("report", "table", "data", "model", "method", "setting", "metric"),
@@ -91,7 +91,7 @@ def parse_setting(text: str) -> dict[str, str]:
 
 
 def matching_runs(study: Study, runs: pd.DataFrame, method: str, setting: Setting) -> pd.DataFrame:
-    """Return the runs of a published method that were asked for the published amount."""
+    """Return the runs of a published method with the published amount."""
     if method == "dense":
         return runs[runs["label"].map(is_dense).astype(bool)]
     if "threshold" in setting:

@@ -26,14 +26,14 @@ COMMON = (
     "tasks_per_node",
     "stderr_to_stdout",
 )
-"""Keys that submitit supports for every kind of cluster; the others are those of SLURM."""
+"""Keys that submitit supports for every kind of cluster; the others belong to SLURM."""
 
 THREADS = (
     '[ -z "$SLURM_CPUS_PER_TASK" ] || export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"',
     'export OMP_NUM_THREADS="${OMP_NUM_THREADS:-${SLURM_CPUS_PER_TASK:-1}}"',
 )
-"""Lines before those of a job. Since SLURM 22.05, ``srun`` does not inherit the number of cores from
-``sbatch``, and libraries would then start a thread for every core of the node."""
+"""The first lines of the script of a job. Since SLURM 22.05, ``srun`` does not inherit the number of cores
+from ``sbatch``, and libraries would then start a thread for every core of the node."""
 
 COMPLAINTS = {
     "partition": "partition",
