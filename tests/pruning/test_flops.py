@@ -50,6 +50,8 @@ def test_resnet50_as_published() -> None:
         (nn.Conv2d(8, 8, 3, padding=1, groups=8), (8, 4, 4), 8 * 9 * 16, 8 * 16),
         (nn.Conv3d(1, 2, 2), (1, 3, 3, 3), 2 * 8 * 8, 2 * 8),
         (nn.ConvTranspose2d(3, 2, 2, stride=2), (3, 4, 4), 3 * 2 * 4 * 16, 2 * 64),
+        (nn.Conv2d(8, 12, 3, groups=4, bias=False), (8, 5, 5), 12 * 2 * 9 * 9, 12 * 9),
+        (nn.ConvTranspose2d(4, 6, 2, stride=2, groups=2), (4, 3, 3), 4 * 3 * 4 * 9, 6 * 36),
         (nn.Linear(5, 7), (5,), 35, 7),
         (nn.Linear(5, 7, bias=False), (3, 5), 3 * 35, 3 * 7),
     ],

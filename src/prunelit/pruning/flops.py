@@ -23,6 +23,7 @@ from prunelit.pruning.call import Call
 from prunelit.pruning.compiled import original_parts
 from prunelit.pruning.nested import tensors_in
 from prunelit.pruning.preserve import modes, random_state
+from prunelit.pruning.product_macs import macs_of_attention, macs_of_einsum, macs_of_matmul
 
 # Where an operation of the traced graph takes its weight: the operand's possible places.
 _WEIGHT_PLACES = {
@@ -36,10 +37,10 @@ _WEIGHT_PLACES = {
 # Operations that may be applied to a parameter, element by element, before its use as a weight.
 _ELEMENTWISE = {"alias", "contiguous", "detach", "mul", "t", "to", "transpose", "type_as", "_weight_norm"}
 
-# Operations that multiply and add like a layer and that fvcore does not count.
+# Operations that multiply and add like a layer and that are not counted.
 _HEAVY = re.compile(
-    r"(aten::((quantized_)?(lstm|gru|rnn_tanh|rnn_relu)(_cell)?|scaled_dot_product_attention|_?fft_\w+|cdist"
-    r"|bilinear|_trilinear|addbmm|baddbmm|addmv|mv|dot|vdot|outer|tensordot|linalg_\w+)"
+    r"(aten::((quantized_)?(lstm|gru|rnn_tanh|rnn_relu)(_cell)?|_?fft_\w+|cdist"
+    r"|bilinear|_trilinear|addbmm|vdot|outer|tensordot|linalg_\w+)"
     r"|prim::PythonOp|(?!aten::|prim::|prims::)\w+::\w+)"
 )
 
@@ -49,8 +50,8 @@ class Flops:
     """Multiply-accumulates (one multiplication and its addition count once) for one input.
 
     Attributes:
-        total: all that fvcore counts: convolutions, linear layers, matrix products, normalisation
-            (2 an element in eval mode), adaptive average pooling.
+        total: convolutions, linear layers, matrix products (those of attention, fused or not, and einsum),
+            normalisation (2 an element in eval mode), adaptive average pooling.
         by_parameter: those done with each weight; a layer used twice counts twice. Every weight of a
             ``Conv*d`` or ``Linear`` is there (0 if the forward pass leaves it out), and any other
             parameter that serves as one, such as attention's ``in_proj_weight``.
@@ -81,11 +82,11 @@ class Flops:
 def count_flops(network: nn.Module, example: Tensor | tuple[Any, ...] | Call) -> Flops:
     """Count once, in eval mode and without gradients; the network is not changed.
 
-    fvcore looks at shapes only. It leaves out activations, sums, max and fixed average pooling,
-    softmax, recurrent layers and fused attention (``scaled_dot_product_attention``); the linear layers
-    around an attention are counted. Modules that ``torch.compile`` compiled are counted as they were
-    written. Convolutions with ``padding="same"``, which it does not know,
-    are counted like all others.
+    fvcore looks at shapes only. It leaves out activations, sums, products of single elements such as those of
+    layer scale, max and fixed average pooling, softmax and recurrent layers. Operations that it does not know
+    are counted like their relatives: convolutions with ``padding="same"``, and the two products of
+    ``scaled_dot_product_attention`` as those of attention that is written with ``matmul``. Modules that
+    ``torch.compile`` compiled are counted as they were written.
 
     Args:
         network: any module; modules may be used several times.
@@ -181,6 +182,24 @@ class _FlatCall(nn.Module):
 
 def _counted(network: nn.Module, call: Call) -> Flops:
     from fvcore.nn import FlopCountAnalysis
+
+    traced = _FlatCall(network, call)
+    layers = _Layers(traced, network)
+    analysis = FlopCountAnalysis(traced, tuple(call.tensors()))
+    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
+    handles = _handles()
+    analysis.set_op_handle(**{kind: layers.noting(kind, handles[kind]) for kind in handles})
+    total = round(analysis.total())
+    left_out = sorted({name.split("::")[-1] for name in analysis.unsupported_ops() if _HEAVY.fullmatch(name)})
+    return Flops(total, dict(layers.counts), dict(layers.outputs), frozenset(layers.biased), tuple(left_out))
+
+
+def _handles() -> dict[str, Callable[..., Any]]:
+    """Return what counts each kind of operation: fvcore's own, and others where it has none.
+
+    Its counts of ``matmul`` and ``einsum`` are replaced: the first leaves out the batch of the second factor,
+    the second has four digits.
+    """
     from fvcore.nn.flop_count import _DEFAULT_SUPPORTED_OPS
     from fvcore.nn.jit_handles import conv_flop_count, get_shape
 
@@ -188,15 +207,26 @@ def _counted(network: nn.Module, call: Call) -> Flops:
         shapes = [get_shape(value) for value in (*operands[:2], results[0])]
         return Counter(conv=conv_flop_count(*shapes))
 
-    traced = _FlatCall(network, call)
-    layers = _Layers(traced, network)
-    analysis = FlopCountAnalysis(traced, tuple(call.tensors()))
-    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
-    handles = {**_DEFAULT_SUPPORTED_OPS, "aten::_convolution_mode": same_padding}
-    analysis.set_op_handle(**{kind: layers.noting(kind, handles[kind]) for kind in handles})
-    total = round(analysis.total())
-    left_out = sorted({name.split("::")[-1] for name in analysis.unsupported_ops() if _HEAVY.fullmatch(name)})
-    return Flops(total, dict(layers.counts), dict(layers.outputs), frozenset(layers.biased), tuple(left_out))
+    def product(operands: list[Any], results: list[Any]) -> int:
+        return macs_of_matmul(get_shape(operands[0]), get_shape(results[0]))
+
+    def added_product(operands: list[Any], results: list[Any]) -> int:
+        return macs_of_matmul(get_shape(operands[1]), get_shape(results[0]))
+
+    def attention(operands: list[Any], results: list[Any]) -> int:
+        return macs_of_attention(*(get_shape(value) for value in (*operands[:3], results[0])))
+
+    def einsum(operands: list[Any], results: list[Any]) -> int:
+        return macs_of_einsum(operands[0].toIValue(), [get_shape(v) for v in operands[1].node().inputs()])
+
+    return {
+        **_DEFAULT_SUPPORTED_OPS,
+        "aten::_convolution_mode": same_padding,
+        **dict.fromkeys(("aten::matmul", "aten::mv", "aten::dot"), product),
+        **dict.fromkeys(("aten::baddbmm", "aten::addmv"), added_product),
+        "aten::scaled_dot_product_attention": attention,
+        "aten::einsum": einsum,
+    }
 
 
 class _Layers:

@@ -12,8 +12,14 @@ from torch.utils._pytree import tree_leaves
 from prunelit.pruning.coupling.cut import positions_kept
 from prunelit.pruning.coupling.groups import CoupledUnits
 from prunelit.pruning.coupling.marked import Marked
+from prunelit.pruning.product_macs import macs_of_attention, macs_of_einsum, macs_of_matmul
 
-PRODUCTS = ("aten.linear", "aten.matmul", "aten.mm", "aten.bmm", "aten.addmm", "aten.einsum")
+ADDED_PRODUCTS = ("aten.addmm", "aten.baddbmm")
+PRODUCTS = (
+    *ADDED_PRODUCTS,
+    *("aten.linear", "aten.matmul", "aten.mm", "aten.bmm", "aten.mv", "aten.dot"),
+    *("aten.einsum", "aten.scaled_dot_product_attention"),
+)
 
 INTERPOLATIONS = {"upsample_nearest2d": 1, "upsample_bilinear2d": 4}
 """Multiplications that make an element of an enlarged image."""
@@ -24,8 +30,8 @@ def parameters_and_macs_after(
 ) -> tuple[int, int]:
     """Return the parameters left, and the multiply-accumulates of one input.
 
-    Counted are convolutions, linear layers, matrix products and einsum, normalization and adaptive
-    average pooling, as fvcore counts them; nothing is run. Fused attention is left out, as there.
+    Counted are convolutions, linear layers, matrix products, einsum, fused attention, normalization and
+    adaptive average pooling, as :func:`~prunelit.pruning.flops.count_flops` does; nothing is run.
 
     Args:
         coupled: the result of :func:`coupled_units`.
@@ -72,12 +78,11 @@ def _macs(
 
 
 def _of_product(name: str, arguments: Any, operands: list[Marked], result: Marked, shape: Any) -> int:
-    """Return the size of the result times the number of summed terms."""
-    first = operands[1] if name == "aten.addmm" else operands[0]
-    if name != "aten.einsum":
-        return math.prod(shape(result)) * shape(first)[-1]
-    terms, _, outputs = arguments[0].replace(" ", "").partition("->")
-    lengths: dict[str, int] = {}
-    for term, operand in zip(terms.split(","), operands, strict=True):
-        lengths.update(zip(term, shape(operand), strict=False))
-    return math.prod(shape(result)) * math.prod(n for letter, n in lengths.items() if letter not in outputs)
+    """Return the multiply-accumulates of a matrix product, of einsum or of fused attention."""
+    if name == "aten.einsum":
+        return macs_of_einsum(arguments[0], [shape(operand) for operand in operands])
+    if name == "aten.scaled_dot_product_attention":
+        query, key, value = operands[:3]
+        return macs_of_attention(shape(query), shape(key), shape(value), shape(result))
+    first = operands[1] if name in ADDED_PRODUCTS else operands[0]
+    return macs_of_matmul(shape(first), shape(result))

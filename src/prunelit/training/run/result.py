@@ -113,7 +113,7 @@ def count(run: Parts) -> tuple[Masks, dict[str, Any], Rows]:
     masks = final_masks(pruning, network)
     flops = attempt("FLOPs", lambda: count_flops(network, example_for(run)))
     if flops is not None and flops.uncounted:
-        warn(f"FLOPs exclude {', '.join(flops.uncounted)}, which fvcore does not count")
+        warn(f"FLOPs exclude {', '.join(flops.uncounted)}, which prunelit does not count")
     effective = attempt("effective density", lambda: effective_density(network, masks, example_for(run)))
     counted = count_result(masks, flops, effective)
     example = attempt("the cut network", lambda: example_for(run)) if pruning else None

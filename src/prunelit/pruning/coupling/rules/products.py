@@ -8,6 +8,7 @@ from typing import Any
 from prunelit.pruning.coupling.ledger import Labels
 from prunelit.pruning.coupling.marked import Marked, Step
 from prunelit.pruning.coupling.rules import rule
+from prunelit.pruning.product_macs import axes_of_term
 
 Letters = Sequence[Any]
 """A name for each axis; axes with the same name must have the same size."""
@@ -106,20 +107,11 @@ def einsum(step: Step, equation: str, operands: Sequence[Marked], **keywords: An
     terms, _, result = equation.replace(" ", "").partition("->")
     named: list[list[Any]] = []
     for term, operand in zip(terms.split(","), operands, strict=True):
-        named.append(_expanded(term, operand.ndim))
+        named.append(axes_of_term(term, operand.ndim))
     if "->" not in equation:
         counted = [letter for letters in named for letter in letters]
         result = "".join(sorted(c for c in set(counted) if counted.count(c) == 1))
-    return product(step, list(zip(operands, named, strict=True)), _expanded(result, len(step.shape)))
-
-
-def _expanded(term: str, rank: int) -> list[Any]:
-    """Return the letters of a term, the axes that ``...`` stands for numbered from the last."""
-    if "..." not in term:
-        return list(term)
-    before, after = term.split("...")
-    hidden = rank - len(before) - len(after)
-    return [*before, *[("batch", -i) for i in range(hidden, 0, -1)], *after]
+    return product(step, list(zip(operands, named, strict=True)), axes_of_term(result, len(step.shape)))
 
 
 @rule("scaled_dot_product_attention")
