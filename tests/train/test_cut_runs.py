@@ -66,7 +66,15 @@ def test_a_run_that_was_interrupted_after_the_cut_resumes_with_the_same_result(c
     assert all(torch.equal(weights[0][name], value) for name, value in weights[1].items())
 
 
-def test_several_devices_are_refused(cli) -> None:
-    status, _, lines = cli(*CUT, "pruner.cut=true", "trainer.devices=2")
-    assert status == 2
-    assert lines[-1].startswith("pruner.cut=true: ")
+@pytest.mark.slow
+def test_a_run_of_two_ranks_records_the_same_cut(cli) -> None:
+    """Each rank has half of the images of a step; the network is pruned before its first."""
+    start = ("pre_epochs=0", "pruner.cut=true", "trainer.accelerator=cpu")
+    one, two = (run(cli, *start, f"trainer.devices={n}", name=f"of-{n}") for n in (1, 2))
+    assert {key: read(two)[key] for key in SAME} == {key: read(one)[key] for key in SAME}
+    shapes = [
+        {name: value.shape for name, value in load_file(folder / "weights.safetensors").items()}
+        for folder in (one, two)
+    ]
+    assert shapes[0] == shapes[1]
+    assert read(two)["parameters_compact"] < read(two)["parameters"]
