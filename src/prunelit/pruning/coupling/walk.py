@@ -102,7 +102,7 @@ class Walk:
         name = step.operation
         rule = RULES.get(name) or RULES.get(name.removesuffix("_"))
         if rule is None and isinstance(node.target, torch._ops.OpOverload):
-            rule = elementwise.elementwise if torch.Tag.pointwise in node.target.tags else None
+            rule = elementwise.elementwise if _is_pointwise(node.target) else None
         num_mixed = self.ledger.num_mixed
         try:
             if rule is None:
@@ -184,3 +184,10 @@ def _given(arguments: Any, values: dict[Node, Any]) -> Any:
 
 def _shape(tensor: Tensor) -> tuple[int, ...]:
     return tuple(int(size) for size in tensor.shape)
+
+
+def _is_pointwise(operation: torch._ops.OpOverload) -> bool:
+    """Return whether torch marks an operation, or what it does in place, as one of single elements."""
+    packet = getattr(torch.ops.aten, operation._opname.removesuffix("_"), None)
+    other = getattr(packet, operation._overloadname, operation)
+    return torch.Tag.pointwise in operation.tags or torch.Tag.pointwise in other.tags

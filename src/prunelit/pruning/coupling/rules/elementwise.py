@@ -17,6 +17,7 @@ TRIAL = (-3.2, -1.1, -0.4, 0.3, 0.9, 2.7)
 
 
 @rule("hardswish", "relu6", "log_sigmoid", "copy_", "fill_", "floor_divide", "where", "rrelu", "softplus")
+@rule("leaky_relu")  # torch 2.11 does not mark it
 def elementwise(step: Step, *arguments: Any, **keywords: Any) -> Marked:
     """Tie the labels of all operands along each axis along which they extend."""
     operands = [a for a in (*arguments, *keywords.values()) if isinstance(a, Marked)]
