@@ -17,7 +17,7 @@ import torch
 from setting import setting
 
 from prunelit.pruning.call import Call
-from prunelit.pruning.flow_scores import _write, flow_scores
+from prunelit.pruning.flow_scores import _write, absolute_values, flow_scores
 from prunelit.pruning.masks import Scores
 from prunelit.pruning.parameters import Selection
 from prunelit.pruning.scored_layers import ScoredLayers
@@ -33,8 +33,9 @@ def main() -> None:
     memory = {name: torch.empty(p.shape, dtype=torch.float64) for name, p in parameters.items()}
 
     def by_autograd(found: Scores) -> Scores:
-        _write(ScoredLayers(parameters, found, stand_in=False), network, parameters, example, biases=False)
-        return found
+        scores = absolute_values(parameters, found)
+        _write(ScoredLayers(scores, stand_in=False), network, parameters, example, biases=False)
+        return scores
 
     def by_products(found: Scores) -> Scores:
         return flow_scores(network, parameters, example, False, found)

@@ -29,8 +29,8 @@ def both_ways(
     parameters = selection.of(network)
     found = []
     for stand_in in (True, False):
-        scores = {name: torch.full(p.shape, torch.nan).double() for name, p in parameters.items()}
-        layers = ScoredLayers(parameters, scores, stand_in=stand_in)
+        scores = module.absolute_values(parameters, {})
+        layers = ScoredLayers(scores, stand_in=stand_in)
         module._write(layers, network, parameters, Call.of(example), biases=False)
         found.append(scores)
     return found[0], found[1]
@@ -81,10 +81,10 @@ class Drawn(nn.Module):
         return F.log_softmax(self.fc(self.pool(self.blocks(self.stem(x))).flatten(1)), 1)
 
 
-@pytest.mark.parametrize("rows", [2**17, 20])
+@pytest.mark.parametrize("part", [2**17, 20])
 @pytest.mark.parametrize("seed", range(12))
-def test_random_networks(seed: int, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scored_layers, "ROWS", rows)
+def test_random_networks(seed: int, part: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scored_layers, "PART", part)
     assert_equal(*both_ways(Drawn(seed), torch.ones(1, 3, 16, 15)))
 
 
@@ -152,22 +152,6 @@ def test_networks_of_other_kinds(case: str) -> None:
     build, shape = CASES[case]
     torch.manual_seed(0)
     assert_equal(*both_ways(build(), torch.ones(shape), Selection(bias=True)))
-
-
-def test_several_threads_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scored_layers, "ROWS", 40)
-    monkeypatch.setattr(module, "ROWS", 40)
-    network = Drawn(0)
-    parameters = EVERYTHING.of(network)
-    # The process itself keeps one thread: a later fork of it would wait for OpenMP's.
-    set_number = torch.set_num_threads
-    monkeypatch.setattr(torch, "set_num_threads", lambda number: set_number(1))
-    found = []
-    for number in (1, 3):
-        monkeypatch.setattr(torch, "get_num_threads", lambda number=number: number)
-        found.append(flow_scores(network.eval(), parameters, Call.of(torch.ones(1, 3, 16, 15)), False, {}))
-    for name, score in found[0].items():
-        assert torch.equal(score, found[1][name])
 
 
 def test_later_rounds_write_into_the_same_memory() -> None:

@@ -1,12 +1,12 @@
-"""The highest scores of a flow, without computing all of them in float64 or keeping any.
+"""Rounds that keep the highest scores of a flow and need no score afterwards.
 
-The score of weight (i, j) of a layer is ``|w_ij| * sum_m G_im C_jm``, where G is the gradient of the layer's
-output and C what each output position sees. Both are small and in float64. A sample of exact scores gives
-two values that the k-th highest almost certainly lies between. The scores are then computed in float32, a
-few rows of a layer at a time in the processor's cache, and only marked; those between the two values are
-noted. All terms are positive, so that an error bound holds for each score. The few that the bound leaves
-undecided are computed exactly. Where anything is unclear, such as equal scores at the threshold, there is no
-answer, and all scores must be computed.
+Absolute values of the weights in float64 stay in memory from round to round, and pruned ones are 0. A round
+computes the factors of the scores (see :class:`prunelit.pruning.scored_layers.Weight`). The thresholds of
+earlier rounds, or a sample of scores, give two values that the k-th highest score almost certainly lies
+between. All scores are then computed, a part of a weight at a time in the processor's cache, but not kept.
+Values whose score is too low become 0, and scores between the two values are noted. One of these is the k-th
+highest. Where anything is unclear, such as equal scores at the threshold, the rounds before are done again,
+and the round is left to the caller, who computes all scores.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,275 +22,211 @@ from torch import Tensor, nn
 
 from prunelit.pruning.call import Call
 from prunelit.pruning.flow import NoFlow
-from prunelit.pruning.flow_scores import total_flow
+from prunelit.pruning.flow_scores import absolute_values, total_flow
 from prunelit.pruning.highest import FEW, MARGINS, enclosing
-from prunelit.pruning.masks import Masks, count_all, count_kept
+from prunelit.pruning.masks import Masks, Scores, count_all, count_kept
 from prunelit.pruning.parameters import Parameters
-from prunelit.pruning.scored_layers import ROWS, OutOfSight, ScoredLayers
-from prunelit.pruning.threads import Map, threads
+from prunelit.pruning.scored_layers import OutOfSight, Part, ScoredLayers, Weight, part_memory
 
 FEWEST = 2**20
 """Number of weights below which computing all scores takes no longer."""
 
-SCALE = 30
-"""Both factors are scaled so that the greatest element has this binary exponent."""
-
-LEAST = 1.0
-"""Least scaled threshold that is compared in float32."""
-
-GREATEST = 2.0**80
-"""Greatest weight whose score is compared in float32. With the factors scaled as they are and a threshold of
-at least ``LEAST``, what is rounded below the range of float32 then matters for no score."""
-
 EQUAL = 1e-12
-"""Relative difference of exact scores up to which rounding may have exchanged them."""
+"""Relative difference of scores up to which rounding may have exchanged them."""
+
+LEAST = 2.0**-1000
+"""Least score that is kept."""
 
 
 class Unclear(Exception):
     """The highest scores cannot be told in this way."""
 
 
-def highest_of_flow(
-    network: nn.Module, parameters: Parameters, example: Call, biases: bool, k: int, alive: Masks
-) -> Masks | None:
-    """Return masks of the ``k`` highest scores of :func:`prunelit.pruning.flow_scores.flow_scores`.
+def keep_highest_of_flow(
+    network: nn.Module,
+    parameters: Parameters,
+    example: Call,
+    biases: bool,
+    numbers: Sequence[int],
+    alive: Masks,
+    extrapolate: bool = True,
+) -> tuple[Masks, Scores, int]:
+    """Keep the highest scores of :func:`prunelit.pruning.flow_scores.flow_scores`, round after round.
 
     Args:
         network: in the modes in which it is to run.
         parameters: what is scored. What ``alive`` does not keep is 0.
         example: the arguments of one call, for one sample.
         biases: whether biases that are not among ``parameters`` count.
-        k: how many are kept, fewer than ``alive`` keeps.
+        numbers: how many are kept after each round, at least 1, each at most the one before it.
         alive: what competes.
+        extrapolate: whether thresholds may be expected from those of earlier rounds.
 
     Returns:
-        None where the scores must be computed to tell.
+        The masks after the rounds that could be done, memory for scores, and how many rounds those are.
     """
-    tensors = list(parameters.values())
-    if count_all(parameters) < FEWEST or not all(map(_is_suitable, tensors)):
-        return None
-    try:
-        with threads(count_all(parameters) // ROWS) as each:
-            layers = ScoredLayers(parameters, None, each)
-            factors = layers.factors(*total_flow(layers, network, parameters, example, biases))
-            if sum(c.numel() for pairs in factors for _, c in pairs) > count_all(parameters):
-                return None  # the factors would take more memory than the scores
-            layers_scores = [_Products.of(p.detach(), f) for p, f in zip(tensors, factors, strict=True)]
-            masks = [np.empty(p.shape, dtype=bool) for p in tensors]
-            _mark_highest(layers_scores, masks, k, [alive[name] for name in parameters], each)
-    except (OutOfSight, Unclear, NoFlow, RuntimeError):  # if it is no fault of this way, it comes again
-        return None
-    return {name: torch.from_numpy(mask) for name, mask in zip(parameters, masks, strict=True)}
+    if count_all(parameters) < FEWEST or not all(map(_is_suitable, parameters.values())):
+        return alive, {}, 0
+    values, thresholds = absolute_values(parameters, {}), _Thresholds(extrapolate)
+    if not all(math.isfinite(value.sum()) for value in values.values()):
+        return alive, values, 0
+    left = count_kept(alive)
+    for done, number in enumerate(numbers):
+        if number == left:
+            continue
+        try:
+            layers = ScoredLayers(values, keep_factors=True)
+            total, factor = total_flow(layers, network, parameters, example, biases)
+            weights = layers.factors(total, factor)
+            _keep_highest(weights, number, left, thresholds, float(total.detach() * factor))
+        except (OutOfSight, Unclear, NoFlow, RuntimeError):  # if the reason lies elsewhere, it comes again
+            if thresholds.were_expected:
+                return keep_highest_of_flow(network, parameters, example, biases, numbers, alive, False)
+            if not done:
+                return alive, {}, 0
+            return keep_highest_of_flow(network, parameters, example, biases, numbers[:done], alive, False)
+        left = number
+    if left == count_kept(alive):
+        return alive, values, len(numbers)
+    # The scores of what is kept are above 0, so that its values are too.
+    return {name: value != 0 for name, value in values.items()}, values, len(numbers)
 
 
 def _is_suitable(parameter: Tensor) -> bool:
-    short = parameter.dtype in (torch.float32, torch.bfloat16, torch.float16)
-    return parameter.device.type == "cpu" and parameter.ndim > 1 and short and parameter.is_contiguous()
+    return parameter.device.type == "cpu" and parameter.ndim > 1
 
 
-@dataclass(frozen=True)
-class _Products:
-    """The scores of one weight as products.
+class _Thresholds:
+    """Thresholds of earlier rounds as shares of the flow, which change smoothly from round to round.
 
     Attributes:
-        values: the weight, with the axes of inputs flattened.
-        gradient: G in float64, (rows, M).
-        columns: C in float64, (K, M).
-        short_gradient: G in float32, divided by a power of two (see ``SCALE``).
-        short_columns: C in the same way, (M, K).
-        exponent: of the power of two that both were divided by.
+        were_expected: whether one was ever expected between two values.
     """
 
-    values: Tensor
-    gradient: Tensor
-    columns: Tensor
-    short_gradient: Tensor
-    short_columns: Tensor
-    exponent: int
+    def __init__(self, extrapolate: bool) -> None:
+        self.were_expected = False
+        self._extrapolate = extrapolate
+        self._logarithms: list[float] = []
+        self._errors: list[float] = []
 
-    @classmethod
-    def of(cls, values: Tensor, factors: Sequence[tuple[Tensor, Tensor]]) -> _Products:
-        """Return the scores that ``factors`` give.
+    def next_between(self) -> tuple[float, float] | None:
+        """Return two values that the next one is expected between; None where that is not known well."""
+        margin = 8 * max(self._errors[-4:]) if len(self._errors) > 3 else math.inf
+        if not (self._extrapolate and margin < 0.02):
+            return None
+        self.were_expected = True
+        expected = self._expected()
+        return math.exp(expected - margin), math.exp(expected + margin)
 
-        Raises:
-            Unclear: some factors are negative, or out of range.
-        """
-        gradient = torch.cat([g for g, _ in factors], 1) if len(factors) > 1 else factors[0][0]
-        columns = torch.cat([c[0] for _, c in factors], 1) if len(factors) > 1 else factors[0][1][0]
-        short_gradient, first = _shortened(gradient)
-        short_columns, second = _shortened(columns)
-        turned = short_columns.T.contiguous()
-        return cls(values.flatten(1), gradient, columns, short_gradient, turned, first + second)
+    def note(self, threshold: float) -> None:
+        """Note that of a round."""
+        new = math.log(threshold) if 0 < threshold < math.inf else math.nan
+        if len(self._logarithms) > 1:
+            self._errors.append(abs(new - self._expected()))
+        self._logarithms.append(new)
 
-    @property
-    def error(self) -> float:
-        """A bound of the relative error of :meth:`look`'s scores."""
-        return (self.gradient.shape[1] + 8) * 2.0**-23
-
-    def exact(self, places: Any) -> Any:
-        """Return the scores at ``places`` of the flattened weight in float64."""
-        rows, inputs = (torch.from_numpy(part) for part in np.divmod(places, self.values.shape[1]))
-        products = (self.gradient[rows] * self.columns[inputs]).sum(1)
-        return products.mul_(self.values[rows, inputs].double().abs_()).numpy()
-
-    def parts(self) -> list[slice]:
-        """Return ranges of rows that fit into the cache."""
-        size, width = self.values.shape
-        step = max(1, ROWS // width)
-        return [slice(start, min(start + step, size)) for start in range(0, size, step)]
-
-
-def _shortened(factor: Tensor) -> tuple[Tensor, int]:
-    """Return a factor in float32, divided by two to the power that is returned too."""
-    least, greatest = map(float, factor.aminmax())
-    if least < 0 or not 0 < greatest < math.inf:
-        raise Unclear
-    exponent = math.frexp(greatest)[1] - SCALE
-    if abs(exponent) > 1000:
-        raise Unclear
-    return (factor * 2.0**-exponent).float(), exponent
+    def _expected(self) -> float:
+        return 2 * self._logarithms[-1] - self._logarithms[-2]
 
 
 @dataclass
 class _Part:
-    """Some rows of a layer.
+    """Some scores of a weight.
 
     Attributes:
-        scores: of the whole layer.
-        rows: which ones.
-        mask: of these rows, flattened.
-        near: scores in float64 that :meth:`look` found between two values, of the error of float32.
-        places: of these in ``mask``.
+        weight: which one.
+        part: which of its values, by group.
+        near: scores between two values.
+        places: of these in the part.
     """
 
-    scores: _Products
-    rows: slice
-    mask: Any
+    weight: Weight
+    part: Part
     near: Any = None
     places: Any = None
 
-    @property
-    def first(self) -> int:
-        """The place of the part's first element in the flattened weight."""
-        return self.rows.start * self.scores.values.shape[1]
+    def look(self, low: float, high: float, memory: Sequence[Tensor]) -> int:
+        """Set the values to 0 whose scores do not reach ``low``; note the scores from there to ``high``.
 
-    @torch.no_grad()
-    def look(self, low: float, high: float) -> int:
-        """Mark the scores that reach ``low``, note those up to ``high``; return how many are marked.
-
-        Raises:
-            Unclear: ``low`` or a weight is out of float32's range in this layer.
+        Returns:
+            how many scores reach ``low``.
         """
-        exponent = self.scores.exponent
-        least, most = _scaled(low, -exponent), _scaled(high, -exponent)
-        if least < LEAST:
-            raise Unclear
-        values = self.scores.values[self.rows]
-        if max(map(abs, map(float, values.aminmax()))) > GREATEST:
-            raise Unclear
-        products = torch.mm(self.scores.short_gradient[self.rows], self.scores.short_columns)
-        found: Any = products.mul_(values).abs_().numpy().reshape(-1)
-        np.greater_equal(found, _single(least), out=self.mask)
-        within = found <= _single(most)
-        within &= self.mask
-        self.places = np.flatnonzero(within)
-        self.near = np.ldexp(found[self.places].astype(np.float64), exponent)
-        return int(np.count_nonzero(self.mask))
+        values = self.weight.by_group(self.weight.values)[self.part]
+        scores = self.weight.derivatives(self.part, memory[0]).mul_(values)
+        # As numbers, which takes a fraction of the time that masked_fill_ does.
+        values.mul_(torch.ge(scores, low, out=memory[1][: scores.numel()].view(scores.shape)))
+        found: Any = scores.numpy().reshape(-1)
+        reached = found >= low
+        number = int(np.count_nonzero(reached))
+        reached &= found < high
+        self.places = np.flatnonzero(reached)
+        self.near = found[self.places]
+        return number
 
-    def unmark(self, chosen: Any) -> None:
-        """Unmark those ``chosen`` among the noted ones."""
-        self.mask[self.places[chosen]] = False
+    def clear(self, threshold: float) -> None:
+        """Set the values to 0 whose noted scores are below ``threshold``."""
+        lost = torch.from_numpy(self.places[self.near < threshold])
+        self.weight.by_group(self.weight.values)[self.part].view(-1)[lost] = 0
 
 
-def _scaled(value: float, exponent: int) -> float:
-    try:
-        return math.ldexp(value, exponent)
-    except OverflowError:
-        return math.inf
-
-
-def _single(value: float) -> Any:
-    with np.errstate(over="ignore"):
-        return np.float32(value)
-
-
-def _mark_highest(
-    layers: Sequence[_Products], masks: Sequence[Any], k: int, alive: Sequence[Tensor], each: Map
+@torch.no_grad()
+def _keep_highest(
+    weights: Sequence[Weight], k: int, competing: int, thresholds: _Thresholds, total: float
 ) -> None:
-    """Mark the ``k`` highest scores in ``masks``.
+    """Set all values to 0 but those with the ``k`` highest scores.
+
+    Args:
+        weights: have the factors of their scores.
+        k: fewer than ``competing``.
+        competing: how many values are not 0.
+        thresholds: of earlier rounds; that of this one is added.
+        total: the flow, which the scores of each layer add up to.
 
     Raises:
-        Unclear: exact scores around the k-th highest are equal, or the sample misled.
+        Unclear: scores around the k-th highest are equal, or it is not where it was expected. The values are
+            lost then.
+        OutOfSight: the factors would take more memory than the scores.
     """
-    share = k / count_kept({str(place): mask for place, mask in enumerate(alive)})
-    sample = _sample(layers, alive)
-    low, high = enclosing(sample, share, MARGINS[0])
-    if not 0 < low < high:
+    factors = [factor for weight in weights for pair in weight.factors for factor in pair]
+    if sum(factor.numel() for factor in factors) > sum(weight.values.numel() for weight in weights):
+        raise OutOfSight
+    if not all(math.isfinite(factor.sum()) for factor in factors):
         raise Unclear
-    parts = [
-        _Part(scores, rows, mask[rows].reshape(-1))
-        for scores, mask in zip(layers, masks, strict=True)
-        for rows in scores.parts()
-    ]
-    marked = sum(each(partial(_Part.look, low=float(low), high=float(high)), parts))
+    if expected := thresholds.next_between():
+        low, high = (value * total for value in expected)
+    else:
+        low, high = map(float, enclosing(_sample(weights), k / competing, MARGINS[0]))
+    low = max(low, LEAST)
+    if not low < high:
+        raise Unclear
+    parts = [_Part(weight, part) for weight in weights for part in weight.parts()]
+    memory = part_memory(weights), part_memory(weights)
+    number = sum([part.look(low, high, memory) for part in parts]) - k  # so many more are to be removed
     near = np.concatenate([part.near for part in parts])
-    number = marked - k  # of the noted ones, those that lose their mark
     if not 0 <= number < len(near):
         raise Unclear
-    near.partition(number)
-    threshold, error = near[number], max(scores.error for scores in layers)
-    lowest, greatest = threshold * (1 - 3 * error), threshold * (1 + 3 * error)
-    if lowest * (1 - error) <= low or greatest * (1 + error) >= high:
+    near.partition((number - 1, number) if number else 0)
+    threshold, below = near[number], near[number - 1] if number else low
+    if not below < threshold * (1 - EQUAL):
         raise Unclear
-    _settle(parts, number, lowest, greatest, error)
-
-
-def _settle(parts: Sequence[_Part], number: int, lowest: float, greatest: float, error: float) -> None:
-    """Unmark the ``number`` lowest noted scores; those from ``lowest`` to ``greatest`` are computed."""
-    undecided: dict[int, list[tuple[_Part, Any]]] = {}
     for part in parts:
-        lower = part.near < lowest
-        number -= int(np.count_nonzero(lower))
-        part.unmark(lower)
-        between = np.flatnonzero((part.near <= greatest) > lower)
-        if len(between):
-            undecided.setdefault(id(part.scores), []).append((part, between))
-    exact, close = [], []
-    for found in undecided.values():
-        places = np.concatenate([part.places[chosen] + part.first for part, chosen in found])
-        exact.append(found[0][0].scores.exact(places))
-        close.append(np.concatenate([part.near[chosen] for part, chosen in found]))
-    scores = np.concatenate(exact)
-    if np.any(abs(scores / np.concatenate(close) - 1) > error):  # products were not computed in float32
-        raise Unclear
-    order = np.argsort(scores)
-    if not 0 <= number <= len(order):
-        raise Unclear
-    if 0 < number < len(order) and scores[order[number]] <= scores[order[number - 1]] * (1 + EQUAL):
-        raise Unclear
-    lost = np.zeros(len(order), dtype=bool)
-    lost[order[:number]] = True
-    start = 0
-    for part, chosen in (each for found in undecided.values() for each in found):
-        part.unmark(chosen[lost[start : start + len(chosen)]])
-        start += len(chosen)
+        part.clear(threshold)
+    thresholds.note(float(threshold) / total)
 
 
-def _sample(layers: Sequence[_Products], alive: Sequence[Tensor]) -> Any:
-    """Return exact scores of candidates, one from each of many equal stretches.
+def _sample(weights: Sequence[Weight]) -> Any:
+    """Return scores of candidates, one from each of many equal stretches of the weights.
 
     The places are drawn as in :mod:`prunelit.pruning.highest`, the same each time.
     """
-    total = sum(scores.values.numel() for scores in layers)
+    total = sum(weight.values.numel() for weight in weights)
     size = max(FEW, total // 1024)
     random = np.random.default_rng(0)
     found = []
-    for scores, mask in zip(layers, alive, strict=True):
-        length = scores.values.numel()
-        number = math.ceil(size * length / total)
-        places = ((np.arange(number) + random.random(number)) * (length / number)).astype(np.int64)
-        places = places.clip(0, length - 1)
-        if any(mask.stride()):
-            places = places[mask.reshape(-1).numpy()[places]]
-        found.append(scores.exact(places))
+    for weight in weights:
+        values = weight.values.view(-1)
+        number = math.ceil(size * len(values) / total)
+        places = ((np.arange(number) + random.random(number)) * (len(values) / number)).astype(np.int64)
+        chosen = torch.from_numpy(places.clip(0, len(values) - 1))
+        found.append(weight.scores_at(chosen[values[chosen] != 0]).numpy())
     return np.concatenate(found)

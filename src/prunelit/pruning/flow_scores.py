@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from prunelit.pruning.call import Call
 from prunelit.pruning.flow import NoFlow, flow_ends
 from prunelit.pruning.linearize import linearized, signal_inputs
-from prunelit.pruning.masks import Scores, count_all
+from prunelit.pruning.masks import Scores
 from prunelit.pruning.parameters import Parameters
-from prunelit.pruning.scored_layers import ROWS, OutOfSight, ScoredLayers
-from prunelit.pruning.threads import threads
+from prunelit.pruning.scored_layers import OutOfSight, ScoredLayers
 
 
 def flow_scores(
@@ -35,30 +34,34 @@ def flow_scores(
     Raises:
         NoFlow: no output depends on an input and on one of ``parameters``.
     """
-    scores = _memory(parameters, previous)
     if all(parameter.device.type == "cpu" for parameter in parameters.values()):
         try:
-            with threads(count_all(parameters) // ROWS) as each:
-                layers = ScoredLayers(parameters, scores, each)
-                _write(layers, network, parameters, example, biases)
+            scores = absolute_values(parameters, previous)
+            _write(ScoredLayers(scores), network, parameters, example, biases)
             if any(map(Tensor.any, scores.values())):
                 return scores
+            previous = scores
         except (OutOfSight, NoFlow, RuntimeError):  # if it is no fault of the stand-ins, it comes again
             pass
-    layers = ScoredLayers(parameters, scores, stand_in=False)
-    gradients = _write(layers, network, parameters, example, biases)
+    scores = absolute_values(parameters, previous)
+    gradients = _write(ScoredLayers(scores, stand_in=False), network, parameters, example, biases)
     stopped = all(gradient is None or not gradient.any() for gradient in gradients)
     if stopped and all(map(Tensor.any, parameters.values())):
         raise NoFlow.through(network)
     return scores
 
 
-def _memory(parameters: Parameters, previous: Scores) -> Scores:
-    """Return tensors in float64 for scores; the tensors of ``previous`` are reused if they fit."""
+@torch.no_grad()
+def absolute_values(parameters: Parameters, memory: Scores) -> Scores:
+    """Return absolute values in float64, in the tensors of ``memory`` if they fit."""
     return {
-        name: previous[name]
-        if name in previous and previous[name].shape == p.shape and previous[name].device == p.device
-        else torch.empty(p.shape, dtype=torch.float64, device=p.device)
+        name: (
+            memory[name]
+            if name in memory and memory[name].shape == p.shape and memory[name].device == p.device
+            else torch.empty(p.shape, dtype=torch.float64, device=p.device)
+        )
+        .copy_(p.detach())
+        .abs_()
         for name, p in parameters.items()
     }
 

@@ -132,8 +132,8 @@ class Record(TorchFunctionMode):
         overwrites = isinstance(args[0] if args else None, Tensor) and (in_place or _inplace(args, kwargs))
         if overwrites:
             self._keep(args[0])
-        taken, named = tree_map(
-            lambda leaf: self.values.get(id(leaf), leaf) if isinstance(leaf, Tensor) else leaf, (args, kwargs)
+        taken, named = _map(
+            lambda leaf: self.values.get(id(leaf), leaf) if isinstance(leaf, Tensor) else leaf, args, kwargs
         )
         operation = Operation(func, taken, named, in_place, overwrites)
         result = func(*args, **kwargs)
@@ -179,5 +179,12 @@ def _in_float64(
         low = isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.dtype != torch.float64
         return leaf.double() if low and not in_place else leaf
 
-    args, kwargs = tree_map(doubled, (args, kwargs))
+    args, kwargs = _map(doubled, args, kwargs)
     return func, args, kwargs
+
+
+def _map(function: Callable[[Any], Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Return arguments with ``function`` applied to each leaf; without pytrees where none is nested."""
+    if any(isinstance(each, (tuple, list, dict)) for each in (*args, *kwargs.values())):
+        return tree_map(function, (args, kwargs))
+    return tuple(map(function, args)), {name: function(each) for name, each in kwargs.items()}

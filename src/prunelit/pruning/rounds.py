@@ -204,13 +204,15 @@ class _Rounds:
             self.network, self.criterion, plan.scope, plan.train_mode, plan.shuffle, self.groups
         )
         self.network.train(plan.train_mode)
-        is_whole = _keeps_all(self.start)
-        targets = self._targets(density)
-        for round, target in enumerate(targets, 1):
-            if not (is_whole and self.masks is self.start):
-                apply_masks(self.parameters, self.masks)
-            chosen = self._highest(target) if round < len(targets) else None
-            self.masks = self._by_scores(target) if chosen is None else chosen
+        targets, may_skip = self._targets(density), self.groups is None and self.spending is None
+        while targets:
+            self._apply_masks()
+            if may_skip and (done := self._skip_scores(targets[:-1])):
+                targets = targets[done:]
+                self._apply_masks()
+            else:
+                may_skip = False
+            self.masks = self._by_scores(targets.pop(0))
             self.densities.append(density_of(self.masks))
 
     def final_masks(self, agree: Callable[[Masks], Masks] | None) -> tuple[Masks, Latency | None]:
@@ -227,6 +229,10 @@ class _Rounds:
             masks = _shuffled(masks, self.start, self.groups)
         return agree(masks) if agree else masks, latency
 
+    def _apply_masks(self) -> None:
+        if not (self.masks is self.start and _keeps_all(self.start)):
+            apply_masks(self.parameters, self.masks)
+
     def _by_scores(self, target: float | None) -> Masks:
         """Compute the scores, and return the masks that they give."""
         self.scores = checked_scores(
@@ -237,14 +243,23 @@ class _Rounds:
         self.doubts.add(ties, self.masks)
         return chosen
 
-    def _highest(self, density: float | None) -> Masks | None:
-        """Return the masks of a round but the last, whose scores nothing needs, if the criterion can tell."""
-        if self.groups is not None or self.spending is not None:
-            return None
-        number = self.plan.number_kept(density, count_all(self.masks))
-        if number is None or not 0 < number < count_kept(self.masks):
-            return None
-        return self.criterion.highest(self.network, self.parameters, self.objective, number, self.masks)
+    def _skip_scores(self, densities: list[float | None]) -> int:
+        """Do as many rounds as the criterion can without scores; return how many."""
+        numbers, all_of_them = list[int](), count_all(self.masks)
+        last = count_kept(self.masks)
+        for density in densities:
+            number = self.plan.number_kept(density, all_of_them)
+            if number is None or number < 1:
+                break
+            last = min(last, number)
+            numbers.append(last)
+        if not numbers:
+            return 0
+        self.masks, done = self.criterion.keep_highest(
+            self.network, self.parameters, self.objective, numbers, self.masks
+        )
+        self.densities += [number / all_of_them for number in numbers[:done]]
+        return done
 
     def _targets(self, density: float | None) -> list[float | None]:
         """Return the density, or the share of the budget's cost, after each round."""

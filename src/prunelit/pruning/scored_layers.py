@@ -1,14 +1,14 @@
-"""Linear layers and convolutions of the flow as matrix products whose backward pass writes scores.
+"""Linear layers and convolutions of the flow as matrix products, which also give the scores.
 
-Autograd would keep a float64 copy of each weight, compute a gradient as large, and multiply the two. Here a
-weight is read as it is, a few rows at a time. While these rows lie in the processor's cache as absolute
-values in float64, they take part in all products, and their scores are written at once.
+The score of a weight is its absolute value times the derivative of the flow. For a layer that derivative is
+a product of two small matrices: the gradient of the layer's output, and what each output position sees.
+Autograd would compute it for a whole weight and keep it. Here the two matrices are kept, and their product is
+computed for a part of a weight at a time, which fits into the processor's cache.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,10 +21,9 @@ from torch.utils._pytree import tree_map_only
 
 from prunelit.pruning.masks import Scores
 from prunelit.pruning.nested import tensors_in
-from prunelit.pruning.threads import Map
 from prunelit.pruning.unfolded import Unfolded, of_convolution, of_linear
 
-ROWS = 2**17
+PART = 2**18
 """Elements of a weight that are in use at a time."""
 
 LAYERS: dict[Callable[..., Any], Callable[..., tuple[Tensor, Tensor, Tensor | None, Unfolded]]] = {
@@ -41,138 +40,121 @@ PROPERTIES: set[Callable[..., Any]] = {
 """What may be asked of a stand-in without its values."""
 
 
+Part = tuple[slice, slice]
+"""A range of groups, and of rows where there is a single group."""
+
+
 @dataclass
-class _Weight:
-    """A weight and where its scores go.
+class Weight:
+    """A weight of the flow.
 
     Attributes:
-        values: the weight, in any precision.
-        scores: in float64, contiguous; None where :attr:`factors` are kept instead.
-        memory: of each thread, where it puts absolute values of any weight.
-        written: whether a layer that uses the weight has written its scores.
-        copy: its absolute values in float64, where something other than a layer uses them.
-        factors: of each layer that uses the weight, the gradient of its product, (rows, M), and its columns.
+        values: its absolute values in float64, contiguous.
+        uses: how many layers use it.
+        leaf: the same values for autograd, where something other than a layer uses them.
+        factors: of each layer, the gradient of its product, (groups, rows, M), and what each output position
+            sees, (groups, inputs, M), with M the number of positions.
+        scored: whether the scores have been written over the values.
     """
 
     values: Tensor
-    scores: Tensor | None
-    memory: threading.local
-    written: bool = False
-    copy: Tensor | None = None
+    uses: int = 0
+    leaf: Tensor | None = None
     factors: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    scored: bool = False
 
     def real(self) -> Tensor:
-        """Return absolute values for autograd."""
-        if self.copy is None:
-            self.copy = self.values.double().abs_().requires_grad_()
-        return self.copy
+        """Return the values for autograd."""
+        if self.leaf is None:
+            self.leaf = self.values.detach().requires_grad_()
+        return self.leaf
 
-    def times(self, columns: Tensor, each: Map) -> Tensor:
-        """Return the product of absolute values, (groups, rows, K), with ``columns``, (groups, K, M)."""
-        groups, _, width = columns.shape
-        if self.scores is None and groups > 1:
-            raise OutOfSight
-        product = columns.new_empty(len(self.values), width)
+    def by_group(self, tensor: Tensor) -> Tensor:
+        """Return a tensor of the weight's shape as (groups, rows, inputs)."""
+        groups = len(self.factors[0][0])
+        return tensor.view(groups, len(tensor) // groups, -1)
 
-        @torch.no_grad()
-        def multiply(part: slice) -> None:
-            rows = self._rows(part)
-            if groups == 1:
-                torch.mm(rows, columns[0], out=product[part])
-            else:
-                chosen, by_group = self._groups(part, groups)
-                torch.bmm(by_group(rows), columns[chosen], out=by_group(product[part]))
-
-        for _ in each(multiply, self._parts(groups)):
-            pass
-        return product
-
-    def score(self, gradient: Tensor, columns: Tensor, further: bool, each: Map) -> Tensor | None:
-        """Write scores from the gradient of the product; return that of ``columns`` if it goes further."""
-        if self.scores is None:
-            self.factors.append((gradient.detach(), columns.detach()))
-            return self._passed_on(gradient, columns, each) if further else None
+    def times(self, columns: Tensor) -> Tensor:
+        """Return the product with ``columns``, (groups, inputs, M), as (all rows, M)."""
+        self.uses += 1
         groups = len(columns)
-        flat = self.scores.view(len(self.values), -1)
-        turned = columns.mT.contiguous()
-        written, self.written = self.written, True
-
-        @torch.no_grad()
-        def write(part: slice) -> Tensor | None:
-            rows, outer, found = self._rows(part), gradient[part], None
-            target = torch.empty_like(rows) if written else flat[part]
-            if groups == 1:
-                torch.mm(outer, turned[0], out=target)
-                found = (rows.T @ outer)[None] if further else None
-            else:
-                chosen, by_group = self._groups(part, groups)
-                torch.bmm(by_group(outer), turned[chosen], out=by_group(target))
-                found = torch.bmm(by_group(rows).mT, by_group(outer)) if further else None
-            target.mul_(rows)
-            if written:
-                flat[part].add_(target)
-            return found
-
-        return self._sum(each(write, self._parts(groups)), columns)
-
-    def _passed_on(self, gradient: Tensor, columns: Tensor, each: Map) -> Tensor:
-        """Return the gradient of the columns of a layer without groups."""
-        flat, total = self.values.flatten(1), torch.empty_like(columns)
-        step = max(1, ROWS // len(flat))
-
-        @torch.no_grad()
-        def pass_on(start: int) -> None:
-            inputs = slice(start, start + step)
-            torch.mm(self._absolute(flat[:, inputs]).T, gradient, out=total[0, inputs])
-
-        for _ in each(pass_on, range(0, flat.shape[1], step)):
-            pass
-        return total
-
-    def _sum(self, parts: Iterable[Tensor | None], columns: Tensor) -> Tensor | None:
-        """Add up what the parts of the rows give to the gradient of ``columns``; None if they give nothing.
-
-        The parts are added in their own order, so that the sum is the same whichever thread computed them.
-        """
-        groups, total = len(columns), None
-        for part, found in zip(self._parts(groups), parts, strict=True):
-            if found is None:
-                continue
-            if len(found) == groups and total is None:
-                total = found
-                continue
-            if total is None:
-                total = torch.zeros_like(columns)
-            total[self._groups(part, groups)[0]].add_(found)
-        return total
-
-    def _parts(self, groups: int) -> list[slice]:
-        """Return ranges of rows, each of whole groups if there are several."""
-        size = len(self.values)
-        step = max(1, ROWS * size // self.values.numel())
-        if groups > 1:
-            num_rows = size // groups
-            step = max(1, step // num_rows) * num_rows
-        return [slice(start, min(start + step, size)) for start in range(0, size, step)]
-
-    def _rows(self, part: slice) -> Tensor:
-        """Return absolute values of some rows, as a matrix."""
-        return self._absolute(self.values[part]).flatten(1)
-
-    def _absolute(self, rows: Tensor) -> Tensor:
-        """Return absolute values in the memory that this thread uses for all of them."""
-        memory: Tensor | None = getattr(self.memory, "rows", None)
-        if memory is None or memory.numel() < rows.numel() or memory.device != rows.device:
-            memory = self.memory.rows = torch.empty(rows.numel(), dtype=torch.float64, device=rows.device)
-        return memory[: rows.numel()].view(rows.shape).copy_(rows).abs_()
-
-    def _groups(self, part: slice, groups: int) -> tuple[slice, Callable[[Tensor], Tensor]]:
-        """Return the groups of a range of rows, and what gives rows an axis of groups."""
         if groups == 1:
-            return slice(None), lambda rows: rows[None]
-        num_rows = len(self.values) // groups
-        chosen = slice(part.start // num_rows, part.stop // num_rows)
-        return chosen, lambda rows: rows.unflatten(0, (-1, num_rows))
+            return self.values.flatten(1) @ columns[0]
+        return (self.values.view(groups, len(self.values) // groups, -1) @ columns).flatten(0, 1)
+
+    def passed_on(self, gradient: Tensor) -> Tensor:
+        """Return the gradient of the columns from that of the product, (groups, rows, M)."""
+        groups, _, positions = gradient.shape
+        turned = self.values.view(groups, len(self.values) // groups, -1).mT
+        found = gradient.new_zeros(groups, turned.shape[1], positions)
+        for chosen, rows in parts_of(turned.mT):
+            found[chosen].baddbmm_(turned[chosen, :, rows], gradient[chosen, rows])
+        return found
+
+    def parts(self) -> list[Part]:
+        """Return parts of the values by group that fit into the processor's cache."""
+        return parts_of(self.by_group(self.values))
+
+    def derivatives(self, part: Part, memory: Tensor) -> Tensor:
+        """Return the sum of the products of the factors for a part of the values by group, in ``memory``."""
+        found: Tensor | None = None
+        for gradient, columns in self.factors:
+            left, right = gradient[part], columns[part[0]].mT
+            if found is None:
+                found = memory[: left.shape[0] * left.shape[1] * right.shape[2]].view(*left.shape[:2], -1)
+                if len(left) == 1:
+                    torch.mm(left[0], right[0], out=found[0])
+                else:
+                    torch.bmm(left, right, out=found)
+            else:
+                found.baddbmm_(left, right)
+        assert found is not None
+        return found
+
+    def scores_at(self, places: Tensor) -> Tensor:
+        """Return the scores at ``places`` of the flattened values, as far as layers give them."""
+        inputs = self.values[0].numel()
+        rows, places_seen = places // inputs, places % inputs
+        groups = rows // (len(self.values) // len(self.factors[0][0]))
+        sums = [(g.flatten(0, 1)[rows] * c[groups, places_seen]).sum(1) for g, c in self.factors]
+        return torch.stack(sums).sum(0).mul_(self.values.view(-1)[places])
+
+    @torch.no_grad()
+    def write_scores(self, gradient: Tensor | None) -> None:
+        """Write scores over the values, which layers and ``gradient``, that of autograd, give together."""
+        self.scored = True
+        if len({len(found) for found, _ in self.factors}) > 1:
+            raise OutOfSight  # layers that share the weight divide it into different groups
+        if not self.factors:
+            self.values.zero_() if gradient is None else self.values.mul_(gradient)
+            return
+        values, memory = self.by_group(self.values), part_memory([self])
+        further = None if gradient is None else self.by_group(gradient.contiguous())
+        for part in self.parts():
+            found = self.derivatives(part, memory)
+            values[part].mul_(found if further is None else found.add_(further[part]))
+        self.factors.clear()
+
+
+def parts_of(values: Tensor) -> list[Part]:
+    """Return parts of ``values``, (groups, rows, inputs), of about ``PART`` elements: rows, or whole
+    groups."""
+    groups, rows, inputs = values.shape
+    everything = slice(None)
+    if groups == 1:
+        return [(everything, chosen) for chosen in _ranges(rows, PART // max(1, inputs))]
+    return [(chosen, everything) for chosen in _ranges(groups, PART // max(1, rows * inputs))]
+
+
+def _ranges(number: int, step: int) -> list[slice]:
+    step = max(1, step)
+    return [slice(start, min(start + step, number)) for start in range(0, number, step)]
+
+
+def part_memory(weights: Iterable[Weight]) -> Tensor:
+    """Return memory for the greatest part of any of ``weights``, which have factors."""
+    firsts = [weight.by_group(weight.values)[weight.parts()[0]] for weight in weights]
+    return torch.empty(max(map(Tensor.numel, firsts)), dtype=torch.float64)
 
 
 class _Product(torch.autograd.Function):
@@ -180,19 +162,22 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, signal: Tensor, stand_in: Tensor, weight: _Weight, unfolded: Unfolded, each: Map
+        ctx: Any, signal: Tensor, stand_in: Tensor, weight: Weight, unfolded: Unfolded, layers: ScoredLayers
     ) -> Tensor:
+        columns = unfolded.columns(signal)
         ctx.save_for_backward(signal)
-        ctx.weight, ctx.unfolded, ctx.each = weight, unfolded, each
-        return unfolded.output(weight.times(unfolded.columns(signal), each))
+        ctx.columns = columns if columns.numel() <= weight.values.numel() else None
+        ctx.weight, ctx.unfolded, ctx.layers = weight, unfolded, layers
+        with torch.no_grad():
+            return unfolded.output(weight.times(columns))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (signal,) = ctx.saved_tensors
-        columns = ctx.unfolded.columns(signal)
+        columns = ctx.unfolded.columns(signal) if ctx.columns is None else ctx.columns
         product = ctx.unfolded.product(gradient)
-        found = ctx.weight.score(product, columns, ctx.needs_input_grad[0], ctx.each)
+        found = ctx.layers.score(ctx.weight, product, columns.detach(), ctx.needs_input_grad[0])
         return None if found is None else ctx.unfolded.signal(found), None, None, None, None
 
 
@@ -201,35 +186,28 @@ class OutOfSight(Exception):
 
 
 class ScoredLayers(TorchFunctionMode):
-    """Computes layers by products that write scores, where stand-ins take the place of their weights.
+    """Computes layers by products that give scores, where stand-ins take the place of their weights.
 
     Whatever else uses a weight gets its absolute values in float64, so that autograd gives their gradient.
 
     Args:
-        parameters: what is scored, by name.
-        scores: tensors in float64 by name, contiguous, which are written over. None: they are not computed,
-            and :meth:`factors` gives what they are products of.
-        each: shares the parts of a layer out to threads.
+        values: absolute values of what is scored in float64, contiguous, by name. :meth:`backward` writes
+            the scores over them.
         stand_in: whether stand-ins take the place of weights; otherwise all is left to autograd.
+        keep_factors: whether :meth:`factors` is going to be called, and not :meth:`backward`.
 
     Attributes:
         tensors: what to run the network with, by name. Stand-ins hold NaN: where one is used out of sight
             of this mode, the flow is NaN.
     """
 
-    def __init__(
-        self, parameters: Mapping[str, Tensor], scores: Scores | None, each: Map = map, stand_in: bool = True
-    ) -> None:
+    def __init__(self, values: Scores, stand_in: bool = True, keep_factors: bool = False) -> None:
         super().__init__()
-        self._each = each
+        self.keep_factors = keep_factors
         self.tensors: dict[str, Tensor] = {}
-        memory = threading.local()
-        self._weights = [
-            _Weight(p.detach(), None if scores is None else scores[name], memory)
-            for name, p in parameters.items()
-        ]
-        self._stood_for: dict[int, _Weight] = {}
-        for name, weight in zip(parameters, self._weights, strict=True):
+        self._weights = [Weight(value) for value in values.values()]
+        self._stood_for: dict[int, Weight] = {}
+        for name, weight in zip(values, self._weights, strict=True):
             if stand_in and weight.values.ndim > 1 and not name.endswith("bias"):
                 nan = torch.full((), torch.nan, dtype=torch.float64, device=weight.values.device)
                 self.tensors[name] = nan.expand(weight.values.shape).requires_grad_()
@@ -245,7 +223,7 @@ class ScoredLayers(TorchFunctionMode):
             signal, stand_in, bias, unfolded = LAYERS[func](*args, **kwargs)
             weight = self._stood_for.get(id(stand_in))
             if weight is not None and signal.dtype == torch.float64:
-                product: Tensor = _Product.apply(signal, stand_in, weight, unfolded, self._each)
+                product: Tensor = _Product.apply(signal, stand_in, weight, unfolded, self)
                 return product if bias is None else product + unfolded.bias(bias)
         if func not in PROPERTIES and any(id(t) in self._stood_for for t in tensors_in((args, kwargs))):
             args, kwargs = tree_map_only(Tensor, self._real, (args, kwargs))
@@ -255,42 +233,46 @@ class ScoredLayers(TorchFunctionMode):
         weight = self._stood_for.get(id(tensor))
         return tensor if weight is None else weight.real()
 
+    def score(self, weight: Weight, gradient: Tensor, columns: Tensor, further: bool) -> Tensor | None:
+        """Take the gradient of a layer's product, (all rows, M); return that of the columns if it goes on."""
+        gradient = gradient.detach().reshape(len(columns), -1, columns.shape[-1])
+        found = weight.passed_on(gradient) if further else None
+        weight.factors.append((gradient, columns))
+        if not (self.keep_factors or weight.uses > 1 or weight.leaf is not None):
+            weight.write_scores(None)
+        return found
+
     def backward(self, total: Tensor, factor: Tensor) -> list[Tensor | None]:
         """Write the scores that ``factor * total`` gives; return the gradients that autograd gave.
 
         Raises:
             OutOfSight: the scores cannot be relied on.
         """
-        copied = [weight for weight in self._weights if weight.copy is not None]
-        gradients = self._differentiate(total, factor, copied)
+        used = [weight for weight in self._weights if weight.leaf is not None]
+        gradients = self._differentiate(total, factor, used)
+        by_autograd = {id(weight): gradient for weight, gradient in zip(used, gradients, strict=True)}
         for weight in self._weights:
-            assert weight.scores is not None
-            if not weight.written:
-                weight.scores.zero_()
-        for weight, gradient in zip(copied, gradients, strict=True):
-            if gradient is not None and weight.scores is not None:
-                weight.scores.addcmul_(gradient, weight.real().detach())
+            if not weight.scored:
+                weight.write_scores(by_autograd.get(id(weight)))
         return gradients
 
-    def factors(self, total: Tensor, factor: Tensor) -> list[list[tuple[Tensor, Tensor]]]:
-        """Return the factors of each parameter's scores for ``factor * total``: gradients and columns.
-
-        The scores are ``|w|`` times the sum of their products.
+    def factors(self, total: Tensor, factor: Tensor) -> list[Weight]:
+        """Return the weights with the factors of their scores for ``factor * total``.
 
         Raises:
-            OutOfSight: the scores of some parameter are not such products.
+            OutOfSight: the scores of some weight are not such products.
         """
         self._differentiate(total, factor, [])
-        if any(weight.copy is not None or not weight.factors for weight in self._weights):
+        if any(w.leaf is not None or len({len(g) for g, _ in w.factors}) != 1 for w in self._weights):
             raise OutOfSight
-        return [weight.factors for weight in self._weights]
+        return self._weights
 
-    def _differentiate(self, total: Tensor, factor: Tensor, copied: list[_Weight]) -> list[Tensor | None]:
-        """Run the backward pass; return the gradients of those that were copied for autograd."""
+    def _differentiate(self, total: Tensor, factor: Tensor, used: list[Weight]) -> list[Tensor | None]:
+        """Run the backward pass; return the gradients of what autograd itself uses."""
         stand_ins = [tensor for tensor in self.tensors.values() if id(tensor) in self._stood_for]
-        leaves = [*stand_ins, *(weight.real() for weight in copied)]
+        leaves = [*stand_ins, *(weight.real() for weight in used)]
         gradients = torch.autograd.grad(total, leaves, factor, allow_unused=True)
-        used = any(gradient is not None for gradient in gradients[: len(stand_ins)])
-        if used or (stand_ins and total.isnan()):
+        seen = any(gradient is not None for gradient in gradients[: len(stand_ins)])
+        if seen or (stand_ins and total.isnan()):
             raise OutOfSight
         return list(gradients[len(stand_ins) :])

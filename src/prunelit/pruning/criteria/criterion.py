@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from torch import nn
@@ -59,20 +59,30 @@ class Criterion(ABC):
         previous.clear()
         return self.scores(network, parameters, objective)
 
-    def highest(
+    def keep_highest(
         self,
         network: nn.Module,
         parameters: Parameters,
         objective: Objective | None,
-        number: int,
+        numbers: Sequence[int],
         alive: Masks,
-    ) -> Masks | None:
-        """Return masks of the ``number`` highest scores of what ``alive`` keeps, without giving the scores.
+    ) -> tuple[Masks, int]:
+        """Do rounds that keep the highest scores, without giving the scores; none of them by default.
 
-        A criterion that can tell them faster than by :meth:`scores` does so where they are the same beyond
-        doubt. None: the scores must be computed.
+        A criterion that can do so faster than by :meth:`scores` does as many of the rounds as give the same
+        masks beyond doubt. The weights of the network do not change.
+
+        Args:
+            network: the network, pruned so far: masked weights are 0.
+            parameters: its prunable parameters by name.
+            objective: what ``needs`` names; None if it needs nothing.
+            numbers: how many weights are kept after each round, at least 1, each at most the one before it.
+            alive: masks before these rounds.
+
+        Returns:
+            The masks after the rounds that were done, and how many those are.
         """
-        return None
+        return alive, 0
 
     def only_reads_weights(self) -> bool:
         """Return ``reads_only`` as this very class declares it."""

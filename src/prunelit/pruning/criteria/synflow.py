@@ -19,6 +19,7 @@ all scores by one common factor.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from torch import nn
@@ -26,7 +27,7 @@ from typing_extensions import Doc
 
 from prunelit.declared import checked
 from prunelit.pruning.criteria.criterion import Criterion
-from prunelit.pruning.flow_highest import highest_of_flow
+from prunelit.pruning.flow_highest import keep_highest_of_flow
 from prunelit.pruning.flow_scores import flow_scores
 from prunelit.pruning.masks import Masks, Scores
 from prunelit.pruning.objective import Objective
@@ -57,29 +58,31 @@ class SynFlow(Criterion):
         assert objective is not None
         network.eval()
         example = objective.example(network)
-        return flow_scores(network, parameters, example, self.biases, self._memory)
+        memory, self._memory = self._memory, {}
+        return flow_scores(network, parameters, example, self.biases, memory)
 
     def scores_again(
         self, network: nn.Module, parameters: Parameters, objective: Objective | None, previous: Scores
     ) -> Scores:
         """Return the scores of a later round in the memory of ``previous``."""
-        self._memory = previous
-        try:
-            return self.scores(network, parameters, objective)
-        finally:
-            self._memory = {}
+        self._memory = self._memory or previous
+        return self.scores(network, parameters, objective)
 
-    def highest(
+    def keep_highest(
         self,
         network: nn.Module,
         parameters: Parameters,
         objective: Objective | None,
-        number: int,
+        numbers: Sequence[int],
         alive: Masks,
-    ) -> Masks | None:
-        """Return masks of the ``number`` highest scores; None where the scores must be computed."""
+    ) -> tuple[Masks, int]:
+        """Return masks after as many rounds as need no scores, and how many those are."""
         if type(self).scores is not SynFlow.scores:
-            return None
+            return alive, 0
         assert objective is not None
         network.eval()
-        return highest_of_flow(network, parameters, objective.example(network), self.biases, number, alive)
+        example = objective.example(network)
+        masks, self._memory, done = keep_highest_of_flow(
+            network, parameters, example, self.biases, numbers, alive
+        )
+        return masks, done
