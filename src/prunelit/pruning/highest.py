@@ -67,7 +67,7 @@ def highest(scores: Sequence[Tensor], k: int, candidates: Sequence[Tensor]) -> H
     masks = [np.empty(score.numel(), dtype=bool) for score in scores]
     pieces = cut(scores, candidates, masks, torch.float32 if exact else torch.float64)
     with threads(len(pieces)) as each:
-        competing = sum(each(_num_candidates, pieces))
+        competing = sum(each(Piece.num_candidates, pieces))
         if not 0 < k < competing:
             if not all(each(_is_finite, pieces)):
                 return None
@@ -86,12 +86,6 @@ def highest(scores: Sequence[Tensor], k: int, candidates: Sequence[Tensor]) -> H
     shaped = zip(masks, candidates, strict=True)
     marks = [torch.from_numpy(mask).view(other.shape).to(other.device) for mask, other in shaped]
     return Highest(marks, competing, float(threshold), num_tied, excess)
-
-
-def _num_candidates(piece: Piece) -> int:
-    if piece.candidates.strides == (0,):  # every element is the same one
-        return len(piece.candidates) * bool(piece.candidates[0])
-    return int(np.count_nonzero(piece.candidates))
 
 
 def _is_finite(piece: Piece) -> bool:

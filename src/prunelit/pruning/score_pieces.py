@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-PIECE = 2**17
+PIECE = 2**18
 """Scores that a thread works on at a time: they and what is computed from them fit into its cache."""
 
 NEAR = 16
@@ -54,8 +55,9 @@ class Piece:
         if not all_finite(values):
             return -1, 0, 0
         at_least = np.greater_equal(values, low, out=self.mask)
-        at_least &= self.candidates
-        within = values <= high
+        if not self._all_compete():
+            at_least &= self.candidates
+        within = np.less_equal(values, high, out=_scratch(len(values)))
         within &= at_least
         places = np.flatnonzero(within)
         near = values[places]
@@ -65,6 +67,13 @@ class Piece:
         self.near = near[(near > low) & (near < high)] if many else near
         return num_at_least, num_at_least - len(near), num_at_high
 
+    def num_candidates(self) -> int:
+        """Return how many scores compete."""
+        return len(self.scores) if self._all_compete() else int(np.count_nonzero(self.candidates))
+
+    def _all_compete(self) -> bool:
+        return self.candidates.strides == (0,) and bool(self.candidates[0])  # every element is the same one
+
     def settle(self, threshold: Any) -> int:
         """Unmark what is below ``threshold``, and return how many candidates are equal to it."""
         if self.places is None:
@@ -73,6 +82,16 @@ class Piece:
             return int(np.count_nonzero(values[self.mask] == threshold))
         self.mask[self.places[self.near < threshold]] = False
         return int(np.count_nonzero(self.near == threshold))
+
+
+_memory = threading.local()
+
+
+def _scratch(length: int) -> Any:
+    """Return bools whose values do not matter, the same ones in each call of a thread."""
+    if len(getattr(_memory, "bools", ())) < length:
+        _memory.bools = np.empty(length, dtype=bool)
+    return _memory.bools[:length]
 
 
 def cut(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import torch
+
+SHARES = 4
+"""How many shares the tasks of each thread are divided into: handing a share over takes time."""
 
 Map = Callable[..., Any]
 """Either ``map`` or the ``map`` of a pool of threads, which returns results in order too."""
@@ -25,7 +29,14 @@ def threads(num_tasks: int) -> Iterator[Map]:
         yield map
         return
     with ThreadPoolExecutor(number, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+
+        def each(function: Callable[[Any], Any], tasks: Iterable[Any]) -> Iterator[Any]:
+            waiting = list(tasks)
+            size = max(1, len(waiting) // (SHARES * number))
+            shares = [waiting[start : start + size] for start in range(0, len(waiting), size)]
+            return chain.from_iterable(pool.map(lambda share: [function(task) for task in share], shares))
+
         try:
-            yield pool.map
+            yield each
         finally:
             torch.set_num_threads(number)  # what threads that are started later begin with
