@@ -13,6 +13,7 @@ On a GPU the bits of the k-th highest are found one by one, with one pass over a
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -150,10 +151,10 @@ class _Between:
 
 def _around_kth_highest(pieces: Sequence[Piece], k: int, competing: int, each: Map) -> _Between | None:
     """Return what lies around the ``k``-th highest of all candidates; None if a score is not finite."""
-    sample = _sample(pieces)
+    sample, memory = _sample(pieces), threading.local()
     for margin in MARGINS:
         low, high = enclosing(sample, k / competing, margin)
-        counts = list(each(partial(Piece.look, low=low, high=high), pieces))
+        counts = list(each(partial(Piece.look, low=low, high=high, memory=memory), pieces))
         if any(count[0] < 0 for count in counts):
             return None
         num_at_least, num_above, num_at_high = map(sum, zip(*counts, strict=True))

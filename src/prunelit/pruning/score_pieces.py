@@ -45,8 +45,10 @@ class Piece:
         """Return the scores in the type in which they are compared."""
         return self.scores.to(self.dtype).numpy()
 
-    def look(self, low: Any, high: Any) -> tuple[int, int, int]:
+    def look(self, low: Any, high: Any, memory: threading.local) -> tuple[int, int, int]:
         """Mark the candidates that reach ``low``, and note those from ``low`` to ``high``.
+
+        ``memory`` belongs to all pieces of a pass.
 
         Returns:
             how many candidates reach ``low``, exceed ``high``, and equal ``high``; -1 if one is not finite.
@@ -57,7 +59,7 @@ class Piece:
         at_least = np.greater_equal(values, low, out=self.mask)
         if not self._all_compete():
             at_least &= self.candidates
-        within = np.less_equal(values, high, out=_scratch(len(values)))
+        within = np.less_equal(values, high, out=_scratch(memory, len(values)))
         within &= at_least
         places = np.flatnonzero(within)
         near = values[places]
@@ -84,14 +86,11 @@ class Piece:
         return int(np.count_nonzero(self.near == threshold))
 
 
-_memory = threading.local()
-
-
-def _scratch(length: int) -> Any:
+def _scratch(memory: threading.local, length: int) -> Any:
     """Return bools whose values do not matter, the same ones in each call of a thread."""
-    if len(getattr(_memory, "bools", ())) < length:
-        _memory.bools = np.empty(length, dtype=bool)
-    return _memory.bools[:length]
+    if len(getattr(memory, "bools", ())) < length:
+        memory.bools = np.empty(length, dtype=bool)
+    return memory.bools[:length]
 
 
 def cut(
