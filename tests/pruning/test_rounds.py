@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from prunelit.pruning.amount_checks import check_density
 from prunelit.pruning.criteria import SNIP, Criterion, GraSP, Mag, Rand, SynFlow
 from prunelit.pruning.earlier_masks import starting_masks
 from prunelit.pruning.finite_scores import NonFiniteScores
@@ -16,7 +17,7 @@ from prunelit.pruning.masks import Scores, attached, count_kept
 from prunelit.pruning.objective import Objective
 from prunelit.pruning.parameters import Parameters, Selection
 from prunelit.pruning.plan import Plan
-from prunelit.pruning.rounds import check_density, prune
+from prunelit.pruning.rounds import prune
 from prunelit.request import BadRequest
 from watched_pruning import Watched, assert_pruned, mlp, same, values
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from torch import nn
 
 from prunelit.budget import Budget
+from prunelit.pruning.amount_checks import check_density, check_normalized
 from prunelit.pruning.checked_scores import checked_scores
 from prunelit.pruning.coupling.competition import Competition, competition
 from prunelit.pruning.coupling.within_budget import Latency, Spending, spending_of
@@ -22,7 +23,6 @@ from prunelit.pruning.masks import (
     count_all,
     count_kept,
     density_of,
-    num_kept,
     shuffle_within_layers,
 )
 from prunelit.pruning.objective import Objective
@@ -32,7 +32,6 @@ from prunelit.pruning.preserve import preserved, random_state
 from prunelit.pruning.reset import reset_parameters
 from prunelit.pruning.ties import Ties
 from prunelit.pruning.units import Groups
-from prunelit.request import BadRequest
 
 
 @dataclass(frozen=True)
@@ -131,14 +130,6 @@ def prune(
     reached = density if "density" in reports and budget is None else None
     work.doubts.warn(work.scores, reached, start, masks)
     return Outcome(masks, work.scores, work.densities, latency)
-
-
-def check_normalized(selection: Selection, criterion: Criterion, rounds: int) -> None:
-    """Raise BadRequest if scores would be computed of a network whose removed units still count in means."""
-    if selection.cut_normalized and rounds > 1 and not criterion.only_reads_weights():
-        name = type(criterion).__name__
-        why = f"in later rounds of {name}, removed units would still take part in normalizations as zeros"
-        raise BadRequest("cut_normalized", True, "false, or one round", why)
 
 
 def _of_filters(criterion: Criterion, selection: Selection, plan: Plan) -> tuple[Selection, Plan]:
@@ -300,15 +291,3 @@ def _shuffled(masks: Masks, start: Masks, groups: Groups | Competition | None) -
     if groups is None:
         return shuffle_within_layers(masks, among=start)
     return groups.spread(shuffle_within_layers(groups.alive(masks), among=groups.alive(start)), start)
-
-
-def check_density(density: float, n: int, asked: tuple[str, float] | None = None) -> None:
-    """Raise BadRequest unless ``density`` is in [0, 1] and keeps at least one of ``n`` parameters.
-
-    ``asked`` is the key and value from which the density comes, for the message.
-    """
-    key, value = asked or ("density", density)
-    if not 0 <= density <= 1:
-        raise BadRequest(key, value, "a density from 0 to 1")
-    if num_kept(density, n) < 1:
-        raise BadRequest(key, value, f"one that keeps at least 1 of the {n} prunable parameters")

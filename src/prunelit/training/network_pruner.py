@@ -13,6 +13,7 @@ from torch import nn
 from typing_extensions import Unpack
 
 from prunelit.amount import BUDGETS, Amount
+from prunelit.pruning.amount_checks import check_density, check_normalized
 from prunelit.pruning.call import Call
 from prunelit.pruning.criteria import Criterion
 from prunelit.pruning.doubts import warn_of_dense
@@ -20,7 +21,7 @@ from prunelit.pruning.earlier_masks import starting_masks
 from prunelit.pruning.growth import exchange
 from prunelit.pruning.masks import Masks, attached, count_all, density_of, detach
 from prunelit.pruning.parameters import forget_trainable
-from prunelit.pruning.rounds import Outcome, check_density, check_normalized, prune
+from prunelit.pruning.rounds import Outcome, prune
 from prunelit.request import BadRequest, nearest
 from prunelit.training.cutting.cut_while_training import CutNetwork
 from prunelit.training.fit.budget_rounds import goal_of, steps_to
