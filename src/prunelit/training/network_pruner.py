@@ -256,10 +256,12 @@ class NetworkPruner(HoldingCallback):
         with self.without_masks(), undisturbed(trainer, pl_module, root):
             objective = None
             follows = self.selection.granularity == "unit"
-            if needs != "nothing" or follows:
-                needed = "example" if needs == "nothing" else needs
+            if follows and needs == "nothing":
+                needs = "example"
+            if needs != "nothing":
+                sample, seed = self.sample, self.seed
                 objective = build_objective(
-                    trainer, pl_module, root, needed, self.sample, self.seed, with_inputs=follows
+                    trainer, pl_module, root, needs, sample, seed, with_inputs=follows
                 )
             agree = partial(agreed, trainer)
             with first_rank_alone_warns(trainer):
