@@ -256,13 +256,10 @@ class NetworkPruner(HoldingCallback):
         with self.without_masks(), undisturbed(trainer, pl_module, root):
             objective = None
             follows = self.selection.granularity == "unit"
-            if follows and needs == "nothing":
-                needs = "example"
-            if needs != "nothing":
-                sample, seed = self.sample, self.seed
-                objective = build_objective(
-                    trainer, pl_module, root, needs, sample, seed, with_inputs=follows
-                )
+            if follows or needs != "nothing":
+                needs = "example" if needs == "nothing" else needs
+                args = trainer, pl_module, root, needs, self.sample, self.seed
+                objective = build_objective(*args, with_inputs=follows)
             agree = partial(agreed, trainer)
             with first_rank_alone_warns(trainer):
                 self.outcome = work(root, selection=self.selection, objective=objective, agree=agree)
