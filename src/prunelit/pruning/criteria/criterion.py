@@ -69,18 +69,9 @@ class Criterion(ABC):
     ) -> tuple[Masks, int]:
         """Do rounds that keep the highest scores, without giving the scores; none of them by default.
 
-        A criterion that can do so faster than by :meth:`scores` does as many of the rounds as give the same
-        masks beyond doubt. The weights of the network do not change.
-
-        Args:
-            network: the network, pruned so far: masked weights are 0.
-            parameters: its prunable parameters by name.
-            objective: what ``needs`` names; None if it needs nothing.
-            numbers: how many weights are kept after each round, at least 1, each at most the one before it.
-            alive: masks before these rounds.
-
-        Returns:
-            The masks after the rounds that were done, and how many those are.
+        A criterion that is faster in this way does as many rounds as certainly give the same masks. ``numbers``
+        says how many weights each round keeps, at least 1, and ``alive`` what is kept before. The network does
+        not change. Returns the masks after these rounds, and how many rounds they are.
         """
         return alive, 0
 
