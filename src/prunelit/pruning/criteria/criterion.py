@@ -69,9 +69,9 @@ class Criterion(ABC):
     ) -> tuple[Masks, int]:
         """Do rounds that keep the highest scores, without giving the scores; none of them by default.
 
-        A criterion that is faster in this way does as many rounds as certainly give the same masks. ``numbers``
-        says how many weights each round keeps, at least 1, and ``alive`` what is kept before. The network does
-        not change. Returns the masks after these rounds, and how many rounds they are.
+        A criterion that is faster in this way does as many rounds as certainly give the same masks.
+        ``numbers`` says how many weights each round keeps, at least 1, and ``alive`` what is kept before.
+        The network does not change. Returns the masks after these rounds, and how many rounds they are.
         """
         return alive, 0
 
