@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from prunelit.pruning import criteria
 from prunelit.training.fit.options import KINDS
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -38,6 +39,19 @@ def test_every_option_is_in_a_table(options: type) -> None:
     table = PAGE.partition(f"### {options.__name__}")[2].partition("###")[0]
     known = [field.name for field in fields(options) if field.name != "rewound_to"]  # follows from rewind
     assert re.findall(r"^\| `(\w+)`", table, re.MULTILINE) == known
+
+
+def test_every_criterion_is_in_the_row_of_what_it_needs() -> None:
+    table = PAGE.partition("### The loss and the inputs")[2].partition("###")[0]
+    rows = {
+        frozenset(re.findall(r"`([A-Z]\w+)`", row.split("|")[1]))
+        for row in table.splitlines()
+        if row[:3] == "| `"
+    }
+    by_need: dict[str, set[str]] = {}
+    for name in set(criteria.__all__) - {"Criterion"}:
+        by_need.setdefault(getattr(criteria, name).needs, set()).add(name)
+    assert rows == set(map(frozenset, by_need.values()))
 
 
 def test_units_are_explained_and_cut_as_the_page_says(capsys: pytest.CaptureFixture[str]) -> None:

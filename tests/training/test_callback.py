@@ -184,7 +184,7 @@ def test_one_seed_gives_one_mask_and_another_seed_another() -> None:
         ({"sparsity": 0.5, "compression": 1}, r"^sparsity=0\.5: compression=1\.0 "),
         ({"compression": 1, "round": 3}, r"^round=3: .*\brounds\?"),
         ({"compression": 1, "rounds": 0}, "^rounds=0: "),
-        ({"compression": 1, "when": "later"}, "^when=later: .*start, epoch or end"),
+        ({"compression": 1, "when": "later"}, "^when=later: "),
         ({"compression": 1, "batches": 0}, "^batches=0: "),
     ],
 )

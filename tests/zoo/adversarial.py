@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from prunelit.pruning import criteria
 from zoo.entry import BY_HAND, IN_PARTS, NO_SOFTMAX, NUM_CLASSES, Trained, member, mlp
 
-WITH_LOSS = ("SNIP", "GraSP", "Taylor", "Fisher", "Hessian", "Exact", "ThiNet")
-NO_LOSS = dict.fromkeys(WITH_LOSS, BY_HAND)
+NO_LOSS = {name: BY_HAND for name in criteria.__all__ if getattr(criteria, name).needs == "batches"}
 
 
 @member("generator.?.weight", "critic.?.weight", refuses=NO_LOSS | IN_PARTS)

@@ -16,6 +16,7 @@ from torch.nn.modules.module import register_module_forward_hook
 from prunelit import Pruning
 from prunelit.pruning import criteria
 from prunelit.pruning.criteria import Criterion
+from prunelit.training.fit import timing
 from stock import trainer
 from zoo.entry import Entry
 
@@ -25,7 +26,7 @@ CRITERIA: dict[str, type[Criterion]] = {
     for name, found in inspect.getmembers(criteria, inspect.isclass)
     if issubclass(found, Criterion) and not inspect.isabstract(found)
 }
-MOMENTS = ("start", "epoch", "end")
+MOMENTS = tuple(timing.MOMENTS)
 NEEDS_TRAINING = {"Karnin": {"start": {"pre_epochs": 1}}}
 """What a criterion's moment needs: scores gathered in training are equal before any."""
 

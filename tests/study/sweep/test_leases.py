@@ -172,7 +172,7 @@ def test_no_more_runs_side_by_side_than_the_gpus_take(
         "prunelit.study.sweep.launchers.gpus", lambda: {str(n): f"GPU-{n}" for n in range(num_gpus)}
     )
     assert jobs_of(tmp_path, asked, each, devices=devices) == jobs
-    assert ("8 runs side by side were asked for" in capsys.readouterr().out) == (
+    assert ("8 parallel runs were requested" in capsys.readouterr().out) == (
         asked is not None and jobs < asked
     )
 
@@ -187,7 +187,7 @@ def test_runs_side_by_side_have_no_more_threads_than_there_are_cores(
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
     monkeypatch.setattr("prunelit.study.sweep.launchers.gpus", dict)
     assert jobs_of(tmp_path, asked, 1, accelerator="cpu", threads=threads) == jobs
-    reduced = f"{asked} runs side by side were asked for: it is {jobs}, as the 8 cores here"
+    reduced = f"{asked} parallel runs were requested; {jobs} run at a time"
     assert (reduced in capsys.readouterr().out) == (asked is not None and jobs < asked)
 
 

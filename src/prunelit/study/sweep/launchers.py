@@ -131,7 +131,7 @@ def _jobs_at_once(
     for asked in (first.sweep.jobs, config.hydra.launcher.get("n_jobs")):
         if asked is not None and asked > 0:
             if most is not None and asked > most:  # the others would occupy cores and wait
-                print(f"{asked} runs side by side were asked for: it is {most}, as {limits}")
+                print(f"{asked} parallel runs were requested; {most} run at a time, as many as {limits}")
                 return most
             return int(asked)
     return most or by_cores

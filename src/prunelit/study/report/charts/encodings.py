@@ -91,7 +91,7 @@ RUN_TIPS = {
     "name": "run",
     "method": "method",
     "setting": "network",
-    "asked": "asked for",
+    "asked": "requested amount",
     "seed": "seed",
     "compression": "compression|.3f",
     "flops_sparse": "FLOPs|.3s",

@@ -59,7 +59,7 @@ def _curves(amounts: Sequence[str], measure: str, height: alt.Y) -> alt.LayerCha
             ),
             tooltip=tips(
                 method_panel="method",
-                asked="asked for",
+                asked="requested amount",
                 split="set",
                 epoch="epoch|d",
                 value="mean over seeds|.3f",

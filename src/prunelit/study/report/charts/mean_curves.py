@@ -72,7 +72,7 @@ def mean_curves(table: pd.DataFrame, methods: Sequence[str], x: str, y: str, tit
     hover = tips(
         method="method",
         setting="network",
-        asked="asked for",
+        asked="requested amount",
         **{y: f"{title.lower()}, mean (%)|.2f"},
         interval="95 % interval",
         seeds="seeds",

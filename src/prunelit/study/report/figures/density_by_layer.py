@@ -65,7 +65,7 @@ def _heat_map(amounts: Sequence[str], numbers: bool) -> alt.LayerChart:
     )
     hover = tips(
         method_panel="method",
-        asked="asked for",
+        asked="requested amount",
         layer="layer",
         density="density, mean (%)|.3f",
         total="parameters|,d",

@@ -57,7 +57,7 @@ def _lines(methods: Sequence[str]) -> alt.LayerChart:
     hover = tips(
         name="run",
         method="method",
-        asked="asked for",
+        asked="requested amount",
         seed="seed",
         epoch="epoch|d",
         test_top1="accuracy (%)|.2f",
