@@ -224,3 +224,14 @@ def test_an_unused_layer_scores_zero(linear: Linear) -> None:
 def test_wrong_options_are_refused(options: dict[str, Any], key: str) -> None:
     with pytest.raises(BadRequest, match=rf"^{key}="):
         GraSP(**options)
+
+
+def test_a_single_batch_gives_what_equal_batches_give(residual: nn.Module, images: Batches) -> None:
+    parameters = Selection().of(residual.eval())
+    found = [
+        GraSP().scores(residual, parameters, Objective.of_classifier(residual, batches))
+        for batches in (images[:1], images[:1] * 2)
+    ]
+    for name, score in found[0].items():
+        assert score.any()
+        torch.testing.assert_close(score, found[1][name], rtol=1e-6, atol=0)

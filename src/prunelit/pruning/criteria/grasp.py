@@ -36,7 +36,10 @@ from prunelit.pruning.parameters import Parameters
 
 
 class GraSP(Criterion):
-    """Gradient signal preservation; per batch two forward, two backward and one double-backward pass."""
+    """Gradient signal preservation; a forward, a backward and a double-backward pass of each batch.
+
+    Several batches, and modules that draw random numbers, take another forward and backward pass of each.
+    """
 
     needs = "batches"
 
@@ -65,16 +68,33 @@ class GraSP(Criterion):
             if isinstance(module, _BatchNorm):
                 module.train(self.batch_norm == "batch")
         parts = [part for batch in objective.batches for part in split_batch(batch, self.split)]
-        gradient = objective.mean(lambda part: objective.batch_gradients(part, parameters), parameters, parts)
+        number = torch.tensor(float(len(parts)), device=next(iter(parameters.values())).device)
+        vector = None
+        if objective.sum_over_ranks(number) > 1 or _draws(network):
+            vector = objective.mean(
+                lambda part: objective.batch_gradients(part, parameters), parameters, parts
+            )
         product = objective.mean(
-            lambda part: _hessian_times(gradient, objective, part, parameters), parameters, parts
+            lambda part: _hessian_times(vector, objective, part, parameters), parameters, parts
         )
         return {name: self.sign * p.detach() * product[name] for name, p in parameters.items()}
 
 
-def _hessian_times(vector: Scores, objective: Objective, part: Batch, parameters: Parameters) -> Scores:
-    """Return one part's Hessian times ``vector``, by differentiating <vector, gradient>."""
+def _draws(network: nn.Module) -> bool:
+    """Return whether a module may give another output in another pass, as dropout does."""
+    return any(module.training and not isinstance(module, _BatchNorm) for module in network.modules())
+
+
+def _hessian_times(
+    vector: Scores | None, objective: Objective, part: Batch, parameters: Parameters
+) -> Scores:
+    """Return one part's Hessian times ``vector``, by differentiating <vector, gradient>.
+
+    None stands for the gradient of this part, which then needs no pass of its own.
+    """
     gradients = objective.batch_gradients(part, parameters, create_graph=True)
+    if vector is None:
+        vector = {name: gradient.detach() for name, gradient in gradients.items()}
     inner = torch.stack([(vector[name] * g).sum() for name, g in gradients.items()]).sum()
     if not inner.requires_grad:  # the loss is linear: its Hessian is 0
         return {}
