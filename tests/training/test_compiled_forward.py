@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch._dynamo.utils import counters
 
+from faulty_network import start_program, write_faulty_network
 from prunelit.training import compiled_forward
 from prunelit.training.compiled_forward import CompiledForward, with_channels_last
 from runs import csv_rows, folders, power_cut
@@ -90,5 +92,23 @@ def test_with_the_compiler_that_torch_uses_by_default(cli, precision: str) -> No
     assert 1 <= counters["stats"]["unique_graphs"] <= 4
     assert cli(*given, "model=lenet5", "data.size=28", "name=plain")[0] == 0
     compiled, plain = (json.loads((folder / "result.json").read_text()) for folder in folders())
+    assert compiled["density"] == plain["density"]
+    assert abs(compiled["top1"] - plain["top1"]) < 5
+
+
+@pytest.mark.slow
+def test_two_processes_that_compile_train_as_those_that_do_not(tmp_path: Path) -> None:
+    results = []
+    for name in ("compiled", "plain"):
+        folder = tmp_path / name
+        folder.mkdir()
+        write_faulty_network(folder, rank="1")
+        given = ("trainer=ddp", "trainer.accelerator=cpu", "pre_epochs=1", *MANY_MASKS)
+        program = start_program(folder, *given, f"trainer.compile={str(name == 'compiled').lower()}")
+        _, errors = program.communicate(timeout=600)
+        assert program.returncode == 0, errors
+        (result,) = folder.glob("outputs/default/*/result.json")
+        results.append(json.loads(result.read_text()))
+    compiled, plain = results
     assert compiled["density"] == plain["density"]
     assert abs(compiled["top1"] - plain["top1"]) < 5
