@@ -1,6 +1,7 @@
 """What several tests share: where real data sets lie, and one thread a test process."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -11,7 +12,11 @@ from prunelit import train
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Hide the GPUs of this machine where no test for them is asked for: on the CPU bits are compared."""
+    """Let tests send Ctrl-C, and hide the GPUs of this machine unless their tests are requested: tests
+    compare bits of the CPU.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as for programs in the background of a script
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if "gpu" not in config.option.markexpr.replace("not gpu", ""):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
 from functools import partial
@@ -104,6 +105,23 @@ def test_no_rank_outlives_the_program(start, tmp_path: Path, send, status: int) 
     program.wait(PATIENCE)
     assert program.returncode == status
     assert ends(program.pid)
+
+
+def address_in_use() -> bool:
+    """Return whether this rank finds that something listens at the address where the ranks meet."""
+    with socket.socket() as other:
+        try:
+            other.bind((os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])))
+        except OSError:
+            return True
+    return False
+
+
+def test_no_other_program_can_take_the_port_before_the_ranks_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    trainer = OmegaConf.create({"accelerator": "cpu", "devices": 2, "strategy": "ddp"})
+    assert rank_processes.run(address_in_use, trainer, may_fork=True)
 
 
 def test_a_wrong_request_is_said_once(start) -> None:

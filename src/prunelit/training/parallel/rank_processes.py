@@ -20,6 +20,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
+from torch.distributed import TCPStore
 
 from prunelit.interruption import Interruption
 from prunelit.place import die_with
@@ -75,10 +76,10 @@ def run(
     # A fork saves the time of imports, but lacks the threads and the GPU context of its parent.
     fork = may_fork and hasattr(os, "fork") and not torch.cuda.is_initialized()
     context: Any = multiprocessing.get_context("fork" if fork else "spawn")
-    port, threads = os.environ.get("MASTER_PORT") or str(free_port()), torch.get_num_threads()
+    threads = torch.get_num_threads()
     if "OMP_NUM_THREADS" not in os.environ:  # it applies per process
         threads = max(1, threads // count)
-    places = {"MASTER_ADDR": os.environ.get("MASTER_ADDR", "127.0.0.1"), "MASTER_PORT": port}
+    store, places = _meeting_place()
     ranks: dict[Connection, BaseProcess] = {}
     try:
         for rank in range(count):
@@ -97,6 +98,21 @@ def run(
         for process in ranks.values():
             process.kill()
             process.join()
+        del store
+
+
+def _meeting_place() -> tuple[TCPStore | None, dict[str, str]]:
+    """Return what the ranks connect to, which serves as long as it is referenced, and its address.
+
+    This process listens from the beginning. A port that is only known to be free could be taken before rank 0
+    listens. Where the environment names an address, rank 0 listens there.
+    """
+    host, port = os.environ.get("MASTER_ADDR"), os.environ.get("MASTER_PORT")
+    if host or port:
+        return None, {"MASTER_ADDR": host or "127.0.0.1", "MASTER_PORT": port or str(free_port())}
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
+    return store, address | {"TORCHELASTIC_USE_AGENT_STORE": "True"}
 
 
 def num_ranks(trainer: DictConfig) -> int:
