@@ -1,13 +1,16 @@
 """Runs that start from the checkpoint of a pruned run."""
 
 import csv
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import prunelit
 from prunelit import BadRequest, HoldMasks
+from prunelit.training.models import CifarResNet
 from runs import csv_rows, folders, power_cut, result
 from stock import Stranger, Watch, loader, trainer
 
@@ -102,3 +105,15 @@ def test_masks_hold_in_own_trainers() -> None:
     assert all(torch.equal(dict(module.named_parameters())[n] != 0, mask) for n, mask in masks.items())
     kept, total = (sum(int(f(mask)) for mask in masks.values()) for f in (torch.sum, torch.numel))
     assert hold.current_density == kept / total
+
+
+def test_a_network_of_a_folder_is_trained_with_the_statistics_of_its_batches(cli, tmp_path: Path) -> None:
+    build = partial(CifarResNet, 10, (1, 8, 8), depth=8)
+    network = build()
+    prunelit.save(network, tmp_path / "small", build)
+    given = ("model=custom", "model._target_=prunelit.load", f"+model.folder={tmp_path / 'small'}")
+    assert cli(*given, "pruner=none", "epochs=1", "batch_size=512", "logger=none")[0] == 0
+    (folder,) = folders()
+    trained = load_file(folder / "weights.safetensors")
+    assert trained["bn.num_batches_tracked"] > 0
+    assert not torch.equal(trained["bn.running_mean"], network.bn.running_mean)
