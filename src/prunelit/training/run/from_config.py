@@ -57,8 +57,8 @@ def build_network(cfg: DictConfig, data: ImageData) -> tuple[nn.Module, int]:
 def make_network(node: DictConfig, num_classes: int, input_shape: tuple[int, int, int]) -> nn.Module:
     """Return the network of a config node, with all its parameters.
 
-    It is in train mode. A function that loads a network, such as ``prunelit.load``, may return it in evaluation
-    mode. Parts of a network in train mode keep the mode that they are in.
+    It is in train mode. A function that loads a network, such as ``prunelit.load``, may return it in
+    evaluation mode. Parts of a network in train mode keep the mode that they are in.
     """
     network: nn.Module = build(node, num_classes=num_classes, input_shape=input_shape)
     if any(isinstance(parameter, UninitializedParameter) for parameter in network.parameters()):
