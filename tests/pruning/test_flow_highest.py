@@ -135,8 +135,10 @@ def test_groups_of_channels(monkeypatch: pytest.MonkeyPatch) -> None:
     assert_same(found)
 
 
-def test_a_threshold_that_is_not_where_it_was_expected(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Thresholds seem to change smoothly until all that is left is in one layer."""
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_a_threshold_that_is_not_where_it_was_expected(
+    factor: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.manual_seed(0)
     expected = flow_highest._Thresholds.next_between
     rounds = []
@@ -146,7 +148,7 @@ def test_a_threshold_that_is_not_where_it_was_expected(monkeypatch: pytest.Monke
         if found is None:
             return None
         rounds.append(found)
-        return found if len(rounds) < 8 else (found[1] * 1.5, found[1] * 2)
+        return found if len(rounds) < 8 else (found[0] * factor, found[1] * factor)
 
     monkeypatch.setattr(flow_highest._Thresholds, "next_between", wrong)
     criterion, found = both_ways(Residual(), (3, 16, 16), monkeypatch, rounds=100)

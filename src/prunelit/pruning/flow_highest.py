@@ -110,13 +110,16 @@ class _Thresholds:
         self._errors: list[float] = []
 
     def next_between(self) -> tuple[float, float] | None:
-        """Return two values that the next one is expected between; None where that is not known well."""
-        margin = 8 * max(self._errors[-4:]) if len(self._errors) > 3 else math.inf
+        """Return two values that the next one is expected between; None where that is not known well.
+
+        The lower one is chosen with more care, as values are lost where it is too high.
+        """
+        margin = 4 * max(self._errors[-4:]) if len(self._errors) > 3 else math.inf
         if not (self._extrapolate and margin < 0.02):
             return None
         self.were_expected = True
         expected = self._expected()
-        return math.exp(expected - margin), math.exp(expected + margin)
+        return math.exp(expected - 4 * margin), math.exp(expected + margin)
 
     def note(self, threshold: float) -> None:
         """Note that of a round."""
@@ -192,26 +195,40 @@ def _keep_highest(
         raise OutOfSight
     if not all(math.isfinite(factor.sum()) for factor in factors):
         raise Unclear
-    if expected := thresholds.next_between():
-        low, high = (value * total for value in expected)
-    else:
-        low, high = map(float, enclosing(_sample(weights), k / competing, MARGINS[0]))
-    low = max(low, LEAST)
-    if not low < high:
-        raise Unclear
     parts = [_Part(weight, part) for weight in weights for part in weight.parts()]
     memory = part_memory(weights), part_memory(weights)
-    number = sum([part.look(low, high, memory) for part in parts]) - k  # so many more are to be removed
-    near = np.concatenate([part.near for part in parts])
+    number, near = 0, np.empty(0)
+    if expected := thresholds.next_between():
+        low, high = (value * total for value in expected)
+        number, near = _look(parts, low, high, k, memory)
+        competing = k + number  # the others were below ``low``, and are 0 now
+    if number >= len(near):
+        low, high = map(float, enclosing(_sample(weights), k / competing, MARGINS[0]))
+        number, near = _look(parts, low, high, k, memory)
     if not 0 <= number < len(near):
         raise Unclear
     near.partition((number - 1, number) if number else 0)
-    threshold, below = near[number], near[number - 1] if number else low
+    threshold, below = near[number], near[number - 1] if number else 0.0
     if not below < threshold * (1 - EQUAL):
         raise Unclear
     for part in parts:
         part.clear(threshold)
     thresholds.note(float(threshold) / total)
+
+
+def _look(
+    parts: Sequence[_Part], low: float, high: float, k: int, memory: Sequence[Tensor]
+) -> tuple[int, Any]:
+    """Set the values to 0 whose scores do not reach ``low``.
+
+    Returns:
+        how many more than ``k`` reach it, and the scores from there to ``high``.
+    """
+    low = max(low, LEAST)
+    if not low < high:
+        raise Unclear
+    marked = sum([part.look(low, high, memory) for part in parts])
+    return marked - k, np.concatenate([part.near for part in parts])
 
 
 def _sample(weights: Sequence[Weight]) -> Any:
