@@ -51,6 +51,7 @@ def jobs_of(study: Path) -> dict[str, str]:
     return jobs
 
 
+@pytest.mark.slow
 def test_a_sweep_that_nobody_waits_for_is_collected_by_the_same_command(
     cluster: Cluster, tmp_path: Path
 ) -> None:

@@ -113,7 +113,7 @@ def prune_by_each(**options: Any) -> dict[str, dict[str, np.ndarray]]:
     return found
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fully_shard"])
+@pytest.mark.parametrize("strategy", ["ddp", pytest.param("fully_shard", marks=pytest.mark.slow)])
 def test_every_criterion_gives_two_ranks_the_scores_of_one(on_two_ranks, strategy: str) -> None:
     one, two = prune_by_each(), on_two_ranks(partial(prune_by_each, strategy=strategy, devices=2))
     assert len(one) >= 13
@@ -122,7 +122,7 @@ def test_every_criterion_gives_two_ranks_the_scores_of_one(on_two_ranks, strateg
             np.testing.assert_allclose(two[name][key], array, rtol=1e-4, atol=1e-7, err_msg=f"{name} {key}")
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fully_shard"])
+@pytest.mark.parametrize("strategy", ["ddp", pytest.param("fully_shard", marks=pytest.mark.slow)])
 def test_training_on_two_ranks_is_that_of_one(on_two_ranks, strategy: str) -> None:
     one, two = train_by_each(), on_two_ranks(partial(train_by_each, strategy=strategy, devices=2))
     for name, counted in one.items():
