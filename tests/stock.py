@@ -1,5 +1,7 @@
 """A LightningModule, loaders and a Trainer that know nothing of prunelit."""
 
+from typing import Any
+
 import lightning.pytorch as pl
 import torch
 import torchmetrics
@@ -61,16 +63,18 @@ class Batches:
         return iter(self.batches)
 
 
+QUIET: dict[str, Any] = {
+    "accelerator": "cpu",
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+}
+"""Options of a Trainer that computes on the CPU, prints nothing and writes nothing."""
+
+
 def trainer(*callbacks: pl.Callback, **options) -> pl.Trainer:
-    defaults = {
-        "max_epochs": 2,
-        "accelerator": "cpu",
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-    }
-    return pl.Trainer(callbacks=list(callbacks), **(defaults | options))
+    return pl.Trainer(callbacks=list(callbacks), **(QUIET | {"max_epochs": 2} | options))
 
 
 class Watch(pl.Callback):

@@ -19,16 +19,10 @@ from torch.utils.data import DataLoader, TensorDataset
 from prunelit import BadRequest, Mag, Pruning
 from prunelit.pruning.masks import attached
 from prunelit.training.cutting import cut_while_training
+from stock import QUIET
 
 BATCH, STEPS = 16, 3
-QUIET: dict[str, Any] = {
-    "accelerator": "cpu",
-    "logger": False,
-    "enable_checkpointing": False,
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-    "use_distributed_sampler": False,
-}
+ON_RANKS: dict[str, Any] = {**QUIET, "use_distributed_sampler": False}
 
 
 class Shortcut(nn.Module):
@@ -103,7 +97,7 @@ def fit(
     options = {"when": "epoch", "rounds": 2, "pre_epochs": 1, "network": "net"}
     pruning = Pruning(Mag(), sparsity=0.5, granularity="unit", cut=cut, **options)  # type: ignore[arg-type]
     where = {"devices": devices, "strategy": strategy(), "precision": precision}
-    trainer = pl.Trainer(max_epochs=epochs, callbacks=pruning, **where, **QUIET)
+    trainer = pl.Trainer(max_epochs=epochs, callbacks=pruning, **where, **ON_RANKS)
     trainer.fit(Trained(norm), loader(trainer), ckpt_path=resume, weights_only=True)
     return trainer, pruning
 
@@ -196,7 +190,7 @@ def test_worker_processes_leave_the_smaller_network_in_this_one() -> None:
     assert net.first.out_channels == len(net.second.weight[0]) < 12
     shapes = {name: parameter.shape for name, parameter in net.named_parameters()}
     assert {name: mask.shape for name, mask in (attached(net) or {}).items()} == shapes
-    again = pl.Trainer(max_epochs=1, callbacks=pruning, **QUIET)
+    again = pl.Trainer(max_epochs=1, callbacks=pruning, **ON_RANKS)
     again.fit(trainer.lightning_module, loader(again))
     assert pruning.num_done == 2
     assert {name: parameter.shape for name, parameter in net.named_parameters()} == shapes
@@ -206,5 +200,5 @@ def test_gradients_compressed_by_powersgd_are_refused() -> None:
     state = PowerSGDState(process_group=None)
     with pytest.raises(BadRequest, match="PowerSGD"):
         cut_while_training.CutNetwork.check_fit(
-            pl.Trainer(strategy=DDPStrategy(ddp_comm_state=state), devices=1, **QUIET)
+            pl.Trainer(strategy=DDPStrategy(ddp_comm_state=state), devices=1, **ON_RANKS)
         )

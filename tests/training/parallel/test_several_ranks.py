@@ -26,16 +26,9 @@ from prunelit.training.measuring.evaluation import evaluate_test
 from prunelit.training.module import Classifier
 from prunelit.training.parallel.agreement import RanksDisagree
 from prunelit.training.parallel.sharding import gathered, whole
+from stock import QUIET
 
-QUIET: dict[str, Any] = {
-    "accelerator": "cpu",
-    "logger": False,
-    "enable_checkpointing": False,
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-    "num_sanity_val_steps": 0,
-    "use_distributed_sampler": False,
-}
+ON_RANKS: dict[str, Any] = {**QUIET, "num_sanity_val_steps": 0, "use_distributed_sampler": False}
 ROUNDS: dict[str, tuple[Criterion, dict[str, Any]]] = {
     "iterative snip": (prunelit.SNIP(), {"when": "epoch", "rounds": 2, "pre_epochs": 1}),
     "lottery": (prunelit.Mag(), {"when": "epoch", "rounds": 2, "pre_epochs": 1, "rewind": "init"}),
@@ -63,7 +56,7 @@ def fit(pruning: Pruning, epochs: int, norm: bool = False, **options: Any) -> tu
     """Train the network on the digits, 64 images a step over all ranks."""
     data = ImageData("digits", seed=0, batch_size=64 // options.get("devices", 1))
     module = Classifier(network(norm), 10, partial(torch.optim.SGD, lr=0.05, momentum=0.9, weight_decay=1e-3))
-    trainer = pl.Trainer(max_epochs=epochs, callbacks=[pruning, Watch(pruning)], **QUIET, **options)
+    trainer = pl.Trainer(max_epochs=epochs, callbacks=[pruning, Watch(pruning)], **ON_RANKS, **options)
     trainer.fit(module, datamodule=data)
     return trainer, module
 
@@ -166,7 +159,7 @@ def fit_own(folder: Path, devices: int, gathered_batches: int, strategy: Callabl
     for resume in (None, folder / "epoch=1.ckpt"):
         pruning = Pruning(prunelit.SynFlow(), sparsity=0.8, rounds=5)
         saving = pl.callbacks.ModelCheckpoint(folder, filename="{epoch}", save_top_k=-1)
-        options = {**QUIET, "enable_checkpointing": True, "accumulate_grad_batches": gathered_batches}
+        options = {**ON_RANKS, "enable_checkpointing": True, "accumulate_grad_batches": gathered_batches}
         trainer = pl.Trainer(
             max_epochs=3,
             devices=devices,
