@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
+import sys
+from ast import literal_eval
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from prunelit import save
 from prunelit.pruning import criteria
 from prunelit.training.fit.options import KINDS
+from prunelit.training.models import FC
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = (DOCS / "python.md").read_text()
@@ -54,11 +59,29 @@ def test_every_criterion_is_in_the_row_of_what_it_needs() -> None:
     assert rows == set(map(frozenset, by_need.values()))
 
 
+def programs_about_units() -> list[tuple[str, str, str]]:
+    """The programs of docs/structured.md, each with the text behind it."""
+    return [block.partition("```") for block in (DOCS / "structured.md").read_text().split("```python\n")[1:]]
+
+
 def test_units_are_explained_and_cut_as_the_page_says(capsys: pytest.CaptureFixture[str]) -> None:
-    text = (DOCS / "structured.md").read_text()
-    explains, cuts = (block.partition("```") for block in text.split("```python\n")[1:])
+    explains, cuts, _ = programs_about_units()
     names: dict[str, Any] = {"__name__": "example"}
     exec(compile(explains[0], "docs/structured.md", "exec"), names)
     assert f"```\n{capsys.readouterr().out}```" in explains[2]
     exec(compile(cuts[0], "docs/structured.md", "exec"), names)
     assert f"This prints `{capsys.readouterr().out.strip()}`" in cuts[2]
+
+
+def test_saved_networks_are_timed_side_by_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes: dict[str, Any] = {"num_classes": 10, "input_shape": (3, 32, 32)}
+    build = {"_target_": "prunelit.training.models.FC", **sizes}
+    folders = [str(save(FC(**sizes), tmp_path / name, build)) for name in ("one", "two")]
+    monkeypatch.setattr(sys, "argv", ["times.py", *folders])
+    monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)  # this process keeps its own
+    exec(compile(programs_about_units()[2][0], "docs/structured.md", "exec"), {"__name__": "times"})
+    printed = [line.partition(" ") for line in capsys.readouterr().out.splitlines()]
+    assert [size for size, _, _ in printed] == ["1", "64"]
+    assert all(list(literal_eval(times)) == folders for _, _, times in printed)
