@@ -59,7 +59,8 @@ class BareLoop:
             start = time.perf_counter()
             F.cross_entropy(self.logits(batch), labels).backward()
             after = time.perf_counter()
-            self.optimizer.step()
+            # Without the hooks on optimizers, by which the run beside it looks at its own network.
+            type(self.optimizer).step.__wrapped__(self.optimizer)  # type: ignore[attr-defined]
             self.optimizer.zero_grad()
             arithmetic, steps = arithmetic + after - start, steps + time.perf_counter() - after
         self.arithmetic.append(arithmetic)

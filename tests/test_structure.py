@@ -238,6 +238,7 @@ def test_rooms_of_training_import_only_the_rooms_before_them() -> None:
             "network_pruner",
             "callback",
             "hold_masks",
+            "epoch_loop",
         ),
         *("checkpoints", "config", "measuring", "packed", "run", "export"),
     )

@@ -107,8 +107,13 @@ def apply_masks(parameters: Mapping[str, Tensor], masks: Masks) -> None:
     """Set each pruned parameter to exactly 0, in place; ``masks`` may be of :func:`bit_masks`."""
     booleans = sum(mask.numel() for mask in masks.values() if mask.dtype == torch.bool)
     with threads(booleans // PIECE) as each:
-        for _ in each(lambda name: _clear(parameters[name].detach(), masks[name]), masks):
+        for _ in each(lambda name: apply_mask(parameters[name], masks[name]), masks):
             pass
+
+
+def apply_mask(parameter: Tensor, mask: Tensor) -> None:
+    """Set each pruned element of one parameter to exactly 0, in place."""
+    _clear(parameter.detach(), mask)
 
 
 @torch.no_grad()

@@ -21,7 +21,7 @@ from torch.utils.hooks import RemovableHandle
 
 from prunelit.pruning.masks import (
     Masks,
-    apply_masks,
+    apply_mask,
     apply_masks_to_gradients,
     attach,
     attached,
@@ -55,7 +55,7 @@ class MaskHolder:
         self._masks: Masks = {}  # as bits, only of tensors with pruned weights
         self._states: dict[str, State] = {}
         self._network: nn.Module | None = None
-        self._owners: dict[str, nn.Module] = {}
+        self._owners: dict[str, tuple[nn.Module, str]] = {}  # and the parameter's own name in its owner
         self._edges: list[tuple[nn.Module, str, nn.Module]] = []  # from the network to the owners
         self._hooks: list[RemovableHandle] = []
         self._is_paused = False
@@ -108,26 +108,31 @@ class MaskHolder:
 
         With ``everywhere=False`` only where a write was detected.
         """
-        for name in list(self._masks if names is None else names):
-            if self._is_paused or name not in self._masks:
-                continue
-            self._follow(name)
-            parameter = self.parameters[name]
-            if everywhere or self._states.get(name) != _state(parameter):
-                apply_masks({name: parameter}, {name: self._masks[name]})
+        for name in () if self._is_paused else list(self._masks if names is None else names):
+            if name in self._masks and (everywhere or self._was_written(name)):
+                self._follow(name)
+                parameter = self.parameters[name]
+                apply_mask(parameter, self._masks[name])
                 self._states[name] = _state(parameter)
+
+    def _was_written(self, name: str) -> bool:
+        """Whether the parameter changed or was replaced since its mask was applied."""
+        parameter, owner = self.parameters[name], self._owners.get(name)
+        if owner is not None and owner[0]._parameters.get(owner[1]) is not parameter:
+            return True
+        return self._states.get(name) != _state(parameter)
 
     def apply_unnoticed(self, names: Iterable[str]) -> None:
         """Set pruned weights to 0 without invalidating a graph that contains the parameters."""
         for name in () if self._is_paused else names:
             self._follow(name)
-            apply_masks({name: self.parameters[name].data}, {name: self._masks[name]})
+            apply_mask(self.parameters[name].data, self._masks[name])
 
     def apply_to_copy(self, parameters: Parameters) -> None:
         """Set pruned weights to 0 in ``parameters`` of a copy of the network, by the network's names."""
         for name, bits in self._masks.items():
             if not self._is_paused and name in parameters:
-                apply_masks(parameters, {name: bits_like(parameters[name], bits)})
+                apply_mask(parameters[name], bits_like(parameters[name], bits))
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -169,8 +174,9 @@ class MaskHolder:
         if torch.compiler.is_compiling():
             return
         stepped = {id(p) for group in optimizer.param_groups for p in group["params"]}
-        self.apply([name for name in self._masks if id(self.parameters[name]) in stepped])
-        self.apply(everywhere=False)
+        changed = [name for name in self._masks if id(self.parameters[name]) in stepped]
+        self.apply(changed)
+        self.apply(self._masks.keys() - changed, everywhere=False)
 
     def _find_owners(self) -> None:
         """Find the modules that own the masked parameters; in a sharded network, they do not change."""
@@ -187,7 +193,7 @@ class MaskHolder:
                     raise MasksLost(f"{name}: the pruned network has no such parameter any more")
                 owner = parent._modules[key]  # type: ignore[assignment]
                 edges[name[:end]] = (parent, key, owner)
-            self._owners[name] = owner
+            self._owners[name] = owner, name.rpartition(".")[2]
         self._edges = list(edges.values())
 
     def follow_layers(self) -> None:
@@ -199,7 +205,7 @@ class MaskHolder:
         """Apply the mask to the parameter that replaced a masked one, on its device and in its precision."""
         parameter, owner = self.parameters[name], self._owners.get(name)
         if owner is not None:
-            found = owner._parameters.get(name.rpartition(".")[2])
+            found = owner[0]._parameters.get(owner[1])
             if found is None or found.shape != parameter.shape:
                 now = "is gone" if found is None else f"has the shape {tuple(found.shape)} now"
                 why = f"its mask has the shape {tuple(parameter.shape)}"

@@ -11,6 +11,7 @@ from lightning.pytorch.trainer import call
 
 from prunelit.interruption import Interruption
 from prunelit.training.checkpoints.last_checkpoint import LastCheckpoint
+from prunelit.training.epoch_loop import count, fetch
 from prunelit.training.measuring.measurements import Measurements
 from prunelit.training.packed.stretch import Images, Stretch
 from prunelit.training.packed.who_stacks import bits_of, why_alone
@@ -47,7 +48,7 @@ class PackedEpochLoop(_TrainingEpochLoop):
             return
         self.val_loop.restarting = False
         number = self.batch_idx + 1
-        batch = self._fetch(data_fetcher)
+        batch = fetch(self, data_fetcher)
         self.batch_progress.increment_ready()
         self.trainer._logger_connector.on_batch_start(batch)
         call._call_callback_hooks(self.trainer, "on_train_batch_start", batch, number)
@@ -56,17 +57,6 @@ class PackedEpochLoop(_TrainingEpochLoop):
         last = self._count(stretch)
         output = self._trained_alone(stretch, last) if stretch.alone else {}
         self._end_of_batch(stretch.batch, last, output)
-
-    def _fetch(self, data_fetcher: Any) -> Images:
-        trainer = self.trainer
-        batch, _, _ = next(data_fetcher)
-        self.batch_progress.is_last_batch = data_fetcher.done
-        if all(part.device == trainer.strategy.root_device for part in batch):
-            return batch
-        batch = trainer.precision_plugin.convert_input(batch)
-        batch = trainer.lightning_module._on_before_batch_transfer(batch, dataloader_idx=0)
-        moved: Images = call._call_strategy_hook(trainer, "batch_to_device", batch, dataloader_idx=0)
-        return moved
 
     def _trained_by_the_group(self, data_fetcher: Any, batch: Images, number: int) -> Stretch:
         trainer: Any = self.trainer
@@ -78,7 +68,7 @@ class PackedEpochLoop(_TrainingEpochLoop):
             batch,
             number,
             loader.sampler.batch_sizes(loader.batch_size)[number : trainer.num_training_batches],
-            lambda: self._fetch(data_fetcher),
+            lambda: fetch(self, data_fetcher),
         )
         clocks = [c.epochs.clock for c in trainer.callbacks if isinstance(c, Measurements)]
         for clock in clocks:
@@ -92,12 +82,7 @@ class PackedEpochLoop(_TrainingEpochLoop):
     def _count(self, stretch: Stretch) -> int:
         """Count the batches of ``stretch``, the last one up to its start; return its number in the epoch."""
         batches = stretch.done + bool(stretch.alone)
-        is_last = self.batch_progress.is_last_batch
-        self.batch_progress.increment_by(batches - 1, is_last_batch=is_last)
-        progress = self.automatic_optimization.optim_progress.optimizer
-        progress.step.increment_by(stretch.done)
-        progress.zero_grad.increment_by(stretch.done)
-        self._batches_that_stepped += batches - 1
+        count(self, batches - 1, stretch.done)
         return stretch.first + batches - 1
 
     def _trained_alone(self, stretch: Stretch, number: int) -> Any:

@@ -7,8 +7,10 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 
 from prunelit.interruption import Interruption
+from prunelit.training.epoch_loop import EpochLoop
 from prunelit.training.packed.epoch_loop import PackedEpochLoop
 from prunelit.training.packed.generators import Generators
 from prunelit.training.packed.service import serve
@@ -36,8 +38,7 @@ def train_in_turns(
     )
 
 
-def join_group(trainer: pl.Trainer) -> None:
-    """Let the run of ``trainer`` train together with its group, if this thread belongs to one."""
+def epoch_loop(trainer: pl.Trainer, interruption: Interruption) -> _TrainingEpochLoop:
+    """Return the training loop of a run: with its group, if this thread belongs to one, else by itself."""
     member = current()
-    if member is not None:
-        trainer.fit_loop.epoch_loop = PackedEpochLoop(trainer, member)
+    return EpochLoop(trainer, interruption) if member is None else PackedEpochLoop(trainer, member)

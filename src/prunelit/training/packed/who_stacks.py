@@ -11,6 +11,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from prunelit.pruning.masks import Masks
 from prunelit.training.callback import Pruning
 from prunelit.training.data.loaders import InMemoryLoader
+from prunelit.training.epoch_loop import why_step_by_step
 from prunelit.training.holding.holding_callback import HoldingCallback
 from prunelit.training.packed.stacked_optimizer import why_not_stacked
 
@@ -23,7 +24,8 @@ def why_alone(trainer: pl.Trainer) -> str:
     """Return why the run of ``trainer`` cannot be stacked with others; empty if it can."""
     module: Any = trainer.lightning_module
     return (
-        _of_trainer(trainer)
+        why_step_by_step(trainer)
+        or _of_trainer(trainer)
         or why_not_stacked(trainer.optimizers[0], module.network)
         or _of_network(module.network)
         or _of_callbacks(trainer)
@@ -41,13 +43,8 @@ def bits_of(trainer: pl.Trainer) -> Masks:
 
 def _of_trainer(trainer: Any) -> str:
     checks = {
-        "there are several devices": trainer.world_size > 1,
         f"trainer.precision is {trainer.precision}": trainer.precision != "32-true",
-        "gradients are clipped": bool(trainer.gradient_clip_val),
-        "gradients are accumulated over several batches": trainer.accumulate_grad_batches != 1,
         "trainer.compile is true": getattr(trainer.lightning_module, "compiles", False),
-        "trainer.max_steps is set": trainer.max_steps != -1,
-        "there are evaluations within epochs": trainer.val_check_batch != trainer.num_training_batches,
         "images are read from their files while training": not _in_memory(trainer),
     }
     return next((why for why, holds in checks.items() if holds), "")
@@ -79,9 +76,6 @@ def _of_callbacks(trainer: Any) -> str:
     for callback in trainer.callbacks:
         if not type(callback).__module__.startswith(OWN):
             return f"there is a callback of the class {type(callback).__qualname__}"
-        if isinstance(callback, Pruning) and not callback.done:
-            if callback.moment.within_epochs:
-                return "pruning takes place within epochs"
-            if callback.retraining.slimming:
-                return "slimming adds to the gradients"
+        if isinstance(callback, Pruning) and not callback.done and callback.retraining.slimming:
+            return "slimming adds to the gradients"
     return ""

@@ -29,7 +29,6 @@ from prunelit.training.hold_masks import HoldMasks
 from prunelit.training.measuring.logged import log_result
 from prunelit.training.measuring.measurements import Measurements
 from prunelit.training.module import Classifier
-from prunelit.training.packed.group import join_group
 from prunelit.training.parallel import threads
 from prunelit.training.run import from_config, machine
 from prunelit.training.run.progress_bar import Progress
@@ -70,7 +69,6 @@ class Parts:
     def fit(self, checkpoints: Path) -> None:
         """Prune and train, from the last of ``checkpoints`` on if there is one."""
         last = checkpoint_to_resume(checkpoints)
-        join_group(self.trainer)
         self.trainer.fit(self.module, datamodule=self.data, ckpt_path=last, weights_only=True)
         pruned_last = self.pruning is not None and self.pruning.moment.after_training
         if self.epochs or pruned_last:

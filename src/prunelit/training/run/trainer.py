@@ -20,6 +20,7 @@ from prunelit.training.checkpoints.last_checkpoint import LastCheckpoint
 from prunelit.training.config.instantiate import build_foreign
 from prunelit.training.config.run_logger import build_logger
 from prunelit.training.lightning_overhead import Checkpoint, NoProfiler, forget_nvml_check
+from prunelit.training.packed.group import epoch_loop
 from prunelit.training.parallel.sharding import check_strategy
 from prunelit.training.run.progress_bar import Progress
 
@@ -56,6 +57,7 @@ def build_trainer(
         log_every_n_steps=0,
         **{key: value for key, value in defaults.items() if key not in cfg.trainer},
     )
+    trainer.fit_loop.epoch_loop = epoch_loop(trainer, interruption or Interruption())
     trainer.strategy.checkpoint_io = WholeFiles()
     for callback in callbacks:
         if isinstance(callback, Pruning):
