@@ -91,7 +91,7 @@ class Amount:
             return Budget("params", self.params, *self.given)
         if self.latency is not None:
             return Budget.of_latency(self.given[1])
-        return None if self.speedup is None else Budget("flops", 1 / self.speedup, *self.given)
+        return None if self.speedup is None else Budget.of_speedup(self.speedup)
 
     @property
     def given(self) -> tuple[str, float]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from annotated_types import Ge, Gt, Le
 from typing_extensions import Doc
@@ -46,6 +47,8 @@ Milliseconds = Annotated[
 Quantity = Literal["flops", "params", "latency"]
 """What a budget limits: multiply-accumulates of one input, parameters, or the time that one input takes."""
 
+QUANTITIES: tuple[str, ...] = get_args(Quantity)
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -66,6 +69,13 @@ class Budget:
     key: str = ""
     value: float | None = None
     in_round: Callable[[float], float] | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.quantity not in QUANTITIES:
+            why = "Budget.of_speedup(2) keeps 1/2 of the multiply-accumulates"
+            raise BadRequest("quantity", self.quantity, "one of " + ", ".join(QUANTITIES), why)
+        if not is_number(self.share) or not 0 < self.share <= 1:
+            raise BadRequest("share", self.share, "a number above 0 and at most 1")
 
     @property
     def given(self) -> tuple[str, float]:
@@ -89,6 +99,22 @@ class Budget:
         return value
 
     @classmethod
-    def of_latency(cls, milliseconds: float) -> Budget:
+    def of_latency(cls, milliseconds: float | str) -> Budget:
         """Return the budget of a forward pass of one input, on the network's device with torch's threads."""
-        return cls("latency", 1.0, "latency", milliseconds)
+        return cls("latency", 1.0, "latency", cls.milliseconds(milliseconds))
+
+    @classmethod
+    def of_speedup(cls, speedup: float) -> Budget:
+        """Return the budget of ``1 / speedup`` of the multiply-accumulates.
+
+        Raises:
+            BadRequest: ``speedup`` is below 1.
+        """
+        if not is_number(speedup) or not 1 <= speedup < math.inf:
+            raise BadRequest("speedup", speedup, "a number >= 1")
+        return cls("flops", 1 / speedup, "speedup", speedup)
+
+
+def is_number(value: Any) -> bool:
+    """Return whether ``value`` is a number, and not a truth value."""
+    return isinstance(value, int | float) and not isinstance(value, bool)

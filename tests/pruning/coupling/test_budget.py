@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import nn
 
 from couplings import Dense, Residual
-from prunelit import Budget, L1Filter, Mag, Objective, Plan, Rand, compact, prune
+from prunelit import BadRequest, Budget, L1Filter, Mag, Objective, Plan, Rand, compact, prune
 from prunelit.pruning.coupling.within_budget import BudgetTooSmall
 from prunelit.pruning.flops import count_flops
 
@@ -102,3 +103,23 @@ def test_a_budget_below_the_smallest_network_is_refused_with_the_least_that_can_
     least = float(error.value.allowed.rpartition(" ")[2])
     assert widths(network) == before
     assert cost(cut(network, Budget("flops", least + 1e-4)), "flops") > 0
+
+
+@pytest.mark.parametrize(
+    ("make", "key"),
+    [
+        (lambda: Budget("speedup", 2.0), "quantity=speedup"),  # type: ignore[arg-type]
+        (lambda: Budget("flops", 0.0), "share=0"),
+        (lambda: Budget("flops", 2.0), "share=2"),
+        (lambda: Budget("params", float("nan")), "share=nan"),
+        (lambda: Budget.of_speedup(0.5), "speedup=0.5"),
+        (lambda: Budget.of_latency("fast"), "latency=fast"),
+    ],
+)
+def test_a_wrong_budget_is_refused_when_it_is_made(make: Callable[[], Budget], key: str) -> None:
+    with pytest.raises(BadRequest, match=f"^{key}"):
+        make()
+
+
+def test_a_speedup_is_a_share_of_the_multiply_accumulates() -> None:
+    assert Budget.of_speedup(4) == Budget("flops", 0.25, "speedup", 4)
