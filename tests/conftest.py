@@ -1,5 +1,6 @@
 """What several tests share: where real data sets lie, and one thread a test process."""
 
+import gc
 import os
 import signal
 import sys
@@ -19,6 +20,12 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if "gpu" not in config.option.markexpr.replace("not gpu", ""):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def pytest_collection_finish() -> None:
+    """Exempt imported objects from garbage collection: there are half a million of them to search."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")
