@@ -115,6 +115,7 @@ def done(small: Path) -> Done:
     return Done(small, calls, runs, again)
 
 
+@pytest.mark.slow
 def test_every_run_is_done_once_and_only_what_is_lost_is_done_again(done: Done) -> None:
     assert [said.status for said in done.calls] == [0, 0, 0]
     # The dense network has one run a seed: it knows no compression.
@@ -240,6 +241,29 @@ def test_seeds_can_be_fewer_without_another_folder(capsys: pytest.CaptureFixture
 def here(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(description, "FOLDER", small / "descriptions")
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("here")
+def test_each_run_is_done_once_and_a_lost_one_is_done_again(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    command = ["small", "--only", "I", "--seeds", "1", "pruner=none,mag"]
+    outputs = tmp_path / "outputs/reproduce/small"
+    assert main(command) == 0
+    assert "2 of 2 runs left" in capfd.readouterr().out
+    runs = sorted(outputs.glob("accuracy/*/result.json"))
+    before = [run.stat().st_mtime_ns for run in runs]
+    shutil.rmtree(runs[0].parent)
+    assert main(command) == 0
+    assert "1 of 2 runs left" in capfd.readouterr().out
+    assert [run.stat().st_mtime_ns == time for run, time in zip(runs, before, strict=True)] == [False, True]
+    assert sorted(outputs.glob("accuracy/*/result.json")) == runs
+    asked = json.loads((outputs / "reproduction.json").read_text())
+    assert (asked["scale"], len(asked["commands"])) == (1.0, 1)
+    cells = pd.read_csv(outputs / "small.csv", keep_default_na=False).query(MAG)
+    mean = json.loads(next(outputs.glob("accuracy/*mag*/result.json")).read_text())["top1"]
+    assert cells["ours"].astype(float).tolist() == [pytest.approx(mean)]
+    assert "97.53" in (outputs / "reproduction.html").read_text()
 
 
 @pytest.mark.usefixtures("here")
