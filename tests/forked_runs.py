@@ -4,6 +4,7 @@ The server has trained nothing, as autograd does not survive a fork.
 """
 
 import functools
+import gc
 import itertools
 import multiprocessing
 import os
@@ -29,7 +30,10 @@ from prunelit.training.module import Classifier
 server = multiprocessing.get_context("forkserver")
 RESULT = "prunelit.training.run.result"
 LAST_CHECKPOINT = "prunelit.training.checkpoints.last_checkpoint"
-server.set_forkserver_preload(["forked_runs", RESULT, LAST_CHECKPOINT, "safetensors.torch"])
+TRACING = "torch.export._trace"
+server.set_forkserver_preload(
+    ["forked_runs", RESULT, LAST_CHECKPOINT, "safetensors.torch", "fvcore.nn", TRACING]
+)
 
 CLOCKS = (
     *("seconds", "prune_seconds", "train_seconds", "test_seconds", "peak_memory_bytes"),
@@ -74,6 +78,7 @@ def finish(folder: Path, *overrides: str, patch=None) -> int:
 
 
 def _train(folder: Path, overrides: tuple[str, ...], patch) -> None:
+    gc.freeze()  # what the server imported is not searched for garbage
     torch.set_num_threads(1)
     folder.mkdir(exist_ok=True)
     # What the process says: each attempt adds to it.

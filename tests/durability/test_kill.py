@@ -40,7 +40,7 @@ def test_a_run_killed_at_every_stage(kind: str, tmp_path: Path, undisturbed) -> 
 
 
 @pytest.mark.parametrize(
-    ("kind", "times"), [("rounds", 4), *(pytest.param(kind, 20, marks=pytest.mark.slow) for kind in KINDS)]
+    ("kind", "times"), [("rounds", 2), *(pytest.param(kind, 20, marks=pytest.mark.slow) for kind in KINDS)]
 )
 def test_a_run_killed_at_random_moments(kind: str, times: int, tmp_path: Path, undisturbed) -> None:
     """Also again while it continues; each time it is complete, it is compared, and another run starts."""

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 NEEDED = (
     "fvcore.nn",
     "safetensors.torch",
+    "torch.export._trace",  # which torch.export.export imports when it is first called
     "torch.utils.tensorboard",
     "torchvision",
     "prunelit.pruning.flops",
