@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
+import torch
 from annotated_types import Ge, Gt, Le, Lt
 from typing_extensions import Doc
 
@@ -110,3 +111,15 @@ def test_a_node_completes_the_keys_that_are_its_own() -> None:
         raise BadRequest("rounds", 0, "an integer")
     with pytest.raises(BadRequest, match=r"^compression=0: "), within("pruner", {"rounds"}):
         raise BadRequest("compression", 0, "a number")
+
+
+def test_classes_from_elsewhere_may_take_what_only_python_can_give() -> None:
+    rate = options_of(torch.optim.LBFGS)["lr"]
+    assert rate.check(0.1) == 0.1
+    with pytest.raises(BadRequest, match=r"^lr=fast: must be a number, or of the class Tensor$"):
+        rate.check("fast")
+
+    def unusual(size: "Generator[int, int, Undefined]" = None) -> None:  # type: ignore[assignment, name-defined] # noqa: F821
+        """Take an argument whose type exists for type checkers only."""
+
+    assert options_of(unusual)["size"].check(3) == 3

@@ -143,8 +143,13 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
 def _adapter(kind: Any) -> Any:
     # Imported at the first check, because reading records checks nothing.
     from pydantic import ConfigDict, TypeAdapter
+    from pydantic.errors import PydanticUserError
 
-    return TypeAdapter(kind, config=ConfigDict(strict=True, allow_inf_nan=False))
+    config = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
+    try:
+        return TypeAdapter(kind, config=config)
+    except PydanticUserError:  # of a class from elsewhere whose types cannot be checked
+        return TypeAdapter(Any)
 
 
 def _as_declared(value: Any) -> Any:
@@ -197,7 +202,9 @@ def _phrase(plain: Any, metadata: tuple[Any, ...]) -> str:
         several, others = _phrases(get_args(plain)[0])
         item = (several + others)[0].partition(" ")
         return f"a list of {item[0] if not item[2] else _plural(item[2])}"
-    return {str: "a name"}.get(plain, "a value of another kind")
+    if plain is str:
+        return "a name"
+    return f"of the class {plain.__name__}" if inspect.isclass(plain) else "a value of another kind"
 
 
 def _plural(phrase: str) -> str:

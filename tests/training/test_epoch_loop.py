@@ -130,7 +130,12 @@ def test_what_measures_or_changes_steps_sees_all_of_them() -> None:
         ("trainer.accumulate_grad_batches=2", "gradients are accumulated over several batches"),
         ("+trainer.profiler=simple", "a profiler measures each step"),
         ("trainer.precision=64-true", "trainer.precision is 64-true"),
+        (
+            "optimizer._target_=torch.optim.LBFGS ~optimizer.betas ~optimizer.fused ~optimizer.weight_decay "
+            "optimizer.lr=1e-6",
+            "the optimizer is a LBFGS",
+        ),
     ):
         reason = Reason()
-        trained("others", (override, "epochs=1"), reason)
+        trained("others", (*override.split(), "epochs=1"), reason)
         assert reason.why == {why}

@@ -12,9 +12,11 @@ from collections.abc import Callable
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.callbacks import Callback, ProgressBar
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.profilers import PassThroughProfiler
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from lightning.pytorch.trainer import call
 
 from prunelit.interruption import Interruption
@@ -108,9 +110,14 @@ def count(loop: _TrainingEpochLoop, batches: int, steps: int) -> None:
 
 def why_step_by_step(trainer: Any) -> str:
     """Return why Lightning must train on each batch; empty if it need not."""
-    precise = trainer.precision in ("32-true", "bf16-mixed")
+    precise, kind = trainer.precision in ("32-true", "bf16-mixed"), type(trainer.optimizers[0])
     checks = {
         "there are several devices": trainer.world_size > 1,
+        f"the strategy is a {type(trainer.strategy).__name__}": not isinstance(
+            trainer.strategy, SingleDeviceStrategy
+        ),
+        f"the optimizer is a {kind.__name__}": kind is torch.optim.LBFGS
+        or not kind.__module__.startswith("torch.optim."),
         f"trainer.precision is {trainer.precision}": not precise,
         "gradients are clipped": bool(trainer.gradient_clip_val),
         "gradients are accumulated over several batches": trainer.accumulate_grad_batches != 1,
