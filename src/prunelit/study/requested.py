@@ -22,19 +22,19 @@ def result_of(cfg: DictConfig, found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def hyperparameters(cfg: DictConfig) -> dict[str, Any]:
-    """Return the same keys for every run, for TensorBoard's HPARAMS page."""
+    """Return the same keys for every run, for TensorBoard's HPARAMS page; empty where a class has no such
+    argument."""
     amount, values = Amount.of(cfg), resolved(cfg)
     pruner, optimizer = values["pruner"], values["optimizer"]
     return {
         **_subject(cfg),
         **{key: "" if value is None else value for key, value in vars(amount).items()},
         **{key: values[key] for key in ("epochs", "pre_epochs", "batch_size", "label_smoothing")},
-        **{f"pruner.{key}": pruner[key] for key in ("rounds", "schedule", "scope", "when")},
-        "pruner.pattern": pruner["pattern"] or "",
-        "optimizer": optimizer["name"],
-        "optimizer.lr": optimizer["lr"],
-        "optimizer.weight_decay": optimizer["weight_decay"],
-        "scheduler": values["scheduler"]["name"],
+        **{f"pruner.{key}": pruner.get(key, "") for key in ("rounds", "schedule", "scope", "when")},
+        "pruner.pattern": pruner.get("pattern") or "",
+        "optimizer": optimizer.get("name", ""),
+        **{f"optimizer.{key}": optimizer.get(key, "") for key in ("lr", "weight_decay")},
+        "scheduler": values["scheduler"].get("name", ""),
     }
 
 
