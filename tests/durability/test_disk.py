@@ -34,7 +34,11 @@ def said(folder: Path) -> list[str]:
 
 # Room for nothing; for the first small files; for one checkpoint; for two; for all but TensorBoard's.
 @pytest.mark.parametrize(
-    ("free", "logger"), [(0, "none"), (16, "none"), (80, "none"), (160, "none"), (40, "tensorboard")]
+    ("free", "logger"),
+    [
+        *((0, "none"), (80, "none"), (40, "tensorboard")),
+        *(pytest.param(free, "none", marks=pytest.mark.slow) for free in (16, 160)),
+    ],
 )
 def test_a_full_disk(free: int, logger: str, small_disk: Path, tmp_path: Path, undisturbed) -> None:
     run = (*SMALL, *KINDS["start"], f"logger={logger}")
@@ -60,7 +64,10 @@ DAMAGES = {
 
 @pytest.mark.parametrize(
     ("damage", "files"),
-    [("cut", ("last",)), ("empty", ("last",)), ("holed", ("last",)), ("cut", ("last", "best"))],
+    [
+        *(("cut", ("last",)), ("holed", ("last",)), ("cut", ("last", "best"))),
+        pytest.param("empty", ("last",), marks=pytest.mark.slow),
+    ],
 )
 def test_a_damaged_checkpoint(damage: str, files: tuple[str, ...], tmp_path: Path, undisturbed) -> None:
     """The best one is gone on from instead, or the run begins anew."""

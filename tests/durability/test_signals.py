@@ -30,7 +30,13 @@ def status(folder: Path) -> str:
     return json.loads((run_folder(folder) / "status.json").read_text())["status"]
 
 
-@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT])
+@pytest.mark.parametrize(
+    "by",
+    [
+        *(signal.SIGTERM, signal.SIGINT),
+        *(pytest.param(by, marks=pytest.mark.slow) for by in (signal.SIGUSR1, signal.SIGUSR2)),
+    ],
+)
 def test_every_signal_saves_and_ends_with_its_status(by: signal.Signals, tmp_path: Path, undisturbed) -> None:
     run = (*SMALL, *KINDS["start"])
     assert finish(tmp_path, *run, patch=at_step(BATCHES + 7, by)) == 128 + by
@@ -58,7 +64,7 @@ METHODS = {
 }
 
 
-QUICK = ("start", "rounds", "end", "rigl", "two by two")
+QUICK = ("rounds", "end", "rigl", "two by two")
 
 
 @pytest.mark.parametrize(
@@ -73,7 +79,9 @@ def test_a_run_broken_off_often(method: str, tmp_path: Path, undisturbed) -> Non
     assert findings(tmp_path) == undisturbed(*METHODS[method])
 
 
-@pytest.mark.parametrize("place", [1, BATCHES - 1, BATCHES, BATCHES + 1])
+@pytest.mark.parametrize(
+    "place", [1, pytest.param(BATCHES - 1, marks=pytest.mark.slow), BATCHES, BATCHES + 1]
+)
 def test_each_batch_is_trained_on_once(place: int, tmp_path: Path) -> None:
     """And each epoch is tested once, though the run was broken off at a batch, the last one too."""
     run = (*SMALL, *KINDS["start"])
