@@ -175,6 +175,7 @@ def test_augmentation_is_off_for_digits_unless_asked_for() -> None:
     assert not clean_epoch(augment=True)
 
 
+@pytest.mark.slow
 def test_importing_the_data_sets_leaves_scikit_learn_alone() -> None:
     code = "import sys, prunelit.training.data; print('sklearn' in sys.modules)"
     found = subprocess.run(
@@ -194,6 +195,7 @@ def test_mnist_is_the_official_one(real_data: Path) -> None:
     assert abs(images.std() - 1) < 1e-3
 
 
+@pytest.mark.slow
 def test_cifar10_as_a_folder_of_files_is_whole(real_data: Path) -> None:
     data = ready("folder", root=real_data / "cifar10", augment=True)
     assert (data.train_size, data.test_size, data.input_shape) == (50_000, 10_000, (3, 32, 32))
