@@ -124,11 +124,11 @@ def test_odd_values_give_valid_short_names_that_differ(pair: tuple[str, str], tm
 def test_names_of_many_runs_differ() -> None:
     cfg = config()
     names = set()
-    for seed in range(200):
+    for seed in range(50):
         for epochs in range(10):
             cfg.seed, cfg.epochs = seed, epochs
             names.add(slug(cfg))
-    assert len(names) == 2000
+    assert len(names) == 500
 
 
 def test_runs_keep_their_folders_when_options_are_added() -> None:

@@ -64,12 +64,13 @@ def test_scoring_leaves_metrics_logs_modes_and_statistics_alone() -> None:
     assert inspect.ran
 
 
+@pytest.mark.parametrize("network", ["resnet18", pytest.param("resnet50", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("criterion", CRITERIA, ids=lambda c: type(c).__name__)
-def test_prunes_a_torchvision_resnet50_in_a_stock_trainer(criterion) -> None:
+def test_prunes_a_network_of_torchvision_in_a_stock_trainer(criterion, network: str) -> None:
     import torchvision
 
     torch.manual_seed(0)
-    module = Stranger(torchvision.models.resnet50(num_classes=10))
+    module = Stranger(torchvision.models.get_model(network, num_classes=10))
     names = [name for name, _ in module.named_parameters()]
     pruning = Pruning(criterion, compression=0.5)
     data = DataLoader(TensorDataset(torch.randn(4, 3, 32, 32), torch.arange(4)), batch_size=4)

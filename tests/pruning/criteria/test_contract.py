@@ -42,7 +42,18 @@ Make = Callable[..., Case]
 
 
 def kinds(function: Callable[..., None]) -> Callable[..., None]:
-    return pytest.mark.parametrize("kind", KINDS)(every(function))
+    """Every criterion on every kind of network; the slowest on the largest of them in the slow tests."""
+    cases = [
+        pytest.param(
+            found(),
+            kind,
+            id=f"{found.__name__}-{kind}",
+            marks=[pytest.mark.slow] if (found, kind) == (criteria.Exact, "images") else [],
+        )
+        for kind in KINDS
+        for found in CRITERIA
+    ]
+    return pytest.mark.parametrize(("criterion", "kind"), cases)(function)
 
 
 def every(function: Callable[..., None]) -> Callable[..., None]:

@@ -171,7 +171,7 @@ def vgg() -> nn.Sequential:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", ["mlp", "deep mlp", "vgg"])
 def test_a_hundred_rounds_reach_the_critical_compression_and_one_does_not(
     kind: str, seed: int, example: Example

@@ -13,7 +13,7 @@ import pytest
 from faulty_network import start_program, write_faulty_network
 from prunelit import train
 
-QUICK = ("epochs=1", "logger=none", "pruner=mag")
+QUICK = ("epochs=1", "batch_size=512", "logger=none", "pruner=mag")
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ QUICK = ("epochs=2", "logger=none", "trainer=cpu")
 NETWORKS = {
     "fc": ("model=fc", "model.width=30"),
     "mlp": ("model=mlp", "model.width=30", "optimizer=momentum", "optimizer.lr=0.05", "scheduler=cosine"),
-    "lenet5": ("model=lenet5", "data.size=16"),
+    "lenet5": ("model=lenet5", "data.size=16", "epochs=1"),
     # Of a network with BatchNorm before every activation, whose statistics each run has for itself.
     "resnet": ("model=resnet20", "model.depth=8", "optimizer=sgd", "optimizer.lr=0.003", "epochs=1"),
 }

@@ -112,8 +112,8 @@ def test_methods_stand_in_one_order(opened: Any) -> None:
     order = opened.eval_on_selector_all(filters, "all => all.map((one) => one.value)")
     names = "#results > figure.table:not([hidden]) th[scope=row]"
     assert opened.locator(names).all_text_contents() == order == sorted(METHODS)
-    panels = opened.locator("#chart-training_accuracy .role-row-header, #chart-training_accuracy text").all()
-    titles = [text.text_content() for text in panels]
+    panels = opened.locator("#chart-training_accuracy .role-row-header, #chart-training_accuracy text")
+    titles = panels.all_text_contents()
     assert [title.split(":")[0] for title in titles if title and ": vgg0" in title] == order
 
 
