@@ -6,12 +6,12 @@ import hashlib
 import io
 import json
 import os
-import shutil
 import subprocess
 import sys
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import ANY
 
 import pandas as pd
 import pytest
@@ -55,20 +55,23 @@ def train_with(*arguments: str) -> int:
 
 @dataclass(frozen=True)
 class Written:
-    """What a report on the study printed, and the folder of its files."""
+    """What a report on the study printed, the folder of its files, and what the study held before."""
 
     printed: str
     folder: Path
+    before: dict[str, str]
 
 
 @pytest.fixture(scope="module")
-def written(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Written:
-    """A report with everything in it, written once for several tests."""
-    before, out = contents(study), tmp_path_factory.mktemp("written") / "out"
+def written(study: Path) -> Written:
+    """A report with everything in it, written once for several tests, where there is an old one."""
+    before, out = contents(study), study / "report"
+    out.mkdir()
+    (out / "tables.md").write_text("old")
+    (out / "mine.txt").write_text("mine")
     with redirect_stdout(io.StringIO()) as printed:
-        assert main([str(study), "--published", "--out", str(out)]) == 0
-    assert contents(study) == before
-    return Written(printed.getvalue(), out)
+        assert main([str(study), "--published"]) == 0
+    return Written(printed.getvalue(), out, before)
 
 
 def test_real_runs_become_tables_and_files(study: Path, written: Written) -> None:
@@ -105,23 +108,17 @@ def test_the_same_records_give_the_same_bytes_and_need_no_torch(
         env={**os.environ, "PYTHONHASHSEED": other},
     )
     assert done.returncode == 0, done.stderr
-    assert contents(tmp_path / "other") == contents(written.folder)
+    assert {**contents(tmp_path / "other"), "mine.txt": ANY} == contents(written.folder)
 
 
-def test_a_report_in_the_study_is_replaced_and_nothing_else_is(study: Path) -> None:
-    before, out = contents(study), study / "report"
-    out.mkdir()
-    (out / "tables.md").write_text("old")
-    (out / "mine.txt").write_text("mine")
-    try:
-        assert main([str(study)]) == 0
-        after = contents(study)
-        assert {name: digest for name, digest in after.items() if not name.startswith("report/")} == before
-        assert (out / "mine.txt").read_text() == "mine"
-        assert "Results" in (out / "tables.md").read_text()
-        assert not list(out.rglob("*.tmp"))
-    finally:
-        shutil.rmtree(out)
+def test_a_report_in_the_study_is_replaced_and_nothing_else_is(study: Path, written: Written) -> None:
+    after = contents(study)
+    assert {
+        name: digest for name, digest in after.items() if not name.startswith("report/")
+    } == written.before
+    assert (written.folder / "mine.txt").read_text() == "mine"
+    assert "Results" in (written.folder / "tables.md").read_text()
+    assert not list(written.folder.rglob("*.tmp"))
 
 
 @pytest.mark.parametrize("arguments", [["{}/empty"], ["{}/none"], ["{}/file"], ["--watch", "{}/empty"]])
