@@ -27,7 +27,9 @@ def accuracies() -> list[float | None]:
     return [float(row["test_top1"]) if row["test_top1"] else None for row in csv_rows("metrics.csv")]
 
 
-@pytest.mark.parametrize("pruner", ["gmp", "set", "none", "std"])
+@pytest.mark.parametrize(
+    "pruner", ["gmp", "std", *(pytest.param(pruner, marks=pytest.mark.slow) for pruner in ("set", "none"))]
+)
 def test_where_an_epoch_has_no_evaluation_its_accuracy_is_empty(cli, truth, pruner: str) -> None:
     more = ("pruner.masked_gradient=false", "pruner.rounds=3") if pruner == "std" else ()
     assert cli(f"pruner={pruner}", "epochs=7", "logger=none", RARELY, *more)[0] == 0

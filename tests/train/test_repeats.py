@@ -70,7 +70,8 @@ def test_start_from_a_pruned_checkpoint_shrinks_its_masks(cli, tmp_path) -> None
 
 @pytest.mark.parametrize("pruner", ["iterative", "lottery", "std"])
 def test_rounds_interrupted_go_on_bit_for_bit(cli, monkeypatch, pruner: str) -> None:
-    arguments = (f"pruner={pruner}", "sparsity=0.3", "epochs=3", "logger=none", "optimizer=momentum")
+    some = ("sparsity=0.3", "epochs=3", "batch_size=256", "logger=none", "optimizer=momentum")
+    arguments = (f"pruner={pruner}", *some)
     assert cli(*arguments, "name=whole")[0] == 0
     with power_cut(monkeypatch):
         assert cli(*arguments, "name=cut")[0] == 1
@@ -84,10 +85,11 @@ def test_rounds_interrupted_go_on_bit_for_bit(cli, monkeypatch, pruner: str) -> 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(cli, monkeypatch) -> None:
     """Killed in the third epoch and asked for again, it ends bit for bit as an undisturbed one."""
-    assert cli("pruner=snip", "epochs=4", "logger=none", "name=whole")[0] == 0
+    arguments = ("pruner=snip", "epochs=4", "batch_size=256", "logger=none")
+    assert cli(*arguments, "name=whole")[0] == 0
     with power_cut(monkeypatch):
-        assert cli("pruner=snip", "epochs=4", "logger=none", "name=cut")[0] == 1
-    assert cli("pruner=snip", "epochs=4", "logger=none", "name=cut")[0] == 0
+        assert cli(*arguments, "name=cut")[0] == 1
+    assert cli(*arguments, "name=cut")[0] == 0
     cut, whole = folders()
     for name in ("weights.safetensors", "masks.safetensors"):
         one, other = load_file(cut / name), load_file(whole / name)

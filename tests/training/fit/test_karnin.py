@@ -187,8 +187,13 @@ def power_cut(*_: Any) -> None:
     raise RuntimeError("power cut")
 
 
-@pytest.mark.parametrize("moment", ["training", "after training", "after pruning"])
-@pytest.mark.parametrize("per", ["step", "epoch"])
+@pytest.mark.parametrize(
+    ("per", "moment"),
+    [
+        *(("step", "training"), ("step", "after training"), ("step", "after pruning"), ("epoch", "training")),
+        *(pytest.param("epoch", f"after {what}", marks=pytest.mark.slow) for what in ("training", "pruning")),
+    ],
+)
 def test_a_run_that_was_cut_short_ends_as_any_other(run, monkeypatch, per: str, moment: str) -> None:
     how = (f"pruner.criterion.per={per}", LIST)
     whole = run(*how, "name=whole")
