@@ -22,6 +22,7 @@ import csv
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -29,7 +30,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from prunelit.pruning.criteria import SNIP, Criterion, GraSP, Mag, Rand, SynFlow
-from prunelit.pruning.flops import count_flops
+from prunelit.pruning.flops import Flops, count_flops
 from prunelit.pruning.objective import Objective
 from prunelit.pruning.rounds import prune
 from prunelit.training.data.augment import CropFlip, Normalise
@@ -84,14 +85,20 @@ def millions(
     criterion: Criterion, compression: float, images: tuple[Tensor, Tensor] | None, seed: int
 ) -> float:
     """Return the millions of operations of a new VGG16 after one round of pruning."""
+    flops = dense_flops()  # before the seed: it draws random numbers
     torch.manual_seed(seed)
     network = VGG(num_classes=10, input_shape=SHAPE)
     example = torch.zeros(1, *SHAPE)
-    flops = count_flops(network, example)
     objective = Objective(classification(network), [images] if images else [], (example,))
     masks = prune(network, criterion, 10**-compression, objective=objective, seed=seed).masks
     densities = {name: mask.double().mean().item() for name, mask in masks.items()}
     return (flops.sparse(densities) + flops.biased_outputs) / 1e6
+
+
+@cache
+def dense_flops() -> Flops:
+    """Return the operations of VGG16 without pruning, which depend on its shapes alone."""
+    return count_flops(VGG(num_classes=10, input_shape=SHAPE), torch.zeros(1, *SHAPE))
 
 
 def classification(network: nn.Module) -> Callable[[tuple[Tensor, Tensor]], Tensor]:

@@ -73,7 +73,7 @@ def test_channels_last_keeps_values_and_names() -> None:
 
 
 def test_a_resumed_run_is_the_whole_run(cli, graphs: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    request = ("trainer.compile=true", "pruner=grasp", "epochs=3", "logger=none")
+    request = ("trainer.compile=true", "pruner=grasp", "epochs=3", "batch_size=256", "logger=none")
     assert cli(*request, "name=whole")[0] == 0
     with power_cut(monkeypatch):
         assert cli(*request, "name=broken")[0] == 1

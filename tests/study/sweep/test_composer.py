@@ -64,7 +64,7 @@ def plainly(composer: Composer, asked: list[Request]) -> list[Run]:
 
 
 SWEEPS = {
-    "values": {"pruner": "snip|mag", "compression": "0.5|1|null", "seed": "0|1|2"},
+    "values": {"pruner": "snip|mag", "compression": "0.5|null", "seed": "0|1"},
     "groups below each other": {"model": "fc|small|mlp", "model.width": "10|20"},
     "lists": {"scheduler": "multistep", "scheduler.milestones": "[1,2]|[3]|[]"},
     "mappings": {"pruner": "grasp", "pruner.criterion": "{temperature:2.0}|{split:2}|mag"},
@@ -92,7 +92,7 @@ def test_shortcuts_lead_where_composing_does(begin, choices: dict[str, str]) -> 
 
 def test_values_are_set_without_composing(begin) -> None:
     composer = begin()
-    composer.runs(requests(pruner="snip|mag", compression="0.5|1|2|3", seed="|".join(map(str, range(50)))))
+    composer.runs(requests(pruner="snip|mag", compression="0.5|1|2|3", seed="|".join(map(str, range(20)))))
     assert composer.composed == 4, "the first and the last of each pruner"
 
 

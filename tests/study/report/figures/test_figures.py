@@ -68,8 +68,9 @@ def test_long_names_of_methods_are_told_whole(make_run: MakeRun, draw: Draw) -> 
         make_run("pruner=snip", "seed=0", "compression=1", *rest)
     make_run("pruner=snip", "seed=0", "compression=1", "optimizer=sgd", "epochs=1")
     for figure in ("accuracy_by_compression", "times"):
-        assert "…" not in draw(figure)
-        width = re.search(r'<svg[^>]* width="(\d+)', draw(figure))
+        svg = draw(figure)
+        assert "…" not in svg
+        width = re.search(r'<svg[^>]* width="(\d+)', svg)
         assert width is not None
         assert int(width[1]) < 1000, "names that a row has no room for begin another one"
 
