@@ -13,6 +13,8 @@ from prunelit.study.record import RESULT_FIELDS, Record
 from prunelit.study.sweep.composer import Run
 from prunelit.study.sweep.worklist import MOST_LINES, Worklist
 
+from .conftest import QUICK
+
 PROGRAM = """
 import sys
 from prunelit import train
@@ -27,7 +29,7 @@ except SystemExit as end:
 def test_a_complete_run_is_skipped_before_anything_heavy_is_imported(cli, multirun: tuple[str, ...]) -> None:
     arguments = (*multirun, "epochs=0", "seed=4")
     assert cli(*arguments)[0] == 0
-    command = [sys.executable, "-c", PROGRAM, "epochs=1", "logger=none", "pruner=mag", *arguments]
+    command = [sys.executable, "-c", PROGRAM, *QUICK, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     first, last = done.stdout.splitlines()
     assert first.startswith("complete already: outputs/default/digits-fc-mag-c0.5-seed4-")
