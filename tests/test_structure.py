@@ -31,6 +31,7 @@ COMMON = (
     "prunelit.amount",
     "prunelit.former_options",
     "prunelit.durable",
+    "prunelit.data_workers",
     "prunelit.interruption",
     "prunelit.place",
     "prunelit.notice",
@@ -238,9 +239,8 @@ def test_rooms_of_training_import_only_the_rooms_before_them() -> None:
             "network_pruner",
             "callback",
             "hold_masks",
-            "epoch_loop",
         ),
-        *("checkpoints", "config", "measuring", "packed", "run", "export"),
+        *("checkpoints", "epoch_loop", "config", "measuring", "packed", "run", "export"),
     )
     inside = {name_of(path).split(".")[2] for path in FILES if name_of(path).startswith(f"{training}.")}
     assert inside == set(rooms)

@@ -42,19 +42,6 @@ class Interrupted(SystemExit):
         return type(self), (int(self.signal),)
 
 
-def stop_watching_workers() -> None:
-    """Let no data worker of PyTorch that dies from now on raise an error in this process.
-
-    PyTorch's handler of SIGCHLD raises a RuntimeError wherever the main thread happens to be, also while it
-    records that the run has failed. Without it, a loader still notices within seconds that a worker is dead.
-    """
-    number = getattr(signal, "SIGCHLD", None)
-    if number is None or threading.current_thread() is not threading.main_thread():
-        return
-    if getattr(signal.getsignal(number), "__module__", "").startswith("torch."):
-        signal.signal(number, signal.SIG_DFL)
-
-
 PATIENCE_SECONDS, IDLE_PATIENCE_SECONDS = 15.0, 3.0
 """The minimum time that a signal waits for a checkpoint while a run makes no progress or does not compute."""
 IDLE_SHARE = 0.01

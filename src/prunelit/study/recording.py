@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from prunelit.data_workers import stop_watching_workers
 from prunelit.durable import DiskFull, is_full, lost_output
-from prunelit.interruption import stop_watching_workers
 from prunelit.study.command import as_request
 from prunelit.study.record import Record
 

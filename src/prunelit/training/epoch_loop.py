@@ -19,8 +19,8 @@ from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from lightning.pytorch.trainer import call
 
-from prunelit.interruption import Interruption
 from prunelit.training.callback import Pruning
+from prunelit.training.checkpoints.last_checkpoint import LastCheckpoint
 from prunelit.training.module import Classifier
 
 SECONDS = 0.25
@@ -35,35 +35,47 @@ Images = tuple[Any, Any]
 class EpochLoop(_TrainingEpochLoop):
     """Lets Lightning train on the first and the last batch of an epoch, and on one every ``SECONDS``.
 
-    Hooks of batches run for these batches only, so that a callback from elsewhere that has such hooks makes
+    Hooks at the start of a batch run for these batches only, and hooks at its end also for the last batch
+    before them, after which a checkpoint may be saved. A callback from elsewhere that has such hooks makes
     Lightning train on all batches, and so does everything else that :func:`why_step_by_step` names.
     """
 
-    def __init__(self, trainer: pl.Trainer, interruption: Interruption) -> None:
+    def __init__(self, trainer: pl.Trainer) -> None:
         present = trainer.fit_loop.epoch_loop
         super().__init__(trainer, min_steps=present.min_steps, max_steps=present.max_steps)
-        self._interruption = interruption
 
     def advance(self, data_fetcher: Any) -> None:
         """Train on the next batch, and on those that follow within ``SECONDS``."""
         super().advance(data_fetcher)
-        if not self._may_go_on() or why_step_by_step(self.trainer):
-            return
-        end, done = time.monotonic() + SECONDS, 0
+        if self._may_go_on() and not why_step_by_step(self.trainer):
+            self._train(data_fetcher)
+
+    def _train(self, data_fetcher: Any) -> None:
+        """Train on batches until Lightning has to train on the next one."""
+        end, done, trainer = time.monotonic() + SECONDS, 0, self.trainer
         train = self._step()
+        savers = [c for c in trainer.callbacks if isinstance(c, LastCheckpoint)]  # type: ignore[attr-defined]
         try:
-            while self._may_go_on(done) and time.monotonic() < end:
-                train(fetch(self, data_fetcher), self.batch_idx + done + 1)
+            while self._may_go_on(done):
+                batch, number = fetch(self, data_fetcher), self.batch_idx + done + 1
+                train(batch, number)
                 done += 1
+                if time.monotonic() >= end or any(saver.is_due for saver in savers):
+                    break
         finally:
             count(self, done, done)
+        if done:
+            # Checkpoints state, as Lightning's do, that their batch is processed and not yet completed.
+            self.batch_progress.total.completed -= 1
+            self.batch_progress.current.completed -= 1
+            call._call_callback_hooks(trainer, "on_train_batch_end", {}, batch, number)
+            self.batch_progress.increment_completed()
 
     def _may_go_on(self, done: int = 0) -> bool:
         """Whether the next batch exists and is not the last one of the epoch."""
-        trainer = self.trainer
-        if self._interruption.asked is not None or trainer.should_stop or trainer.received_sigterm:
+        if self.trainer.should_stop or self.trainer.received_sigterm:
             return False
-        return self.batch_progress.current.ready + done + 1 < trainer.num_training_batches
+        return self.batch_progress.current.ready + done + 1 < self.trainer.num_training_batches
 
     def _step(self) -> Callable[[Images, int], None]:
         """Return a function that trains on a batch with this number in the epoch."""

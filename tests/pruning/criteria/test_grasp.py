@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import random
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -235,3 +237,35 @@ def test_a_single_batch_gives_what_equal_batches_give(residual: nn.Module, image
     for name, score in found[0].items():
         assert score.any()
         torch.testing.assert_close(score, found[1][name], rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("source", ["torch", "numpy", "python"])
+def test_a_loss_that_draws_random_numbers_is_drawn_for_each_of_both_passes(
+    source: str, residual: nn.Module, images: Batches
+) -> None:
+    generators: dict[str, Callable[[], float]] = {
+        "torch": lambda: float(torch.rand(())),
+        "numpy": lambda: float(np.random.rand()),
+        "python": random.random,
+    }
+    draw = generators[source]
+
+    def loss(batch: tuple[Tensor, Tensor], factor: float | None = None) -> Tensor:
+        return F.cross_entropy((1 + (draw() if factor is None else factor)) * residual(batch[0]), batch[1])
+
+    def seed() -> None:
+        torch.manual_seed(0)
+        np.random.seed(0)
+        random.seed(0)
+
+    parameters = Selection().of(residual.eval())
+    seed()
+    found = GraSP(temperature=1.0).scores(residual, parameters, Objective(loss, images[:1]))
+    seed()
+    weights = list(parameters.values())
+    first, second = (loss(images[0], factor) for factor in (draw(), draw()))
+    vector = torch.autograd.grad(first, weights)
+    gradients = torch.autograd.grad(second, weights, create_graph=True)
+    products = torch.autograd.grad(gradients, weights, vector)
+    for name, weight, product in zip(parameters, weights, products, strict=True):
+        torch.testing.assert_close(found[name], weight.detach() * product, rtol=1e-4, atol=1e-7)

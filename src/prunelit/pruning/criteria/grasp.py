@@ -17,10 +17,13 @@ Published codes differ in three choices, each a parameter here:
 
 from __future__ import annotations
 
+import pickle
+import random
 from dataclasses import replace
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+import numpy as np
 import torch
 from annotated_types import Ge, Gt
 from torch import nn
@@ -38,7 +41,8 @@ from prunelit.pruning.parameters import Parameters
 class GraSP(Criterion):
     """Gradient signal preservation; a forward, a backward and a double-backward pass of each batch.
 
-    Several batches, and modules that draw random numbers, take another forward and backward pass of each.
+    Several batches, and modules or losses that draw random numbers, take another forward and backward pass of
+    each.
     """
 
     needs = "batches"
@@ -85,16 +89,27 @@ def _draws(network: nn.Module) -> bool:
     return any(module.training and not isinstance(module, _BatchNorm) for module in network.modules())
 
 
+def _random_states() -> tuple[Any, ...]:
+    """Return the states of the generators of torch, CUDA, NumPy and Python."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    torch_states = [state.numpy().tobytes() for state in (torch.get_rng_state(), *cuda)]
+    return torch_states, pickle.dumps(np.random.get_state()), random.getstate()
+
+
 def _hessian_times(
     vector: Scores | None, objective: Objective, part: Batch, parameters: Parameters
 ) -> Scores:
     """Return one part's Hessian times ``vector``, by differentiating <vector, gradient>.
 
-    None stands for the gradient of this part, which then needs no pass of its own.
+    None stands for the gradient of this part, which needs no pass of its own unless the loss draws random
+    numbers.
     """
+    before = _random_states()
     gradients = objective.batch_gradients(part, parameters, create_graph=True)
     if vector is None:
         vector = {name: gradient.detach() for name, gradient in gradients.items()}
+        if _random_states() != before:
+            gradients = objective.batch_gradients(part, parameters, create_graph=True)
     inner = torch.stack([(vector[name] * g).sum() for name, g in gradients.items()]).sum()
     if not inner.requires_grad:  # the loss is linear: its Hessian is 0
         return {}

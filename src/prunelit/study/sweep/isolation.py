@@ -14,7 +14,8 @@ from functools import cache
 from multiprocessing.connection import Connection
 from typing import Any
 
-from prunelit.interruption import SIGNALS, Interrupted, stop_watching_workers
+from prunelit.data_workers import stop_watching_workers
+from prunelit.interruption import SIGNALS, Interrupted
 from prunelit.place import die_with, end_forks_with_parent
 
 POLL_SECONDS = 0.1

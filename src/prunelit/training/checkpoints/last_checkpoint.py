@@ -117,6 +117,12 @@ class LastCheckpoint(NotCalledInSteps, Checkpoint):  # type: ignore[misc]
             trainer.save_checkpoint(self.path)
         self._saved = time.monotonic()
 
+    @property
+    def is_due(self) -> bool:
+        """Whether to save after this batch: the last checkpoint is too old, or a signal waits for one."""
+        late = self.minutes is not None and time.monotonic() - self._saved >= 60 * self.minutes
+        return late or self.interruption.asked is not None
+
     def _agreed(self, trainer: pl.Trainer, at_end: bool = False) -> tuple[int, bool]:
         """Return the signal that any rank received, or 0, and whether the last checkpoint is too old on any
         rank.

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from prunelit.data_workers import raise_for_the_first_dead_worker
 from prunelit.request import BadRequest
 from prunelit.training.data.augment import CropFlip, Normalise, ResizedCrop
 from prunelit.training.data.decode import Decoder, other_size
@@ -148,7 +149,9 @@ class StreamingLoader(EpochLoader):
 
     def _batches(self, first: int) -> Iterator[Batch]:
         self._keys.first = first
-        for batch in self._loader:
+        batches = iter(self._loader)
+        raise_for_the_first_dead_worker()
+        for batch in batches:
             if isinstance(batch, BadRequest):
                 raise batch
             images, labels = (part.to(self.device, non_blocking=True) for part in batch)

@@ -38,7 +38,7 @@ def train_in_turns(
     )
 
 
-def epoch_loop(trainer: pl.Trainer, interruption: Interruption) -> _TrainingEpochLoop:
+def epoch_loop(trainer: pl.Trainer) -> _TrainingEpochLoop:
     """Return the training loop of a run: with its group, if this thread belongs to one, else by itself."""
     member = current()
-    return EpochLoop(trainer, interruption) if member is None else PackedEpochLoop(trainer, member)
+    return EpochLoop(trainer) if member is None else PackedEpochLoop(trainer, member)

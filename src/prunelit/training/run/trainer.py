@@ -57,7 +57,7 @@ def build_trainer(
         log_every_n_steps=0,
         **{key: value for key, value in defaults.items() if key not in cfg.trainer},
     )
-    trainer.fit_loop.epoch_loop = epoch_loop(trainer, interruption or Interruption())
+    trainer.fit_loop.epoch_loop = epoch_loop(trainer)
     trainer.strategy.checkpoint_io = WholeFiles()
     for callback in callbacks:
         if isinstance(callback, Pruning):
