@@ -15,6 +15,8 @@ from prunelit.request import BadRequest, within
 
 BUDGETS = ("flops", "params", "speedup", "latency")
 """The options that limit what the network may cost."""
+PRUNES_MORE = ("speedup",)
+"""Budgets of which a greater number prunes more; of the others, a smaller number does."""
 KEYS = ("compression", "sparsity", *BUDGETS)
 """The options that request an amount, of which at most one is given."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prunelit.study.report.order import group_key, listed_amounts, natural_key, sorted_methods
+from prunelit.study.report.order import amount_key, group_key, listed_amounts, natural_key, sorted_methods
 
 
 def test_the_dense_network_is_first_and_numbers_count_as_numbers() -> None:
@@ -28,3 +28,11 @@ def test_amounts_with_the_same_words_name_them_once() -> None:
     assert listed_amounts(["compression 10", "compression 2", "compression 2"]) == "compression 2, 10"
     assert listed_amounts(["sparsity 0.9", "compression 2"]) == "compression 2, sparsity 0.9"
     assert listed_amounts(["4:8", "2:4"]) == "2:4, 4:8"
+
+
+def test_budgets_follow_densities_each_from_the_one_that_prunes_least() -> None:
+    amounts = ["compression 2", "compression 10"]
+    amounts += ["flops 0.5", "flops 0.15", "params 1", "params 0.5", "speedup 2", "speedup 10"]
+    amounts += ["latency 8", "latency 1e-05", "2:4", "threshold 0.45"]
+    assert sorted(set(amounts), key=amount_key) == amounts
+    assert listed_amounts(["flops 0.15", "flops 0.5"]) == "flops 0.5, 0.15"

@@ -37,6 +37,14 @@ CASES = [
         ["synflow checkpoint=given", "synflow checkpoint=null"],
     ),
     ([["optimizer.weight_decay=0"], ["optimizer.weight_decay=0.0"]], ["synflow"]),
+    # A budget removes units, whatever the config has.
+    ([["flops=0.5"], ["params=0.5"], ["flops=0.5", "pruner.granularity=unit"]], ["synflow"]),
+    ([["speedup=2"], ["compression=1"]], ["synflow granularity=unit", "synflow granularity=weight"]),
+    (
+        [["latency=8ms"], ["compression=1", "pruner.granularity=unit"], ["compression=1"]],
+        ["synflow granularity=unit", "synflow granularity=weight"],
+    ),
+    ([["pruner=none", "flops=0.5"], ["pruner=none"]], ["none"]),
     ([["data.workers=2"], ["logger=none"], ["data.root=x"], ["name=y"]], ["synflow"]),
 ]
 

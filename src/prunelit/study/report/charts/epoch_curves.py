@@ -8,7 +8,7 @@ import altair as alt
 
 from prunelit.study.report.charts.encodings import EPOCH_AXIS, layered, tips
 from prunelit.study.report.charts.figure import Drawing, Frames
-from prunelit.study.report.charts.tables import MOST_EPOCHS
+from prunelit.study.report.charts.tables import MOST_EPOCHS, amounts_in_order
 
 CAPTION = (
     "Means over seeds, with one panel per method and one color per requested amount; darker colors mean "
@@ -30,8 +30,7 @@ def epoch_drawing(frames: Frames, measure: str, height: alt.Y, more: str = "") -
     longest = frames["epochs"].groupby("run").size().max()
     thinned = f" Longer trainings are shown with {longest} evenly spaced epochs."
     caption = CAPTION + (thinned if longest >= MOST_EPOCHS else "") + more
-    amounts = frames["runs"].sort_values("asked_compression")["asked"].drop_duplicates().tolist()
-    chart = _curves(amounts, measure, height)
+    chart = _curves(amounts_in_order(frames["runs"]), measure, height)
     return Drawing(caption, chart, panel="method_panel", size=(260, 180), own=("x",))
 
 

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from prunelit.study.report.order import is_dense, method_key, sorted_methods
+from prunelit.study.report.order import amount_key, is_dense, method_key, sorted_methods
 from prunelit.study.report.records.study import Study
 
 MOST_EPOCHS = 50
@@ -75,6 +75,12 @@ class StudyTable:
 def methods_of(runs: pd.DataFrame) -> list[str]:
     """Return the methods of a study in order."""
     return sorted_methods(runs["method"])
+
+
+def amounts_in_order(runs: pd.DataFrame) -> list[str]:
+    """Return each requested amount once, from low to high compression; then budgets in their order."""
+    first = runs.drop_duplicates("asked").set_index("asked")["asked_compression"].fillna(np.inf)
+    return sorted(map(str, first.index), key=lambda asked: (first[asked], amount_key(asked)))
 
 
 def joined(tables: Mapping[str, pd.DataFrame], name: str) -> pd.DataFrame:

@@ -11,7 +11,7 @@ import pandas as pd
 from prunelit.study.report.charts.chapters import LAYERS
 from prunelit.study.report.charts.encodings import layered, tips
 from prunelit.study.report.charts.figure import Drawing, Figure, Frames
-from prunelit.study.report.charts.tables import StudyRows, StudyTable
+from prunelit.study.report.charts.tables import StudyRows, StudyTable, amounts_in_order
 
 COLUMNS = ["run", "layer", "layer_order", "density", "kept", "total"]
 MOST_AMOUNTS, MOST_LAYERS = 8, 24
@@ -33,8 +33,7 @@ def draw(frames: Frames, methods: Sequence[str]) -> Drawing | None:
     if frames["layers"].empty:
         return None
     layers = int(frames["layers"].groupby("run").size().max())
-    runs = frames["runs"].sort_values("asked_compression")
-    amounts = runs.loc[~runs["dense"], "asked"].drop_duplicates().tolist()
+    amounts = amounts_in_order(frames["runs"][~frames["runs"]["dense"]])
     caption = (
         "Density of each layer in percent, mean over seeds, from the first layer (top) to the last. The "
         "color scale is logarithmic. A cross marks a layer that keeps nothing in at least one run."

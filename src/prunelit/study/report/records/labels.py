@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from prunelit.amount import KEYS
+from prunelit.amount import BUDGETS, KEYS
 from prunelit.study.bounded import LONGEST_NAME
 from prunelit.study.identity import NO_RESULT
 from prunelit.study.report.plain_text import plain
@@ -65,6 +65,9 @@ def _of_method(flat: Flat, data: str) -> Flat:
     ignored = {*NOT_METHOD, *NO_RESULT, *(() if data == "folder" else ("data.root",))}
     parents = tuple(f"{key}." for key in NO_RESULT)
     kept = {key: value for key, value in flat.items() if key not in ignored and not key.startswith(parents)}
+    prunes = flat.get("pruner.criterion", "") is not None
+    if prunes and any(flat.get(key) is not None for key in BUDGETS):
+        kept["pruner.granularity"] = "unit"  # Budgets remove units, whatever the config has.
     return {key: "given" if key in FILES and value is not None else value for key, value in kept.items()}
 
 

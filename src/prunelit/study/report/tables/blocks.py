@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from prunelit.study.report.order import sorted_methods
+from prunelit.study.report.order import amount_key, is_budget, sorted_methods
 from prunelit.study.report.records.study import UNKNOWN, Study
 from prunelit.study.report.tables.metrics import Metric
 from prunelit.study.report.tables.statistics import Comparison, Summary, clear_winner, compare_all, summarise
@@ -17,17 +17,18 @@ from prunelit.study.report.tables.statistics import Comparison, Summary, clear_w
 TOLERANCE = 0.01
 """Relative deviation from the requested density above which the table reports it."""
 OWN = "own"
-"""Key of the column of runs whose method decides the density."""
+"""Key of the column of runs whose method decides the density, such as by a threshold."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """Runs with the same requested density.
+    """Runs with the same requested density or budget.
 
     Attributes:
-        key: the share as text, ``own`` if the method decides it (a threshold, a pattern N:M).
+        key: the share as text; the request if it is a budget, such as ``flops 0.5``; ``own`` if the method
+            decides (a threshold, a pattern N:M), which the names of methods distinguish.
         asked: the request, such as ``compression 0.5``.
-        density: the kept share, NaN for ``own``.
+        density: the requested share of kept parameters, NaN for budgets and ``own``.
     """
 
     key: str
@@ -85,12 +86,13 @@ def blocks(study: Study, metric: Metric) -> list[Block]:
 
 
 def column_keys(runs: pd.DataFrame) -> pd.Series:
-    """Return the key of the column of each run: the requested density with four digits.
+    """Return the key of the column of each run: the requested density with four digits, or the budget.
 
     If the config is unknown, it is the reached density.
     """
     density = runs["asked_density"].where(runs["asked"] != "", runs["density"])
-    return density.map(lambda value: OWN if math.isnan(value) else f"{value:.4g}").astype(str)
+    keys = density.map(lambda value: OWN if math.isnan(value) else f"{value:.4g}").astype(str)
+    return keys.where(~runs["asked"].map(is_budget).astype(bool), runs["asked"])
 
 
 def _block(data: str, model: str, metric: Metric, runs: pd.DataFrame) -> Block:
@@ -114,13 +116,18 @@ def _block(data: str, model: str, metric: Metric, runs: pd.DataFrame) -> Block:
 
 
 def _columns(runs: pd.DataFrame) -> list[Column]:
-    """Return the columns by decreasing density; densities decided by the method come last."""
+    """Return the columns: densities from high to low, then budgets in order, then what methods decide."""
     columns = []
     for key, group in runs.groupby("column"):
         asked = sorted({str(a) for a in group["asked"] if a} if key != OWN else {"by the method"})
-        density = math.nan if key == OWN else float(str(key))
+        density = math.nan if key == OWN or is_budget(str(key)) else float(str(key))
         columns.append(Column(str(key), " / ".join(asked) or f"density {key}", density))
-    return sorted(columns, key=lambda column: -column.density if column.key != OWN else 1.0)
+    return sorted(columns, key=_place)
+
+
+def _place(column: Column) -> tuple[float, object]:
+    """Return the sort key of a column."""
+    return (math.inf if math.isnan(column.density) else -column.density), amount_key(column.key)
 
 
 def _entries(metric: Metric, runs: pd.DataFrame) -> dict[tuple[str, str], Entry]:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from prunelit.study.report.order import group_key, is_dense, method_key, natural_key
+from prunelit.study.report.order import amount_key, group_key, is_budget, is_dense, method_key
 from prunelit.study.report.records.arrays import class_names
 from prunelit.study.report.records.csv_files import read_rows
 from prunelit.study.report.records.study import Study
@@ -167,7 +167,7 @@ def layer_grids(study: Study) -> list[Grid]:
     grids = []
     groups = layers[~layers["label"].map(is_dense).astype(bool)].groupby(["data", "model", "label"])
     for (data, model, label), rows in sorted(groups, key=lambda group: group_key(group[0])):
-        amounts = list(rows.groupby("asked")["run_density"].mean().sort_values(ascending=False).index)
+        amounts = _amounts_in_order(rows)
         by_seed = rows.groupby(["layer", "asked", "seed"], sort=False)[["kept", "density"]].mean()
         means = by_seed.groupby(["layer", "asked"], sort=False).mean()
         cells = []
@@ -184,6 +184,15 @@ def layer_grids(study: Study) -> list[Grid]:
         grid = Grid(f"{data}, {model}: {label}, parameters kept by layer", header, cells, left=2)
         grids.append(about_method(grid, data, model, label))
     return grids
+
+
+def _amounts_in_order(rows: pd.DataFrame) -> list[str]:
+    """Return the requested amounts by decreasing density of their runs; budgets come last, in their order."""
+    density = rows.groupby("asked")["run_density"].mean()
+    return sorted(
+        map(str, density.index),
+        key=lambda asked: (is_budget(asked), amount_key(asked) if is_budget(asked) else -density[asked]),
+    )
 
 
 def _layers_in_order(rows: pd.DataFrame) -> Iterable[tuple[str, tuple[str, int]]]:
@@ -231,7 +240,7 @@ def class_grids(study: Study) -> list[Grid]:
 
 def _in_order(methods: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """Return methods and amounts in order."""
-    return sorted(methods, key=lambda key: (method_key(key[0]), natural_key(key[1])))
+    return sorted(methods, key=lambda key: (method_key(key[0]), amount_key(key[1])))
 
 
 def about_method(grid: Grid, data: str, model: str, label: str) -> Grid:

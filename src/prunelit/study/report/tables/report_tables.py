@@ -9,7 +9,7 @@ import pandas as pd
 
 from prunelit.study.report.order import group_key, listed_amounts
 from prunelit.study.report.records.study import Study
-from prunelit.study.report.tables.blocks import OWN, TOLERANCE, Block, Column, Entry, blocks
+from prunelit.study.report.tables.blocks import TOLERANCE, Block, Column, Entry, blocks
 from prunelit.study.report.tables.by_section import (
     class_grids,
     layer_grids,
@@ -118,7 +118,7 @@ def _value_cell(block: Block, method: str, column: Column, usual: int) -> Cell:
             return Cell("n/a", tone="dim")
         return Cell(", ".join(remarks) or MISSING, tone="bad" if entry.counts.get("failed") else "dim")
     text = mean_and_sd(block.metric, entry) + _marks(entry, column)
-    if column.key == OWN and not math.isnan(entry.density):
+    if math.isnan(column.density) and not math.isnan(entry.density):
         remarks.append(f"{100 * entry.density:.3g} % kept")
     return Cell(f"{text} ({', '.join(remarks)})" if remarks else text, bold=entry.best)
 
@@ -138,7 +138,7 @@ def _remarks(entry: Entry, usual: int) -> list[str]:
 
 
 def _marks(entry: Entry, column: Column) -> str:
-    missed = column.key != OWN and abs(entry.density - column.density) > TOLERANCE * column.density
+    missed = abs(entry.density - column.density) > TOLERANCE * column.density
     return ("†" if missed else "") + ("*" if entry.collapsed else "")
 
 
