@@ -17,6 +17,7 @@ from prunelit.training.fit.monitors import save_pruned
 from prunelit.training.fit.notification import first_rank_alone_warns
 from prunelit.training.fit.retraining import current_rates
 from prunelit.training.fit.same_network import remember
+from prunelit.training.fit.settings import settings_of, warn_of_other_settings
 from prunelit.training.fit.slimming import check_slimming, penalize_scales
 from prunelit.training.fit.trainer_checks import check_batches
 from prunelit.training.holding.masked_checkpoints import MaskedCheckpointIO, mask_checkpoints
@@ -209,6 +210,19 @@ class Pruning(NetworkPruner):
         """Record the number of epochs trained so far."""
         super().on_load_checkpoint(trainer, pl_module, checkpoint)
         self._timeline.read(checkpoint)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return masks, counts, the state for rewinding, and the settings, to compare them on resuming."""
+        return {**super().state_dict(), "settings": self.settings()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the state of a checkpoint."""
+        super().load_state_dict(state_dict)
+        warn_of_other_settings(state_dict.get("settings"), self.settings())
+
+    def settings(self) -> dict[str, str]:
+        """Return what decides which weights are pruned and when, as text by name."""
+        return settings_of(self.criterion, self.asked, self.selection, self.plan, self.timing, self.growth)
 
     def before_worker_weights(self, state: dict[str, Any], pl_module: pl.LightningModule) -> None:
         """Give the network the shapes that it has in a worker process, before its weights are loaded."""

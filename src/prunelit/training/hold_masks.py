@@ -28,6 +28,10 @@ class HoldMasks(Pruning):
         self.steps = []
         self._given = masks
 
+    def settings(self) -> dict[str, str]:
+        """Return nothing, because the masks come from a pruning with settings of its own."""
+        return {}
+
     def check(self, network: nn.Module) -> None:
         """Raise BadRequest if there are no masks, or if one matches no parameter."""
         masks = self._given if self._given is not None else attached(network) or {}
