@@ -36,6 +36,30 @@ CASES = [
         [["checkpoint=a.ckpt", "seed=0"], ["checkpoint=b.ckpt", "seed=1"], ["seed=0"]],
         ["synflow checkpoint=given", "synflow checkpoint=null"],
     ),
+    # Runs of one seed that start from different files are different methods; the seeds of the files are not.
+    (
+        [
+            ["seed=0", "pruner.densities_from=a/mag-c1-seed0-0123456789"],
+            ["seed=1", "pruner.densities_from=a/mag-c1-seed1-0123456abc"],
+            ["seed=0", "pruner.densities_from=a/mag-c2-seed0-0123456def"],
+        ],
+        ["synflow densities_from=a/mag-c1", "synflow densities_from=a/mag-c2"],
+    ),
+    (
+        [["checkpoint=a.ckpt"], ["checkpoint=b.ckpt"]],
+        ["synflow checkpoint=a.ckpt", "synflow checkpoint=b.ckpt"],
+    ),
+    ([["checkpoint=a.ckpt"], ["checkpoint=b.ckpt", "compression=2"]], ["synflow"]),
+    (
+        [["checkpoint=a-seed0-0123456789"], ["checkpoint=a-seed0-0123456abc"]],
+        ["synflow checkpoint=a-seed0-0123456789", "synflow checkpoint=a-seed0-0123456abc"],
+    ),
+    # Patterns and thresholds share a column, so the names distinguish them.
+    ([["pruner.pattern='2:4'"], ["pruner.pattern='4:8'"]], ["synflow pattern=2:4", "synflow pattern=4:8"]),
+    (
+        [["pruner=karnin", "pruner.threshold=0.3"], ["pruner=karnin", "pruner.threshold=0.4"]],
+        ["karnin threshold=0.3", "karnin threshold=0.4"],
+    ),
     ([["optimizer.weight_decay=0"], ["optimizer.weight_decay=0.0"]], ["synflow"]),
     # A budget removes units, whatever the config has.
     ([["flops=0.5"], ["params=0.5"], ["flops=0.5", "pruner.granularity=unit"]], ["synflow"]),

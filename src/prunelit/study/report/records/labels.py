@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,7 +20,10 @@ NOT_METHOD = (
 )
 """Keys that are already rows, columns or seeds of a table, or that change no result."""
 FILES = ("checkpoint", "pruner.densities_from")
-"""Keys that name files of another run, often one per seed; only whether they are set matters."""
+"""Keys that name files of another run, often one per seed. Only whether they are set matters, unless runs
+that are otherwise the same, and have the same seed, name different files."""
+REPEATED = ("seed", *KEYS, "pruner.compression")
+"""Keys that distinguish the runs of one method."""
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> Flat:
@@ -43,7 +47,9 @@ def labels(asked: Sequence[tuple[str, str, str]], configs: Sequence[Mapping[str,
     A name only contains keys that vary between runs of one pruner on one data set and model, and of keys that
     vary together only the first, so that names are short.
     """
-    flats = [_of_method(flatten(config), data) for config, (_, data, _) in zip(configs, asked, strict=True)]
+    given = [flatten(config) for config in configs]
+    flats = [_of_method(flat, data) for flat, (_, data, _) in zip(given, asked, strict=True)]
+    _name_files(flats, given, asked)
     telling: dict[str, list[str]] = {}
     for pruner in dict.fromkeys(pruner for pruner, _, _ in asked):
         groups: dict[tuple[str, str], list[Flat]] = {}
@@ -69,6 +75,33 @@ def _of_method(flat: Flat, data: str) -> Flat:
     if prunes and any(flat.get(key) is not None for key in BUDGETS):
         kept["pruner.granularity"] = "unit"  # Budgets remove units, whatever the config has.
     return {key: "given" if key in FILES and value is not None else value for key, value in kept.items()}
+
+
+def _name_files(flats: Sequence[Flat], given: Sequence[Flat], asked: Sequence[tuple[str, str, str]]) -> None:
+    """Put the files of another run into ``flats`` where runs differ in nothing else, without their seeds if
+    that still distinguishes them."""
+    for key in FILES:
+        same: dict[tuple[Any, ...], set[str]] = {}
+        members: dict[tuple[str, str, str], list[int]] = {}
+        for number, (flat, config, subject) in enumerate(zip(flats, given, asked, strict=True)):
+            if flat.get(key) == "given":
+                rest = {name: value_text(value) for name, value in flat.items()}
+                rest |= {f"asked {name}": value_text(config.get(name)) for name in REPEATED}
+                same.setdefault((subject, *sorted(rest.items())), set()).add(str(config[key]))
+                members.setdefault(subject, []).append(number)
+        for subject, numbers in members.items():
+            files = [found for (of, *_), found in same.items() if of == subject]
+            if all(len(found) == 1 for found in files):
+                continue
+            distinct = all(len(set(map(_without_seed, found))) == len(found) for found in files)
+            for number in numbers:
+                file = str(given[number][key])
+                flats[number][key] = _without_seed(file) if distinct else file
+
+
+def _without_seed(file: str) -> str:
+    """Return a path without the seeds and hashes of the runs' folders in it."""
+    return re.sub(r"-?seed\d+(-[0-9a-f]{10})?", "", file)
 
 
 def _telling_keys(flats: Sequence[Flat]) -> list[str]:
