@@ -75,8 +75,16 @@ def test_options_are_given_by_name_or_as_a_whole_part() -> None:
         ({"pattern": "2:4", "threshold": 0.1}, "threshold=0.1: pattern=2:4 "),
         ({"pattern": "2:4", "layer_densities": {"w": 0.5}}, "pattern=2:4: .*layer_densities"),
         ({"pattern": "2:4", "rounding": "up"}, "rounding=up: .*nearest"),
+        ({"pattern": "2:4", "sparsity": 0.7}, "sparsity=0.7: pattern=2:4 is given too"),
+        ({"threshold": 0.1, "sparsity": 0.7}, "sparsity=0.7: threshold=0.1 is given too"),
+        ({"layer_densities": {"w": 0.5}, "flops": 0.7}, "layer_densities=.*granularity is unit"),
+        ({"layer_densities": {"w": 0.5}, "compression": 1}, "compression=1: layer_densities is given too"),
+        ({"sparsity": 0.5, "seed": "a"}, "seed='a': must be an integer"),
+        ({"sparsity": 0.5, "seed": 1.5}, "seed=1.5: must be an integer"),
+        ({"sparsity": 0.5, "seed": None}, "seed=null: must be an integer"),
+        ({"sparsity": 0.5, "network": 3}, "network=3: must be the dotted name"),
+        ({}, "compression=null: .*must be a number"),
     ],
-    ids=["twice", "another class", "a number", "threshold", "densities", "rounding"],
 )
 def test_what_does_not_go_together_is_refused(options: dict[str, Any], line: str) -> None:
     with pytest.raises(BadRequest, match=f"^{line}"):

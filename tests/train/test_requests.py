@@ -91,6 +91,13 @@ REFUSED = [
     ("+pruner.decay=cosine", "pruner.decay=cosine", "pruner.grow.decay=cosine"),
     ("pruner.grow=gradient", "pruner.grow=gradient", "pruner.grow.at=gradient"),
     ("pruner.grow=null", "pruner.grow=null", "pruner.grow.at=random"),
+    ("pruner=mag pruner.threshold=0.1", "pruner.threshold=0.1", "pruner.compression=0.5"),
+    ("pruner=mag pruner.threshold=0.1 sparsity=0.5", "pruner.threshold=0.1", "sparsity=0.5"),
+    (
+        "pruner=mag pruner.keep_at_least=100000 sparsity=0.5",
+        "pruner.keep_at_least=100000",
+        "density at least",
+    ),
     ("pruner.pattern=2-4", "pruner.pattern=2-4", "2:4"),
     ("pruner=rigl pruner.share=0.2", "pruner.share=0.2", "grow.share"),
     ("pruner=erk pruner.pattern=2:4", "pruner.scope=erk", "pattern=2:4"),

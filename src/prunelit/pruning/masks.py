@@ -54,8 +54,9 @@ def make_masks(
     tensor is a competition of its own, with its own ``n``. Where scores tie at the threshold,
     the parameters that come first are kept: tensors in their order, elements in row-major order.
 
-    ``keep_at_least`` parameters of each tensor, its highest, are kept before the others compete. ``ties``
-    records where the order of parameters, and not their scores, decides.
+    ``keep_at_least`` parameters of each tensor, its highest, are kept before the others compete, even if
+    these are more than the density keeps; a tensor with fewer parameters is kept whole. ``ties`` records
+    where the order of parameters, and not their scores, decides.
 
     Raises:
         NonFiniteScores: a score is NaN or infinite.
@@ -67,11 +68,15 @@ def make_masks(
         scores = {name: score.double().masked_fill(best[name], above) for name, score in scores.items()}
         if ties is not None:
             ties.spared |= {name: int(mask.sum()) for name, mask in best.items()}
+        if scope == "global":
+            density = max(density, density_of(best))
     if scope == "global":
         return _keep_highest(scores, density, previous, ties)
     if scope == "layer":
-        masks = {n: _keep_highest({n: s}, density, {n: previous[n]}, ties)[n] for n, s in scores.items()}
-        return {n: mask | best[n] for n, mask in masks.items()} if keep_at_least else masks
+        shares = dict.fromkeys(scores, density)
+        if keep_at_least:
+            shares = {n: max(density, density_of({n: best[n]})) for n in scores}
+        return {n: _keep_highest({n: s}, shares[n], {n: previous[n]}, ties)[n] for n, s in scores.items()}
     raise BadRequest("scope", scope, "one of " + ", ".join(SCOPES))
 
 

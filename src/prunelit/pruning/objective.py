@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from prunelit.pruning.call import Call, cut_batch, num_samples
 from prunelit.pruning.differentiable import differentiable
 from prunelit.pruning.parameters import Parameters
+from prunelit.request import BadRequest
 
 Batch = Any
 
@@ -35,7 +36,8 @@ class Objective:
     Attributes:
         loss: maps a batch to its mean loss, a scalar tensor with a graph to the parameters.
         batches: what the loss is taken on; any structure of tensors with samples along axis 0.
-        inputs: positional arguments of the network's forward pass, for their shapes and types.
+        inputs: positional arguments of the network's forward pass, for their shapes and types; a tensor
+            is the only argument.
         keywords: its keyword arguments.
         sum_over_ranks: adds up a tensor over the processes that share the batches; every process calls it the
             same number of times. A single process returns the tensor unchanged.
@@ -48,13 +50,20 @@ class Objective:
 
     loss: Callable[[Batch], Tensor] = _no_loss
     batches: Sequence[Batch] = ()
-    inputs: tuple[Any, ...] = ()
+    inputs: tuple[Any, ...] | Tensor = ()
     sum_over_ranks: Callable[[Tensor], Tensor] = _identity
     head: Callable[[Tensor, Batch], Tensor] | None = None
     first: Batch | None = None
     places: Sequence[int] | None = None
     keywords: Mapping[str, Any] = field(default_factory=dict)
     _example: list[Call] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.inputs, Tensor):
+            object.__setattr__(self, "inputs", (self.inputs,))
+        elif not isinstance(self.inputs, (tuple, list)):
+            kind = type(self.inputs).__name__
+            raise BadRequest("inputs", kind, "a tuple of positional arguments (keywords holds the others)")
 
     @classmethod
     def of_classifier(
@@ -142,12 +151,12 @@ class Objective:
     @property
     def has_example(self) -> bool:
         """Whether there are inputs of the network."""
-        return bool(self.inputs or self.keywords)
+        return len(self.inputs) > 0 or bool(self.keywords)
 
     def example(self, network: nn.Module) -> Call:
         """Return the network's inputs cut to one sample, as :meth:`Call.one_sample` does."""
         if not self._example:
-            self._example.append(Call(self.inputs, self.keywords).one_sample(network))
+            self._example.append(Call(tuple(self.inputs), self.keywords).one_sample(network))
         return self._example[0]
 
     def first_batch(self) -> Batch:

@@ -122,6 +122,9 @@ class Plan:
     def __post_init__(self) -> None:
         refuse_former({"scope": self.scope})
         check_fields(self)
+        for name, density in (self.layer_densities or {}).items():
+            if not 0 <= density <= 1:
+                raise BadRequest("layer_densities", f"{{{name}: {density:.4g}}}", "densities from 0 to 1")
         if self.pattern is not None:
             pattern_of(self.pattern)
         self._check_what_sets_the_density()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from torch import nn
 
 from prunelit.budget import Budget
-from prunelit.pruning.amount_checks import check_density, check_normalized
+from prunelit.pruning.amount_checks import check_call, check_minimum, check_network, check_normalized
 from prunelit.pruning.checked_scores import checked_scores
 from prunelit.pruning.coupling.competition import Competition, competition
 from prunelit.pruning.coupling.within_budget import Latency, Spending, spending_of
@@ -100,6 +100,7 @@ def prune(
     Warns:
         PruningWarning: weights stay dense, ties decide, layers end empty, or filters cannot be cut out.
     """
+    check_call(criterion, density, selection, plan, objective, seed)
     budget = None
     if isinstance(density, Budget):
         budget, density = density, density.share
@@ -107,8 +108,7 @@ def prune(
     if criterion.unit == "filter":
         selection, plan = _of_filters(criterion, selection, plan)
     parameters = selection.of(network)
-    if density is not None and budget is None:
-        check_density(density, count_all(parameters))
+    check_network(network, parameters, criterion, selection, plan, None if budget else density)
     criterion.check(objective)
     check_normalized(selection, criterion, plan.rounds)
     start = starting_masks(network, parameters)
@@ -191,6 +191,8 @@ class _Rounds:
             self.plan.check_weights()
             self.groups = self.criterion.groups(self.network, self.parameters, self.objective)
         plan = self.plan
+        if self.groups is not None and self.spending is None and plan.keep_at_least > 1:
+            check_minimum(plan, density, self.groups.alive(self.start), "units")
         self.doubts = Doubts(
             self.network, self.criterion, plan.scope, plan.train_mode, plan.shuffle, self.groups
         )

@@ -13,13 +13,13 @@ from torch import nn
 from typing_extensions import Unpack
 
 from prunelit.amount import BUDGETS, Amount
-from prunelit.pruning.amount_checks import check_density, check_normalized
+from prunelit.pruning.amount_checks import check_arguments, check_decided, check_network, check_normalized
 from prunelit.pruning.call import Call
 from prunelit.pruning.criteria import Criterion
 from prunelit.pruning.doubts import warn_of_dense
 from prunelit.pruning.earlier_masks import starting_masks
 from prunelit.pruning.growth import exchange
-from prunelit.pruning.masks import Masks, attached, count_all, density_of, detach
+from prunelit.pruning.masks import Masks, attached, density_of, detach
 from prunelit.pruning.parameters import forget_trainable
 from prunelit.pruning.rounds import Outcome, prune
 from prunelit.request import BadRequest, nearest
@@ -58,8 +58,7 @@ class NetworkPruner(HoldingCallback):
         seed: int = 0,
         **options: Unpack[PruningOptions],
     ) -> None:
-        if not isinstance(criterion, Criterion):
-            raise BadRequest("criterion", criterion, "a criterion instance, such as prunelit.Mag()")
+        check_arguments(criterion=criterion, network=network, seed=seed)
         super().__init__()
         given = by_name(options)
         amount = Amount(compression, sparsity, **{key: given.pop(key, None) for key in BUDGETS})
@@ -67,17 +66,16 @@ class NetworkPruner(HoldingCallback):
         if self.budget is not None:
             given["granularity"] = "unit"
         given = for_filters(given, criterion.across_layers) if criterion.unit == "filter" else given
-        self.thresholds = listed_thresholds(given)
+        self.thresholds = listed_thresholds(given, amount)
         chosen = distribute(given)
         self.selection, self.plan, self.growth = chosen[:3]
         self.sample, self.timing, self.retraining = chosen[3:]
         check_thresholds(self.thresholds, self.plan, self.timing)
         self.criterion, self.network_name, self.seed = criterion, network, seed
-        if amount.is_decided and not self.plan.decides_density:
-            raise BadRequest("compression", None, "a number >= 0", "sparsity is not given either")
+        self.density, self.asked = amount.density, amount.given
+        check_decided(self.plan, self.asked[0], None if amount.is_decided else self.asked[1])
         if self.retraining.cut:
             CutNetwork.check_criterion(criterion)
-        self.density, self.asked = amount.density, amount.given
         self.moment = self.timing.moment
         self.steps = steps_to(self.budget, self.density, self.plan, self.moment)
         check_normalized(self.selection, criterion, sum(plan.rounds for plan, _ in self.steps))
@@ -124,10 +122,9 @@ class NetworkPruner(HoldingCallback):
             raise BadRequest("network", self.network_name, nearest(self.network_name, names)) from None
 
     def check(self, network: nn.Module) -> None:
-        """Raise BadRequest if no parameter of ``network`` would be kept."""
-        parameters = self.selection.of(network)
-        if self.density is not None:
-            check_density(self.density, count_all(parameters), self.asked)
+        """Raise BadRequest if ``network`` cannot be pruned as requested."""
+        chosen = self.selection.of(network), self.criterion, self.selection, self.plan
+        check_network(network, *chosen, self.density, self.asked)
 
     def earlier_masks(self, network: nn.Module) -> Masks:
         """Return the masks of an earlier pruning, which apply until the first pruning of this callback."""

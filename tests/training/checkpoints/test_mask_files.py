@@ -52,3 +52,8 @@ def test_a_run_writes_bits_that_another_run_starts_from(cli) -> None:
     after = {folder.parent.name: read_mask_file(folder / "masks.safetensors") for folder in folders()}
     assert all(torch.equal(mask, after["next"][name]) for name, mask in expected.items())
     assert cli(*QUICK, "pruner=rand", "name=densities", f"pruner.densities_from={bits.parent}")[0] == 0
+    other = (*QUICK, "pruner=like", "name=other", f"pruner.densities_from={bits.parent}")
+    for depth, named in ((2, "there is no such parameter"), (7, "fc7.weight of FC has none")):
+        status, _, (line,) = cli(*other, f"model.depth={depth}")
+        assert (status, named in line) == (2, True), line
+        assert line.startswith(f"pruner.densities_from={bits.parent}: ")

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from annotated_types import Len
 
+from prunelit.amount import Amount
 from prunelit.declared import Option, Says
 from prunelit.pruning.plan import Plan
 from prunelit.request import BadRequest
@@ -20,8 +21,10 @@ THRESHOLDS = Option(
 )
 
 
-def listed_thresholds(options: dict[str, Any]) -> tuple[float, ...]:
+def listed_thresholds(options: dict[str, Any], amount: Amount) -> tuple[float, ...]:
     """Return the thresholds if ``options["threshold"]`` is a list, and replace the list by its first value.
+
+    With an ``amount``, each threshold of the list is evaluated, and none of them is applied.
 
     Raises:
         BadRequest: not finite numbers.
@@ -29,7 +32,7 @@ def listed_thresholds(options: dict[str, Any]) -> tuple[float, ...]:
     asked = THRESHOLDS.check(options.get("threshold"))
     if not isinstance(asked, tuple):
         return ()
-    options["threshold"] = asked[0]
+    options["threshold"] = asked[0] if amount.is_decided else None
     return asked
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
@@ -147,10 +147,12 @@ def build_pruning(cfg: DictConfig, amount: Amount) -> Pruning | None:
         return None
     # Without a number, Timing says when the first pruning comes; weights that are given count as trained.
     is_trained = cfg.checkpoint is not None or not cfg.epochs
-    try:
+    # An amount takes precedence over a threshold; the thresholds of a list are evaluated all the same.
+    unused = () if amount.is_decided or isinstance(cfg.pruner.threshold, ListConfig) else ("threshold",)
+    with full_keys(cfg):
         pruning: Pruning = build(
             cfg.pruner,
-            *("criterion", "compression", "densities_from", "when"),
+            *("criterion", "compression", "densities_from", "when", *unused),
             layer_densities=densities_of(cfg.pruner.densities_from),
             criterion=build_criterion(cfg.pruner.criterion),
             **{key: getattr(amount, key) for key in KEYS},
@@ -159,11 +161,6 @@ def build_pruning(cfg: DictConfig, amount: Amount) -> Pruning | None:
             network="network",
             seed=cfg.seed,
         )
-    except BadRequest as error:
-        if error.key != "layer_densities":
-            raise
-        run = cfg.pruner.densities_from
-        raise BadRequest("pruner.densities_from", run, error.allowed, error.why) from error
     return pruning
 
 
@@ -180,7 +177,13 @@ def full_keys(cfg: DictConfig) -> Iterator[None]:
     own = {str(key) for key in cfg.pruner} - set(KEYS)
     data = {str(key) for key in cfg.data} - own
     with within("pruner", own), within("pruner.criterion", criterion - own), within("data", data):
-        yield
+        try:
+            yield
+        except BadRequest as error:
+            if error.key != "layer_densities":
+                raise
+            run = cfg.pruner.densities_from
+            raise BadRequest("densities_from", run, error.allowed, error.why) from error
 
 
 def num_epochs(cfg: DictConfig, pruning: Pruning | None) -> int:
