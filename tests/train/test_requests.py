@@ -91,8 +91,6 @@ REFUSED = [
     ("+pruner.decay=cosine", "pruner.decay=cosine", "pruner.grow.decay=cosine"),
     ("pruner.grow=gradient", "pruner.grow=gradient", "pruner.grow.at=gradient"),
     ("pruner.grow=null", "pruner.grow=null", "pruner.grow.at=random"),
-    ("pruner=mag pruner.threshold=0.1", "pruner.threshold=0.1", "pruner.compression=0.5"),
-    ("pruner=mag pruner.threshold=0.1 sparsity=0.5", "pruner.threshold=0.1", "sparsity=0.5"),
     (
         "pruner=mag pruner.keep_at_least=100000 sparsity=0.5",
         "pruner.keep_at_least=100000",

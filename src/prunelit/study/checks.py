@@ -75,21 +75,3 @@ def check_amount(cfg: DictConfig) -> None:
         key = next(key for key in SETS_DENSITY if cfg.pruner.get(key) is not None)
         why = f"pruner.{key}={cfg.pruner[key]} sets the density"
         raise BadRequest(*given.given, "left out", why)
-    check_threshold(cfg)
-
-
-def check_threshold(cfg: DictConfig) -> None:
-    """Raise BadRequest for a threshold on the command line that a compression or another amount overrules.
-
-    A pruner's own threshold is overruled silently, and the thresholds of a list are evaluated all the same.
-    """
-    threshold = cfg.pruner.get("threshold")
-    if threshold is None or OmegaConf.is_list(threshold) or not HydraConfig.initialized():
-        return
-    amount = Amount.of(cfg)
-    requested = [text.lstrip("+").partition("=")[0] for text in HydraConfig.get().overrides.task]
-    if "pruner.threshold" in requested and not amount.is_decided:
-        key, value = amount.given
-        key = key if cfg.get(key) is not None else f"pruner.{key}"
-        allowed = f"null, or given without it ({key}=null)"
-        raise BadRequest("pruner.threshold", threshold, allowed, f"{key}={value} determines the density")
