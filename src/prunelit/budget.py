@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
 from typing_extensions import Doc
 
-from prunelit.declared import Says
+from prunelit.declared import Option, Says
 from prunelit.request import BadRequest
 
 FlopsKept = Annotated[
@@ -47,8 +46,6 @@ Milliseconds = Annotated[
 Quantity = Literal["flops", "params", "latency"]
 """What a budget limits: multiply-accumulates of one input, parameters, or the time that one input takes."""
 
-QUANTITIES: tuple[str, ...] = get_args(Quantity)
-
 
 @dataclass(frozen=True)
 class Budget:
@@ -71,11 +68,8 @@ class Budget:
     in_round: Callable[[float], float] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        if self.quantity not in QUANTITIES:
-            why = "Budget.of_speedup(2) keeps 1/2 of the multiply-accumulates"
-            raise BadRequest("quantity", self.quantity, "one of " + ", ".join(QUANTITIES), why)
-        if not is_number(self.share) or not 0 < self.share <= 1:
-            raise BadRequest("share", self.share, "a number above 0 and at most 1")
+        Option("quantity", Quantity, None).check(self.quantity)
+        Option("share", Annotated[float, Gt(0), Le(1)], None).check(self.share)
 
     @property
     def given(self) -> tuple[str, float]:
@@ -110,11 +104,5 @@ class Budget:
         Raises:
             BadRequest: ``speedup`` is below 1.
         """
-        if not is_number(speedup) or not 1 <= speedup < math.inf:
-            raise BadRequest("speedup", speedup, "a number >= 1")
+        Option("speedup", Annotated[float, Ge(1)], None).check(speedup)
         return cls("flops", 1 / speedup, "speedup", speedup)
-
-
-def is_number(value: Any) -> bool:
-    """Return whether ``value`` is a number, and not a truth value."""
-    return isinstance(value, int | float) and not isinstance(value, bool)

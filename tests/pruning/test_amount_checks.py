@@ -49,7 +49,7 @@ def test_a_density_and_a_plan_that_decides_are_refused(plan: Plan, named: str) -
 @pytest.mark.parametrize(
     ("criterion", "density", "options", "line"),
     [
-        ("mag", 0.5, {}, "criterion='mag': must be a criterion instance"),
+        ("mag", 0.5, {}, "criterion=mag: must be a criterion instance"),
         (Mag(), None, {}, "density=null: "),
         (Mag(), "a", {}, "density='a': must be a number from 0 to 1"),
         (Mag(), True, {}, "density=true: must be a number"),

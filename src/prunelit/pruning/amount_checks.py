@@ -132,9 +132,9 @@ def check_arguments(**arguments: Any) -> None:
     """Raise BadRequest for the first argument of :func:`prunelit.prune` or ``Pruning`` of a wrong type."""
     for name, value in arguments.items():
         kind, allowed = KINDS[name]
-        if not isinstance(value, kind) or (isinstance(value, bool) and name in ("density", "seed")):
-            shown = repr(value) if isinstance(value, str) else value
-            raise BadRequest(name, shown, allowed)
+        is_number = name in ("density", "seed")
+        if not isinstance(value, kind) or (is_number and type(value) is bool):
+            raise BadRequest(name, repr(value) if is_number and isinstance(value, str) else value, allowed)
 
 
 KINDS: dict[str, tuple[Any, str]] = {
