@@ -66,7 +66,7 @@ def check_minimum(plan: Plan, density: float | None, alive: Masks, what: str = "
 
 
 def check_names(densities: Mapping[str, float], network: nn.Module, parameters: Collection[str]) -> None:
-    """Raise BadRequest unless each prunable parameter has a density, and each name is that of a parameter."""
+    """Raise BadRequest if a prunable parameter has no density, or a name belongs to no parameter."""
     if missing := [name for name in parameters if name not in densities]:
         why = f"{abridged(missing)} of {type(network).__name__} {'has' if len(missing) == 1 else 'have'} none"
         given = abridged([f"{name}: {density:.4g}" for name, density in densities.items()])

@@ -92,7 +92,7 @@ def prune(
             density; a caller that prunes in several steps requests each once.
 
     Raises:
-        BadRequest: a density that is out of range or keeps less than one parameter.
+        BadRequest: an argument of a wrong type, a density out of range, or several that contradict each other.
         ValueError: the criterion needs an objective and there is none.
         NonFiniteScores: the criterion gave NaN or infinity.
         UndecidedScores: all scores are equal.

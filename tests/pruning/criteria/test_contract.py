@@ -43,16 +43,9 @@ Make = Callable[..., Case]
 
 def kinds(function: Callable[..., None]) -> Callable[..., None]:
     """Every criterion on every kind of network; the slowest on the largest of them in the slow tests."""
-    cases = [
-        pytest.param(
-            found(),
-            kind,
-            id=f"{found.__name__}-{kind}",
-            marks=[pytest.mark.slow] if (found, kind) == (criteria.Exact, "images") else [],
-        )
-        for kind in KINDS
-        for found in CRITERIA
-    ]
+    pairs = [(found, kind, f"{found.__name__}-{kind}") for kind in KINDS for found in CRITERIA]
+    slow = {"Exact-images": [pytest.mark.slow]}
+    cases = [pytest.param(found(), kind, id=name, marks=slow.get(name, ())) for found, kind, name in pairs]
     return pytest.mark.parametrize(("criterion", "kind"), cases)(function)
 
 
