@@ -92,7 +92,7 @@ def prune(
             density; a caller that prunes in several steps requests each once.
 
     Raises:
-        BadRequest: an argument of a wrong type, a density out of range, or several that contradict each other.
+        BadRequest: an argument of a wrong type, a density out of range, or arguments that contradict.
         ValueError: the criterion needs an objective and there is none.
         NonFiniteScores: the criterion gave NaN or infinity.
         UndecidedScores: all scores are equal.
