@@ -43,11 +43,18 @@ def _has_effect(group: Group, used: dict[str, Tensor]) -> Tensor:
     sources = _any(group, used, "source")
     sinks = _any(group, used, "sink")
     effect = sources | sinks
-    if group.silent and any(m.role == "source" for m in group.members):
+    if group.silent and _decide(group, used, "source"):
         effect &= sources
-    if group.heard_by_sinks:
+    if group.heard_by_sinks and _decide(group, used, "sink"):
         effect &= sinks
     return effect
+
+
+def _decide(group: Group, used: dict[str, Tensor], role: str) -> bool:
+    """Return whether the members of this role are all known. In a product of a weight and a constant, such as
+    a table of positions, a unit has no sink; and what a buffer adds is not among the parameters."""
+    members = [m.name in used for m in group.members if m.role == role]
+    return bool(members) and all(members)
 
 
 def _any(group: Group, used: dict[str, Tensor], role: str) -> Tensor:
