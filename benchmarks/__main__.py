@@ -40,7 +40,7 @@ ON_MNIST: dict[str, tuple[str, ...]] = {
     "bare_loop_lenet5": ("bare_loop.py", "--model", "lenet5", "--batch-size", "128"),
     "bare_loop_lenet5_bf16": (
         *("bare_loop.py", "--model", "lenet5", "--batch-size", "128"),
-        *("--precision", "bf16-mixed"),
+        *("--precision", "bf16-mixed", "--channels-last"),
     ),
     "bare_loop_conv": ("bare_loop.py", "--model", "conv", "--repeats", "1"),
 }

@@ -1,11 +1,13 @@
 """One epoch on MNIST with its test pass: a run of prunelit compared with a bare loop over tensors in memory.
 
     python benchmarks/bare_loop.py --data-root DIR [--model fc|lenet5|conv] [--batch-size N] [--precision P]
+        [--channels-last]
 
 The bare loop trains the same network with the same fused optimizer on batches cut out of one tensor, without
 Lightning, DataLoader, metrics, masks and checkpoints. ``arithmetic_seconds`` are those of its forward and
 backward passes, ``optimizer_seconds`` those of its optimizer's steps: what prunelit takes beyond them is the
-share of everything else. The two alternate in one process; ``ratio`` is the bare median over prunelit's, and
+share of everything else. ``--precision`` and ``--channels-last`` change the run only; the bare loop computes
+in float32. The two alternate in one process; ``ratio`` is the bare median over prunelit's, and
 ``cpu_ratio`` that of processor seconds, which other programs on the machine disturb less.
 """
 
@@ -44,8 +46,8 @@ class BareLoop:
         steps: seconds of the optimizer of each epoch.
     """
 
-    def __init__(self, network: torch.nn.Module, root: Path, batch_size: int, bf16: bool) -> None:
-        self.network, self.batch_size, self.bf16 = network, batch_size, bf16
+    def __init__(self, network: torch.nn.Module, root: Path, batch_size: int) -> None:
+        self.network, self.batch_size = network, batch_size
         self.train, self.tested = images(root, True), images(root, False)
         self.optimizer = torch.optim.Adam(network.parameters(), lr=0.001, fused=True)
         self.arithmetic: list[float] = []
@@ -57,7 +59,7 @@ class BareLoop:
         for places in torch.randperm(len(self.train[1])).split(self.batch_size):
             batch, labels = self.train[0][places], self.train[1][places]
             start = time.perf_counter()
-            F.cross_entropy(self.logits(batch), labels).backward()
+            F.cross_entropy(self.network(batch), labels).backward()
             after = time.perf_counter()
             # Without the hooks on optimizers, by which the run beside it looks at its own network.
             type(self.optimizer).step.__wrapped__(self.optimizer)  # type: ignore[attr-defined]
@@ -67,15 +69,11 @@ class BareLoop:
         self.steps.append(steps)
         return self.test()
 
-    def logits(self, batch: Tensor) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
-            return self.network(batch).float()
-
     @torch.no_grad()
     def test(self) -> float:
         self.network.eval()
         pairs = zip(self.tested[0].split(256), self.tested[1].split(256), strict=True)
-        hits = sum(int((self.logits(batch).argmax(1) == labels).sum()) for batch, labels in pairs)
+        hits = sum(int((self.network(batch).argmax(1) == labels).sum()) for batch, labels in pairs)
         return 100 * hits / len(self.tested[1])
 
 
@@ -84,18 +82,20 @@ def main() -> None:
     arguments.add_argument("--data-root", type=Path, default=Path("data"), help="folder of MNIST/raw; data")
     arguments.add_argument("--model", choices=NETWORKS, default="fc")
     arguments.add_argument("--batch-size", type=int, default=64)
-    arguments.add_argument("--precision", choices=("32-true", "bf16-mixed"), default="32-true")
+    precisions = ("32-true", "bf16-mixed")
+    arguments.add_argument("--precision", choices=precisions, default="32-true", help="of the run")
+    arguments.add_argument("--channels-last", action="store_true", help="only in the run of prunelit")
     arguments.add_argument("--repeats", type=int, default=3, help="epochs timed, after one to warm up; 3")
     given = arguments.parse_args()
     torch.manual_seed(0)
     network = NETWORKS[given.model](num_classes=10, input_shape=(1, 28, 28))
-    bare = BareLoop(network, given.data_root, given.batch_size, given.precision == "bf16-mixed")
+    bare = BareLoop(network, given.data_root, given.batch_size)
     clock: Any = Clock(bare)  # type: ignore[arg-type]
     top1 = run(
         [
             *("data=mnist", f"data.root={given.data_root}", "trainer=cpu", "pruner.rounds=1", "logger=none"),
             *(f"model={given.model}", f"batch_size={given.batch_size}", f"epochs={given.repeats + 1}"),
-            f"trainer.precision={given.precision}",
+            *(f"trainer.precision={given.precision}", f"trainer.channels_last={given.channels_last}"),
         ],
         clock,
     )
@@ -105,6 +105,7 @@ def main() -> None:
         "benchmark": "bare_loop",
         "model": given.model,
         "precision": given.precision,
+        "channels_last": given.channels_last,
         "ratio": round(plain / ours, 2),
         "cpu_ratio": round(plain_cpu / ours_cpu, 2),
         "bare_seconds": round(plain, 2),

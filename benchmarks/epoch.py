@@ -107,9 +107,11 @@ class Clock(Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.note_epoch()
+        torch.set_flush_denormal(False)  # PyTorch's default, which the loop by hand does not change
         start = now()
         self.plain_top1 = self.plain()
         self.plain_seconds.append(since(start))
+        torch.set_flush_denormal(True)
         self.started = now()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

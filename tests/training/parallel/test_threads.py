@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from prunelit.training.parallel.threads import choose, put_back, work
+from prunelit.training.parallel.threads import choose, put_back, subnormals_as_zero, work
 from runs import QUICK, folders, only_folder, power_cut, result
 
 
@@ -71,3 +71,30 @@ def test_a_resumed_run_computes_with_as_many_threads_as_before(cli, monkeypatch:
     torch.set_num_threads(2)  # as on a machine with fewer cores, or beside another run
     assert cli(*request)[0] == 0
     assert result()["threads"] == 3
+
+
+def subnormal() -> float:
+    return float(torch.full((1,), 1e-40).mul(1.0))
+
+
+def test_a_run_computes_with_zero_instead_of_subnormal_numbers(cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Moments of weights without a gradient shrink until they are subnormal, which makes each step slower."""
+    seen = []
+    step = torch.optim.Adam.step
+
+    def observed_step(*args, **kwargs):
+        seen.append(subnormal())
+        return step(*args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", observed_step)
+    assert cli("pruner=rand", "epochs=1", "logger=none")[0] == 0
+    assert set(seen) == {0.0}
+    assert subnormal() > 0, "programs that call a run keep PyTorch's setting"
+
+
+def test_the_setting_of_the_program_comes_back() -> None:
+    with subnormals_as_zero():
+        with subnormals_as_zero():
+            pass
+        assert subnormal() == 0
+    assert subnormal() > 0

@@ -1,4 +1,4 @@
-"""The number of CPU threads of a run.
+"""The number of CPU threads of a run, and how they compute.
 
 The number depends on the config and on the cores that the run may use, but never on the load of the machine,
 because another number of threads changes the order of sums.
@@ -62,3 +62,19 @@ def put_back() -> Iterator[int]:
         yield before
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def subnormals_as_zero() -> Iterator[None]:
+    """Compute with 0 instead of numbers below the smallest normal one (1.2e-38 in float32) inside the block.
+
+    The first moments of weights without a gradient shrink by a factor in each step of Adam or of SGD with
+    momentum, and stay at such numbers in the end. A processor takes many times as long to compute with them.
+    PyTorch's other threads compute like the thread that first needed them.
+    """
+    were = not torch.full((1,), 1e-40).mul(1.0).any()
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(were)
