@@ -32,6 +32,13 @@ def test_training_before_a_pruning_that_no_epoch_follows(cli) -> None:
     assert (found["best_top1"], found["top1"]) == (None, pytest.approx(found["top1_after"]))
 
 
+def test_no_epochs_with_rounds_between_epochs_trains_and_says_so(cli) -> None:
+    status, _, err = cli("pruner=l1_filter", "model=convnet", "flops=0.5", "epochs=0", "logger=none")
+    assert status == 0
+    assert "warning: epochs=0: the run trains for 5 epochs" in err[0]
+    assert result()["epochs"] == 5
+
+
 def test_rounds_by_epoch_leave_the_published_sparsities(cli) -> None:
     """10 % of what remains each round until 50 % is passed; the learning rate starts anew each time."""
     schedule = ("scheduler=exponential", "scheduler.gamma=0.5", "pre_epochs=1", "epochs=0", "pruner.every=2")

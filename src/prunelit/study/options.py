@@ -48,7 +48,7 @@ class TopLevel:
         Doc(
             "The number of epochs. With pruning at the start, they follow the pruning. With the other "
             "moments, they are all epochs, extended if the rounds need more. 0: prune and evaluate "
-            "without training."
+            "without training, unless `pruner.when=epoch` prunes between epochs."
         ),
     ] = 10
     pre_epochs: Annotated[int, Ge(0), Doc("The number of epochs before the first pruning.")] = 0

@@ -16,6 +16,7 @@ from torch.nn.parameter import UninitializedParameter
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from prunelit.amount import KEYS, Amount
+from prunelit.notice import warn
 from prunelit.pruning import criteria
 from prunelit.pruning.criteria import Criterion
 from prunelit.pruning.preserve import modes
@@ -190,4 +191,10 @@ def num_epochs(cfg: DictConfig, pruning: Pruning | None) -> int:
     """Return the epochs of the whole run: as requested, or as many as the pruner's rounds need."""
     if pruning is None:
         return int(cfg.pre_epochs + cfg.epochs)
-    return pruning.moment.run_epochs(_settled(cfg)[1], len(pruning.steps))
+    epochs = pruning.moment.run_epochs(_settled(cfg)[1], len(pruning.steps))
+    if epochs and not cfg.pre_epochs + cfg.epochs:
+        warn(
+            f"epochs=0: the run trains for {epochs} epochs, because pruner.when=epoch prunes at the start of an "
+            "epoch (pruner.when=start prunes without training)"
+        )
+    return epochs
