@@ -33,10 +33,10 @@ def test_training_before_a_pruning_that_no_epoch_follows(cli) -> None:
 
 
 def test_no_epochs_with_rounds_between_epochs_trains_and_says_so(cli) -> None:
-    status, _, err = cli("pruner=l1_filter", "model=convnet", "flops=0.5", "epochs=0", "logger=none")
+    status, _, err = cli("pruner=iterative", "sparsity=0.5", "epochs=0", "logger=none")
     assert status == 0
-    assert "warning: epochs=0: the run trains for 5 epochs" in err[0]
-    assert result()["epochs"] == 5
+    assert "warning: epochs=0: the run trains for 7 epochs" in err[0]
+    assert result()["epochs"] == 7
 
 
 def test_rounds_by_epoch_leave_the_published_sparsities(cli) -> None:
