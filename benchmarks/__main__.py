@@ -32,6 +32,7 @@ RUNS: dict[str, tuple[str, ...]] = {
     "structured": ("structured.py", "--networks", "resnet18,mobilenet_v2"),
     "cut_step": ("cut_step.py",),
     "packed": ("packed.py",),
+    "sweep": ("sweep.py", "--repeats", "1"),
     "startup": ("startup.py", "--repeats", "3"),
 }
 ON_MNIST: dict[str, tuple[str, ...]] = {

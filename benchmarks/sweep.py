@@ -1,5 +1,7 @@
 """Seconds of a sweep: runs side by side against one after the other, and imports paid once against for each.
 
+``beyond_work_seconds`` are those of a run of a sweep in one process beyond its pruning, training and testing.
+
 python benchmarks/sweep.py
 """
 
@@ -12,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 from statistics import median
 
 from setting import setting
@@ -21,14 +24,31 @@ from prunelit.study.devices import cores
 RUN = ("trainer=cpu", "logger=none")
 
 
+WORK = ("prune_seconds", "train_seconds", "test_seconds")
+
+
 def seconds(*arguments: str) -> float:
     """Return how long the program takes with ``arguments``, in an empty folder."""
+    return timed(*arguments)[0]
+
+
+def timed(*arguments: str) -> tuple[float, float]:
+    """Return the same, and how many of these seconds the runs prune, train and test."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "prunelit.train", *RUN, f"output_dir={folder}", *arguments]
         environment = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
         start = time.perf_counter()
         subprocess.run(command, check=True, capture_output=True, env=environment)
-        return time.perf_counter() - start
+        taken = time.perf_counter() - start
+        results = [json.loads(path.read_text()) for path in Path(folder).rglob("result.json")]
+        return taken, sum(result[key] or 0.0 for result in results for key in WORK)
+
+
+def beyond_work(runs: int, overrides: list[str]) -> float:
+    """Return the seconds of a run of a sweep beyond its own work, in one process, without its start."""
+    one, work_of_one = timed("-m", "seed=0,1", *overrides)
+    many, work_of_many = timed("-m", f"seed=range({runs + 2})", *overrides)
+    return ((many - work_of_many) - (one - work_of_one)) / runs
 
 
 def side_by_side(runs: int, overrides: list[str]) -> tuple[float, float]:
@@ -52,8 +72,10 @@ def main() -> None:
     given = arguments.parse_args()
     pairs = [side_by_side(given.runs, given.overrides) for _ in range(given.repeats)]
     alone = [imports_once(given.runs, given.overrides) for _ in range(given.repeats)]
+    beyond = [beyond_work(given.runs, given.overrides) for _ in range(given.repeats)]
     record = {
         "benchmark": "sweep",
+        "beyond_work_seconds": round(median(beyond), 3),
         "ratio": round(median(serial / parallel for serial, parallel in pairs), 3),
         "serial_seconds": round(median(serial for serial, _ in pairs), 2),
         "parallel_seconds": round(median(parallel for _, parallel in pairs), 2),
