@@ -72,13 +72,12 @@ def _run(cfg: DictConfig, record: Record, num_threads: int | None = None) -> dic
 def _fit_and_record(cfg: DictConfig, record: Record) -> dict[str, Any]:
     """Do the run as one of its ranks, or as the only one; a checkpoint is saved before a signal ends it."""
     from prunelit.training.export.recorded_network import NetworkDescription
-    from prunelit.training.parallel import threads
     from prunelit.training.run.parts import assemble
     from prunelit.training.run.result import test_and_count
 
     Invocation.current().has_computed = True
     record.writable = is_first()
-    with Interruption() as interruption, threads.subnormals_as_zero():
+    with Interruption() as interruption:
         parts = assemble(cfg, record.folder, record.write_metrics, interruption, bar_shown())
         record.under_way(parts.epochs, parts.device)
         with parts.settings(cfg):

@@ -57,11 +57,17 @@ class Parts:
     def settings(self, cfg: DictConfig) -> Iterator[None]:
         """Compute with the threads of the run inside the block, and close its loggers at the end.
 
-        Wrong requests that are raised inside it name the full keys of the config.
+        Subnormal numbers are 0 in the block. Wrong requests that are raised inside it name the full keys of
+        the config.
         """
         known = self.data.preview()
         shape = known[1] if known else self.data.input_shape
-        with closing_loggers(self.trainer), from_config.full_keys(cfg), threads.put_back() as available:
+        with (
+            closing_loggers(self.trainer),
+            from_config.full_keys(cfg),
+            threads.put_back() as available,
+            threads.subnormals_as_zero(),
+        ):
             work = threads.work(self.network, shape, cfg.batch_size)
             torch.set_num_threads(threads.choose(cfg.trainer.get("threads"), work, available))
             yield
