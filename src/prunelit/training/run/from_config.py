@@ -193,8 +193,9 @@ def num_epochs(cfg: DictConfig, pruning: Pruning | None) -> int:
         return int(cfg.pre_epochs + cfg.epochs)
     epochs = pruning.moment.run_epochs(_settled(cfg)[1], len(pruning.steps))
     if epochs and not cfg.pre_epochs + cfg.epochs:
+        length = "an epoch" if epochs == 1 else f"{epochs} epochs"
         warn(
-            f"epochs=0: the run trains for {epochs} epochs, because pruner.when=epoch prunes at the start "
-            "of an epoch (pruner.when=start prunes without training)"
+            f"epochs=0: the run trains for {length}, because pruner.when=epoch prunes at the start of an "
+            "epoch (pruner.when=start prunes without training)"
         )
     return epochs
