@@ -1,6 +1,6 @@
 """Seconds of a sweep: runs side by side against one after the other, and imports paid once against for each.
 
-``beyond_work_seconds`` are those of a run of a sweep in one process beyond its pruning, training and testing.
+``beyond_work_seconds`` are those of each run of a sweep beyond its pruning, training and testing.
 
 python benchmarks/sweep.py
 """
@@ -22,8 +22,6 @@ from setting import setting
 from prunelit.study.devices import cores
 
 RUN = ("trainer=cpu", "logger=none")
-
-
 WORK = ("prune_seconds", "train_seconds", "test_seconds")
 
 
@@ -45,10 +43,10 @@ def timed(*arguments: str) -> tuple[float, float]:
 
 
 def beyond_work(runs: int, overrides: list[str]) -> float:
-    """Return the seconds of a run of a sweep beyond its own work, in one process, without its start."""
-    one, work_of_one = timed("-m", "seed=0,1", *overrides)
+    """Return the seconds of a run of a sweep beyond its own work, without the start of the sweep."""
+    few, work_of_few = timed("-m", "seed=0,1", *overrides)
     many, work_of_many = timed("-m", f"seed=range({runs + 2})", *overrides)
-    return ((many - work_of_many) - (one - work_of_one)) / runs
+    return ((many - work_of_many) - (few - work_of_few)) / runs
 
 
 def side_by_side(runs: int, overrides: list[str]) -> tuple[float, float]:

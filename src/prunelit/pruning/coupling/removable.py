@@ -51,8 +51,11 @@ def _has_effect(group: Group, used: dict[str, Tensor]) -> Tensor:
 
 
 def _decide(group: Group, used: dict[str, Tensor], role: str) -> bool:
-    """Return whether the members of this role are all known. In a product of a weight and a constant, such as
-    a table of positions, a unit has no sink; and what a buffer adds is not among the parameters."""
+    """Return whether the group has members of this role, all of which are parameters.
+
+    In a product of a weight and a constant, such as a table of positions, a unit has no sink. What a buffer
+    adds is not among the parameters.
+    """
     members = [m.name in used for m in group.members if m.role == role]
     return bool(members) and all(members)
 

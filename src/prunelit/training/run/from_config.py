@@ -188,7 +188,10 @@ def full_keys(cfg: DictConfig) -> Iterator[None]:
 
 
 def num_epochs(cfg: DictConfig, pruning: Pruning | None) -> int:
-    """Return the epochs of the whole run: as requested, or as many as the pruner's rounds need."""
+    """Return the epochs of the whole run: as requested, or as many as the pruner's rounds need.
+
+    Warns where no epochs are requested and the rounds need some.
+    """
     if pruning is None:
         return int(cfg.pre_epochs + cfg.epochs)
     epochs = pruning.moment.run_epochs(_settled(cfg)[1], len(pruning.steps))
