@@ -15,7 +15,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from prunelit.study.sweep.composer import Run
-from prunelit.study.sweep.hydra_job import do_in_this_process
+from prunelit.study.sweep.hydra_job import Compose, do_in_this_process
 from prunelit.study.sweep.leader import lead
 from prunelit.study.sweep.state import Sweep
 
@@ -39,8 +39,10 @@ class CheckedSweeper(BasicSweeper):
         )
         (requests,) = self.split_arguments(overrides, None)
 
-        def job(run: Run, number: int) -> Any:
-            return do_in_this_process(self.hydra_context, self.task_function, config_of_sweep, run, number)
+        def job(compose: Compose, run: Run, number: int) -> Any:
+            return do_in_this_process(
+                self.hydra_context, self.task_function, config_of_sweep, compose, run, number
+            )
 
         def launch(config: DictConfig, sweep: Sweep, runs: Sequence[Run], first: int) -> Sequence[Any]:
             launcher = Plugins.instance().instantiate_launcher(

@@ -9,6 +9,7 @@ timm's ``ModelEmaV2``. Other copies, such as a teacher or the layers of an atten
 from __future__ import annotations
 
 import re
+from functools import cache
 
 import torch
 from torch import nn
@@ -43,6 +44,7 @@ def averaged_copies(root: nn.Module) -> list[nn.Module]:
     return found
 
 
+@cache
 def says_average(name: str) -> bool:
     """Return whether the name of an attribute or of a class says that it is an average."""
     return not WORDS.isdisjoint(word.lower() for word in _WORD.findall(name))

@@ -13,8 +13,10 @@ import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import cached_property
+from pathlib import Path
 from typing import Any, TypeVar
 
+import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.profilers import PassThroughProfiler
@@ -33,14 +35,34 @@ class Checkpoint(NotCalledInSteps, ModelCheckpoint):  # type: ignore[misc]
     """A ``ModelCheckpoint`` that computes its state key once instead of at each hook.
 
     The name of the class is part of that key, so other names could not resume older checkpoints.
+
+    Attributes:
+        just_saved: the file that was written at the end of this epoch; None if it was not the best one.
     """
 
+    just_saved: Path | None = None
+
     on_train_batch_start = None  # type: ignore[assignment]
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save if the epoch is the best one."""
+        before = _written(self.best_model_path)
+        super().on_train_epoch_end(trainer, pl_module)
+        after = _written(self.best_model_path)
+        self.just_saved = Path(self.best_model_path) if after and after != before else None
 
     @cached_property
     def state_key(self) -> str:
         """The arguments that tell one callback from another."""
         return super().state_key
+
+
+def _written(path: str) -> tuple[int, int] | None:
+    """Return what differs for each file that is written to ``path``; None if there is no file."""
+    if not os.path.isfile(path):
+        return None
+    found = os.stat(path)
+    return found.st_ino, found.st_mtime_ns
 
 
 class NoProfiler(PassThroughProfiler):

@@ -13,6 +13,7 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException
 from hydra.types import RunMode
+from omegaconf import OmegaConf
 
 from prunelit.request import BadRequest
 from prunelit.study.configs import CONFIGS
@@ -90,10 +91,21 @@ def test_shortcuts_lead_where_composing_does(begin, choices: dict[str, str]) -> 
     assert (again.composed > 0) == reads_the_environment
 
 
+@pytest.mark.parametrize("choices", SWEEPS.values(), ids=SWEEPS)
+def test_the_config_of_a_run_is_the_composed_one(begin, choices: dict[str, str]) -> None:
+    asked, composer = requests(**choices), begin()
+    composer.runs(asked)
+    for request in asked:
+        found, composed = composer.config_of(request), Composer.compose(composer, request)
+        assert OmegaConf.to_container(found) == OmegaConf.to_container(composed)
+
+
 def test_values_are_set_without_composing(begin) -> None:
     composer = begin()
     composer.runs(requests(pruner="snip|mag", compression="0.5|1|2|3", seed="|".join(map(str, range(20)))))
     assert composer.composed == 4, "the first and the last of each pruner"
+    composer.config_of(("pruner=mag", "compression=2", "seed=7"))
+    assert composer.composed == 4
 
 
 def test_only_what_is_new_is_composed(begin) -> None:

@@ -1,6 +1,7 @@
 """What a checkpoint holds so that training goes on with the same bits."""
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -17,6 +18,7 @@ from prunelit.training.checkpoints.last_checkpoint import (
     random_states,
     set_random_states,
 )
+from prunelit.training.lightning_overhead import Checkpoint
 from stock import Stranger, loader
 
 
@@ -49,10 +51,12 @@ class Noisy(Stranger):
         return super().training_step(batch, batch_idx)
 
 
-def fit(folder: Path, module: pl.LightningModule, resume: Path | None = None) -> None:
+def fit(
+    folder: Path, module: pl.LightningModule, resume: Path | None = None, more: Sequence[pl.Callback] = ()
+) -> None:
     pl.seed_everything(3, verbose=False)
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    callbacks = [Pruning(Mag(), compression=0.5), LastCheckpoint(folder, minutes=0)]
+    callbacks = [Pruning(Mag(), compression=0.5), *more, LastCheckpoint(folder, minutes=0)]
     trainer = pl.Trainer(max_epochs=3, accelerator="cpu", callbacks=callbacks, **quiet)  # type: ignore[arg-type]
     trainer.strategy.checkpoint_io = WholeFiles()
     batches = loader(shuffle=False)
@@ -66,6 +70,17 @@ def test_any_module_goes_on_after_an_epoch_with_the_same_bits(tmp_path: Path) ->
     with pytest.raises(KeyError):
         fit(tmp_path / "broken", Noisy(steps=8))
     fit(tmp_path / "broken", resumed, checkpoint_to_resume(tmp_path / "broken"))
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_training_goes_on_from_a_copy_of_the_best_checkpoint(tmp_path: Path) -> None:
+    whole, resumed, folder = Noisy(), Noisy(), tmp_path / "broken"
+    fit(tmp_path / "whole", whole)
+    with pytest.raises(KeyError):
+        fit(folder, Noisy(steps=4), more=[Checkpoint(folder, "best")])  # at the end of the first epoch
+    assert (folder / "last.ckpt").read_bytes() == (folder / "best.ckpt").read_bytes()
+    fit(folder, resumed, folder / "last.ckpt", more=[Checkpoint(folder, "best")])
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
 

@@ -7,6 +7,7 @@ reads. If a result may depend on anything else, it is composed again.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -19,11 +20,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 
 from prunelit.durable import write_atomically
 from prunelit.study import checks, identity, options, record
@@ -68,6 +69,7 @@ class Composer:
         self.loader, self.config, self.memory = loader, config, memory
         self._plain: dict[str, bool] = {}
         self._groups: dict[str, bool] = {}
+        self._bases: dict[Request, DictConfig] = {}
 
     def runs(self, requests: Sequence[Request]) -> list[Run]:
         """Return a run for each request, in order.
@@ -93,6 +95,22 @@ class Composer:
         config: DictConfig = self.loader.load_sweep_config(self.config, list(request))
         return config
 
+    def config_of(self, request: Request) -> DictConfig:
+        """Return the same as :meth:`compose`, faster if :meth:`runs` has composed a run of the same form."""
+        base = self._bases.get(self._skeleton(request))
+        if base is None:
+            return self.compose(request)
+        config = self._with_values(copy.deepcopy(base), request)
+        parsed = [_parsed(text) for text in request]
+        own = [override for override in parsed if not override.is_hydra_override()]
+        options = config.hydra.job.config.override_dirname
+        with open_dict(config):
+            config.hydra.overrides.task = [override.input_line for override in own]
+            config.hydra.job.override_dirname = get_overrides_dirname(
+                own, list(options.exclude_keys), options.item_sep, options.kv_sep
+            )
+        return config
+
     def _remembered(self, mark: str | None) -> dict[str, Any]:
         try:
             content = json.loads(self.memory.read_text())
@@ -108,10 +126,13 @@ class Composer:
         composed.
         """
         config = self.compose(group[0])
+        base = copy.deepcopy(config)
         yield group[0], _checked(group[0], config)
         others = [(request, _checked(request, self._with_values(config, request))) for request in group[1:]]
         if others and _checked(group[-1], self.compose(group[-1])) != others[-1][1]:
             others = [(request, _checked(request, self.compose(request))) for request in group[1:]]
+        elif others:
+            self._bases[self._skeleton(group[0])] = base
         yield from others
 
     def _with_values(self, config: DictConfig, request: Request) -> DictConfig:
@@ -126,9 +147,11 @@ class Composer:
         keys."""
         groups: dict[Request, list[Request]] = {}
         for request in requests:
-            skeleton = tuple(t.partition("=")[0] if self._is_plain(t) else t for t in request)
-            groups.setdefault(skeleton, []).append(request)
+            groups.setdefault(self._skeleton(request), []).append(request)
         yield from groups.values()
+
+    def _skeleton(self, request: Request) -> Request:
+        return tuple(t.partition("=")[0] if self._is_plain(t) else t for t in request)
 
     def _is_plain(self, text: str) -> bool:
         """Whether an override sets a key of the config to a value that is not a mapping or list."""

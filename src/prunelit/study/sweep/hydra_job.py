@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -16,14 +17,25 @@ from prunelit.study.command import as_request
 from prunelit.study.endings import Ending, RunFailed
 from prunelit.study.integrity import DamagedRun
 from prunelit.study.lock import Busy
-from prunelit.study.sweep.composer import Run
+from prunelit.study.sweep.composer import Request, Run
 from prunelit.study.unwritable import unwritable
+
+Compose = Callable[[Request], DictConfig]
+"""Gives the config of a run from its overrides."""
 
 
 def do_in_this_process(
-    context: HydraContext, task: TaskFunction, config: DictConfig, run: Run, number: int
+    context: HydraContext, task: TaskFunction, config: DictConfig, compose: Compose, run: Run, number: int
 ) -> float | Exception:
     """Compose the config of ``run`` and execute it; return its accuracy, or in one line why there is none.
+
+    Args:
+        context: Hydra's.
+        task: executes a run.
+        config: the config of the sweep.
+        compose: gives the config of a run.
+        run: the run.
+        number: its number in the sweep.
 
     With ``hydra/launcher=submitit_local`` its output is written to files in
     ``hydra.launcher.submitit_folder``.
@@ -31,7 +43,7 @@ def do_in_this_process(
     if "submitit_folder" in config.hydra.launcher:
         _print_to_files(Path(str(config.hydra.launcher.submitit_folder).replace("%j", str(number))), number)
     try:
-        composed = context.config_loader.load_sweep_config(config, list(run.overrides))
+        composed = compose(run.overrides)
         with open_dict(composed):
             composed.hydra.job.id = f"{composed.hydra.job.name}_{number}"
             composed.hydra.job.num = number

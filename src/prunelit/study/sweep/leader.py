@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from prunelit.study.invocation import Invocation
 from prunelit.study.refused import leaving_nothing
 from prunelit.study.sweep import preflight, summary
 from prunelit.study.sweep.composer import Composer, Request, Run
+from prunelit.study.sweep.hydra_job import Compose
 from prunelit.study.sweep.launchers import sweep_of
 from prunelit.study.sweep.leader_signals import Leader, handled_by
 from prunelit.study.sweep.packing import PackedOptions, groups_of
@@ -35,7 +37,7 @@ def lead(
     config: DictConfig,
     loader: Any,
     requests: Sequence[Sequence[str]],
-    job: Job,
+    job: Callable[[Compose, Run, int], Any],
     launch: Launch,
     batch_size: int | None,
 ) -> list[Sequence[Any]]:
@@ -55,10 +57,10 @@ def lead(
         work.print_complete()
         if not work.todo:
             return []
-        first = composer.compose(work.todo[0].overrides)
-        sweep = sweep_of(config, first, len(work.todo), trainers_of(work.todo, composer.compose))
+        first = composer.config_of(work.todo[0].overrides)
+        sweep = sweep_of(config, first, len(work.todo), trainers_of(work.todo, composer.config_of))
         if sweep.pooled:  # elsewhere this process would import only for the check
-            preflight.try_out(work.todo, composer.compose)
+            preflight.try_out(work.todo, composer.config_of)
         if sweep.packs:
             PackedOptions.of(config)
     study.mkdir(parents=True, exist_ok=True)
@@ -72,8 +74,9 @@ def lead(
     if sweep.pooled:
         preflight.prepare_for_runs()
         progress = Progress(len(work.complete), len(work.todo), sweep.jobs)
-        together, groups = _together(config, sweep, work.todo, job, composer)
-        pool = Pool(sweep, job, first.sweep, progress, together)
+        own: Job = partial(job, composer.config_of)
+        together, groups = _together(config, sweep, work.todo, own, composer)
+        pool = Pool(sweep, own, first.sweep, progress, together)
         launch, batch_size = _launch_in(pool, groups), None
     with handled_by(handler):
         jobs, end = _launched(config, handler, work.todo, launch, batch_size or len(work.todo))
@@ -115,10 +118,10 @@ def _together(
         return None, None
 
     def group_job(numbered: Sequence[tuple[Run, int]]) -> Sequence[Any]:
-        return run_group(job, numbered, composer.compose(numbered[0][0].overrides), sweep)
+        return run_group(job, numbered, composer.config_of(numbered[0][0].overrides), sweep)
 
     options, fit = PackedOptions.of(config), Invocation.current().runs_that_fit
-    return group_job, groups_of(runs, composer.compose, options, sweep.jobs, fit)
+    return group_job, groups_of(runs, composer.config_of, options, sweep.jobs, fit)
 
 
 def _launched(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 
+from prunelit.durable import replacing
 from prunelit.interruption import BATCHES, ELSEWHERE, EVALUATION, Interrupted, Interruption
 from prunelit.notice import warn
 from prunelit.training.checkpoints.weight_files import is_whole
+from prunelit.training.lightning_overhead import Checkpoint as BestCheckpoint
 from prunelit.training.lightning_overhead import NotCalledInSteps
 from prunelit.training.parallel import threads
 
@@ -106,7 +109,11 @@ class LastCheckpoint(NotCalledInSteps, Checkpoint):  # type: ignore[misc]
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save; signals need not wait any longer."""
-        self._save(trainer)
+        same = [c.just_saved for c in trainer.checkpoint_callbacks if isinstance(c, BestCheckpoint)]
+        if trainer.world_size == 1 and same and same[0]:
+            self._copy(same[0])
+        else:
+            self._save(trainer)
         self.interruption.waiting = ELSEWHERE
         asked, _ = self._agreed(trainer, at_end=True)
         if asked:
@@ -115,6 +122,12 @@ class LastCheckpoint(NotCalledInSteps, Checkpoint):  # type: ignore[misc]
     def _save(self, trainer: pl.Trainer) -> None:
         with self.interruption.saving():
             trainer.save_checkpoint(self.path)
+        self._saved = time.monotonic()
+
+    def _copy(self, best: Path) -> None:
+        """Copy the best checkpoint, which was saved in the same state; this is faster than saving again."""
+        with self.interruption.saving(), best.open("rb") as saved, replacing(self.path) as file:
+            shutil.copyfileobj(saved, file)
         self._saved = time.monotonic()
 
     @property
@@ -147,7 +160,7 @@ def random_states() -> dict[str, Any]:
     states = {
         "torch": torch.get_rng_state(),
         "numpy": [name, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest],
-        "python": [version, list(numbers), gauss],
+        "python": [version, torch.tensor(numbers), gauss],
     }
     # Only if CUDA is in use, because otherwise the query would create a context on a GPU.
     if torch.cuda.is_initialized():
@@ -161,7 +174,7 @@ def set_random_states(states: dict[str, Any]) -> None:
     name, keys, *rest = states["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
     version, numbers, gauss = states["python"]
-    random.setstate((version, tuple(numbers), gauss))
+    random.setstate((version, tuple(torch.as_tensor(numbers).tolist()), gauss))
     if "cuda" in states and torch.cuda.is_available():
         torch.cuda.set_rng_state(states["cuda"])
 
