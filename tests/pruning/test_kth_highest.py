@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -117,3 +118,11 @@ def test_scores_in_another_memory_format_go_in_row_major_order() -> None:
 def test_scores_that_are_not_finite_are_found(value: float, k: int) -> None:
     scores = [torch.tensor([1.0, value, 2.0])]
     assert highest(scores, k, [torch.tensor([True, False, True])]) is None
+
+
+@pytest.mark.parametrize("length", [0, 7, 8, 64, 1001, 4096])
+def test_places_of_few_are_those_of_numpy(length: int) -> None:
+    random = np.random.default_rng(length)
+    for share in (0.0, 0.01, 0.5, 1.0):
+        marks = random.random(length) < share
+        assert score_pieces.places_of_few(marks).tolist() == np.flatnonzero(marks).tolist()

@@ -26,6 +26,7 @@ from prunelit.pruning.flow_scores import absolute_values, total_flow
 from prunelit.pruning.highest import FEW, MARGINS, enclosing
 from prunelit.pruning.masks import Masks, Scores, count_all, count_kept
 from prunelit.pruning.parameters import Parameters
+from prunelit.pruning.score_pieces import places_of_few
 from prunelit.pruning.scored_layers import OutOfSight, Part, ScoredLayers, Weight, part_memory
 
 FEWEST = 2**20
@@ -162,7 +163,7 @@ class _Part:
         reached = found >= low
         number = int(np.count_nonzero(reached))
         reached &= found < high
-        self.places = np.flatnonzero(reached)
+        self.places = places_of_few(reached)
         self.near = found[self.places]
         return number
 
