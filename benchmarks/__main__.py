@@ -21,6 +21,7 @@ FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results.json"
 RUNS: dict[str, tuple[str, ...]] = {
     "rates": ("rates.py",),
+    "one_round": ("one_round.py",),
     "scores": ("scores.py",),
     "synflow_rounds": ("synflow_rounds.py",),
     "selection": ("selection.py",),

@@ -27,7 +27,8 @@ def seconds(work: Callable[[], object], repeats: int = 5) -> float:
     return min(found)
 
 
-def main() -> None:
+def rates() -> dict[str, float]:
+    """Return the rates of one core."""
     torch.set_num_threads(1)
     row = torch.ones(2**26)
     products = {}
@@ -37,16 +38,17 @@ def main() -> None:
     layer, images = torch.nn.Conv2d(128, 128, 3, padding=1), torch.rand(100, 128, 16, 16)
     with torch.no_grad():
         convolution = 2 * 100 * 16 * 16 * 128 * 128 * 9 / seconds(lambda: layer(images)) / 1e9
-    record = {
-        "benchmark": "rates",
+    return {
         "read_gb_s": round(row.nbytes / seconds(row.sum) / 1e9, 1),
         "write_gb_s": round(row.nbytes / seconds(lambda: row.fill_(1.0)) / 1e9, 1),
         "float32_gflop_s": round(products[torch.float32], 1),
         "float64_gflop_s": round(products[torch.float64], 1),
         "convolution_gflop_s": round(convolution, 1),
-        **setting(),
     }
-    print(json.dumps(record))
+
+
+def main() -> None:
+    print(json.dumps({"benchmark": "rates", **rates(), **setting()}))
 
 
 if __name__ == "__main__":

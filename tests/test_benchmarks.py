@@ -16,6 +16,7 @@ SMALL = {
     "cut_step": ("--repeats", "1", "--batch-size", "2", "--device", "cpu"),
     "large_network": ("--weights", "4096", "--criterion", "synflow"),
     "lightning_overhead": ("--steps", "10", "--repeats", "1"),
+    "one_round": ("--repeats", "1"),
     "packed": ("--runs", "2", "epochs=1", "model=mlp"),
     "pruned_step": ("--repeats", "1", "--batch-size", "2", "--device", "cpu"),
     "rates": (),

@@ -55,6 +55,11 @@ def test_what_can_change_the_result_makes_another_run(overrides: list[str]) -> N
     assert config_hash(config(*overrides)) != config_hash(config())
 
 
+def test_where_exact_saves_its_scores_is_no_part_of_the_identity() -> None:
+    saving = config("pruner=exact", "pruner.criterion.cache=scores")
+    assert config_hash(saving) == config_hash(config("pruner=exact"))
+
+
 def test_a_whole_number_is_the_same_float() -> None:
     assert config_hash(config("compression=1")) == config_hash(config("compression=1.0"))
     assert folder(config("compression=1")) == folder(config("compression=1.0"))

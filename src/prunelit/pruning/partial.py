@@ -68,14 +68,11 @@ class Partial:
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Save if the block is left by an error or an interruption; remove the file if it is done."""
+        """Save at the end of the block, also if it is left by an error or an interruption."""
         try:
             yield
-        except BaseException:
+        finally:
             self.save()
-            raise
-        if self.file is not None:
-            self.file.unlink(missing_ok=True)
 
 
 def _read(file: Path) -> dict[str, Any] | None:

@@ -22,6 +22,9 @@ NO_RESULT = (
 )
 """Keys that cannot change the result and are therefore not part of the identity."""
 
+NEUTRAL = {"pruner.criterion.cache": None}
+"""Further keys that cannot change the result, with the value that is part of the identity instead of theirs."""
+
 ADDED = {
     "checkpoint_strict": True,
     "distillation": 0.0,
@@ -67,6 +70,8 @@ def config_hash(cfg: DictConfig) -> str:
         _drop(values, key.split("."))
     if values.get("data", {}).get("name") != "folder":
         _drop(values, ["data", "root"])
+    for key, value in NEUTRAL.items():
+        _replace(values, key.split("."), value)
     amount = _amount(cfg)
     values |= vars(amount)
     for key, default in ADDED.items():
@@ -144,6 +149,17 @@ def _drop(values: dict[str, Any], path: list[str]) -> None:
     for key in path[:-1]:
         values = values.get(key) or {}
     values.pop(path[-1], None)
+
+
+def _replace(values: dict[str, Any], path: list[str], new: Any) -> None:
+    """Replace the value of a key, if there is such a key."""
+    for key in path[:-1]:
+        inner = values.get(key)
+        if not isinstance(inner, dict):
+            return
+        values = inner
+    if path[-1] in values:
+        values[path[-1]] = new
 
 
 def _canonical(value: Any) -> Any:

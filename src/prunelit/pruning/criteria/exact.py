@@ -45,8 +45,8 @@ class Exact(Criterion):
             str | Path | None,
             Says("a folder, or null"),
             Doc(
-                "A folder for intermediate results, from which the computation resumes after an "
-                "interruption. null: nothing is saved."
+                "A folder for results. Runs with the same network and images, such as those of a sweep "
+                "of sparsities, read them, and an interrupted computation resumes. null: nothing is saved."
             ),
         ] = None,
     ) -> None:
