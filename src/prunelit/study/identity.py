@@ -23,7 +23,7 @@ NO_RESULT = (
 """Keys that cannot change the result and are therefore not part of the identity."""
 
 NEUTRAL = {"pruner.criterion.cache": None}
-"""Further keys that cannot change the result, with the value that is part of the identity instead of theirs."""
+"""Further keys that cannot change the result, with the value that the identity has instead of theirs."""
 
 ADDED = {
     "checkpoint_strict": True,
