@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -11,23 +12,41 @@ from omegaconf import DictConfig
 NEEDED = (
     "fvcore.nn",
     "safetensors.torch",
-    "torch.export._trace",  # which torch.export.export imports when it is first called
     "torch.utils.tensorboard",
     "torchvision",
     "prunelit.pruning.flops",
     "prunelit.pruning.paths",
     "prunelit.pruning.criteria",
+    "prunelit.training.export.recorded_network",
     "prunelit.training.packed.group",
+    "prunelit.training.parallel.rank_processes",
     "prunelit.training.run.parts",
     "prunelit.training.run.result",
     "prunelit.training.models",
 )
+LATE = (
+    "torch.export._trace",
+    "torch._export.passes._node_metadata_hook",
+    "torch._export.passes.replace_autocast_with_hop_pass",
+    "torch._export.passes.replace_set_grad_with_hop_pass",
+    "torch._inductor.compiler_bisector",
+    "torch._inductor.fx_passes.dedupe_symint_uses",
+    "torch._inductor.sizevars",
+    "torch._subclasses.schema_check_mode",
+    "torch.fx.experimental.validator",
+    "torch.utils.serialization.config",
+    "fsspec.implementations.chained",
+)
+"""What torch imports when it first exports a network or saves a file; not every version has all of it."""
 
 
 def prepare() -> None:
     """Import what runs need, so that each can be forked from a process that has it."""
     for module in NEEDED:
         import_module(module)
+    for module in LATE:
+        with suppress(ImportError):
+            import_module(module)
 
 
 def check_parts(cfg: DictConfig) -> None:
