@@ -122,12 +122,17 @@ def test_counts_of_epochs_at_full_scale_are_those_of_the_experiments(name: str, 
 
 
 def test_a_scale_makes_smaller_what_the_description_says() -> None:
-    sweep = Sweep("s", "", "pruner=mag pre_epochs=0", 3, {"epochs": 10}, ("epochs", "seeds", "images"))
+    sweep = Sweep(
+        "s", "", "pruner=mag pre_epochs=0", 3, {"epochs": 10}, shrinks=("epochs", "seeds", "images")
+    )
     assert sweep.overrides(1.0) == ["pruner=mag", "pre_epochs=0"]
     expected = ["pruner=mag", "pre_epochs=0", "epochs=2", "+trainer.limit_train_batches=0.2"]
     assert sweep.overrides(0.2) == expected
     assert (sweep.seeds_at(1.0), sweep.seeds_at(0.2)) == ([0, 1, 2], [0])
     assert Sweep("s", "", "pruner=mag", 3, {"epochs": 10}).overrides(0.2) == ["pruner=mag"]
+    scored = Sweep("s", "", "pruner=snip", batches={"pruner.batches": 60}, shrinks=("batches",))
+    assert scored.overrides(1.0) == ["pruner=snip"]
+    assert scored.overrides(0.1) == ["pruner=snip", "pruner.batches=6"]
 
 
 def test_figures_are_drawn_here_or_by_the_report_of_a_study() -> None:

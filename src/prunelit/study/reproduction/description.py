@@ -18,8 +18,9 @@ from prunelit.request import BadRequest, nearest
 from prunelit.study.configs import CONFIGS
 
 FOLDER = CONFIGS / "reproduce"
-PARTS = ("epochs", "seeds", "images")
-"""What ``--scale`` can make smaller: epochs of training, the number of seeds, training images of an epoch."""
+PARTS = ("epochs", "seeds", "images", "batches")
+"""What ``--scale`` can make smaller: epochs of training, the number of seeds, training images of an epoch, and
+batches from which scores are computed."""
 T = TypeVar("T")
 
 
@@ -33,6 +34,7 @@ class Sweep:
         run: its overrides, written as on the command line.
         seeds: the number of seeds of the full sweep, which start at 0.
         epochs: the keys that count epochs, and their values at full scale.
+        batches: the keys that count batches for scores, and their values at full scale.
         shrinks: the entries of :data:`PARTS` that a scale below 1 makes smaller.
         start_from: the sweep whose run of the same seed gives the weights to start from.
         page: whether a report of its runs is written.
@@ -44,6 +46,7 @@ class Sweep:
     run: str
     seeds: int = 1
     epochs: Mapping[str, int] = field(default_factory=dict)
+    batches: Mapping[str, int] = field(default_factory=dict)
     shrinks: tuple[str, ...] = ()
     start_from: str = ""
     page: bool = True
@@ -51,11 +54,13 @@ class Sweep:
 
     def overrides(self, scale: float) -> list[str]:
         """Return the overrides at a scale, without seeds and names."""
-        shrunk = scale if "epochs" in self.shrinks else 1.0
-        counts = [f"{key}={max(1, round(shrunk * full))}" for key, full in self.epochs.items()]
-        given = self.run.split()
+        shrunk = {}
         # The experiment already has the full counts: only other counts are overridden.
-        changed = counts if shrunk < 1 else []
+        if scale < 1:
+            shrunk |= self.epochs if "epochs" in self.shrinks else {}
+            shrunk |= self.batches if "batches" in self.shrinks else {}
+        changed = [f"{key}={max(1, round(scale * full))}" for key, full in shrunk.items()]
+        given = self.run.split()
         keys = {text.partition("=")[0] for text in changed}
         images = [f"+trainer.limit_train_batches={scale:g}"] if scale < 1 and "images" in self.shrinks else []
         return [text for text in given if text.partition("=")[0] not in keys] + changed + images
