@@ -19,8 +19,8 @@ from prunelit.study.configs import CONFIGS
 
 FOLDER = CONFIGS / "reproduce"
 PARTS = ("epochs", "seeds", "images", "batches")
-"""What ``--scale`` can make smaller: epochs of training, the number of seeds, training images of an epoch, and
-batches from which scores are computed."""
+"""What ``--scale`` can make smaller: epochs of training, the number of seeds, training images of an epoch,
+and batches from which scores are computed."""
 T = TypeVar("T")
 
 
