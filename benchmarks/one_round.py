@@ -1,10 +1,11 @@
-"""Seconds of one round of pruning VGG16-BN, and the least that its bytes and its arithmetic need.
+"""Seconds of one round of pruning VGG16-BN, and an estimate of what its bytes and its arithmetic need.
 
     python benchmarks/one_round.py [--repeats N]
 
 For each criterion, ``seconds`` is the median time of a round, ``cpu_seconds`` the median processor time of
-all threads, and ``bound`` the least time on one core: the bytes at the rates of reading and of writing, and
-the arithmetic at its own rate, all measured in the same process. ``share`` is ``bound / cpu_seconds``.
+all threads, and ``bound`` an estimate of the least time on one core: the bytes at the rates of reading and of
+writing, and the arithmetic at its own rate, all measured in the same process. ``share`` is
+``bound / cpu_seconds``.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from prunelit.pruning.rounds import prune
 from prunelit.training.models import VGG
 
 IMAGES = 100
-WEIGHTS = 14_714_688
+WEIGHTS = 14_715_584
 MULTIPLY_ADDS = 313_200_000
 """Of the convolutions for one image."""
 

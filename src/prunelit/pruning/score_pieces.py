@@ -114,7 +114,7 @@ def _flat(tensor: Tensor) -> Tensor:
 
 
 def places_of_few(marks: Any) -> Any:
-    """Return the places of True in an array of bools; faster than ``np.flatnonzero`` if they are few."""
+    """Return the places of True in a contiguous array; faster than ``np.flatnonzero`` if they are few."""
     if len(marks) % 8:
         return np.flatnonzero(marks)
     eights = marks.view(np.uint64)

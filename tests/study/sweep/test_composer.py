@@ -76,6 +76,8 @@ SWEEPS = {
     "the environment": {"optimizer.lr": "${oc.env:LR,0.1}|0.1|0.2", "seed": "1|2"},
     "folders": {"name": "'a b'|c/d|'é'", "output_dir": "x|'y,z'", "rerun": "true|false"},
     "odd values": {"model.name": "'a/b'|'a, b'|'ü=1'|'[x]'", "sparsity": "0.5|0.9"},
+    "twice": {"seed": "1|2", "++seed": "3", "sweep.retries": "1|2", "sweep": "{retries:7}"},
+    "set to nothing": {"pruner.grow.at": "random|gradient", "pruner.grow": "null"},
     "experiments": {"experiment": "butler_mnist|mikler_lenet5", "seed": "1|2", "optimizer.lr": "0.1|0.2"},
 }
 
@@ -95,6 +97,7 @@ def test_shortcuts_lead_where_composing_does(begin, choices: dict[str, str]) -> 
 def test_the_config_of_a_run_is_the_composed_one(begin, choices: dict[str, str]) -> None:
     asked, composer = requests(**choices), begin()
     composer.runs(asked)
+    composer.config.hydra.overrides.hydra.append("++hydra.job.env_set.LATER=1")  # as the leader does
     for request in asked:
         found, composed = composer.config_of(request), Composer.compose(composer, request)
         assert OmegaConf.to_container(found) == OmegaConf.to_container(composed)

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Annotated
 
 from torch import nn
@@ -62,7 +63,8 @@ class Exact(Criterion):
         trace = traced(network) if objective.head else None
         file = None
         if self.cache is not None:
-            file = self.cache / f"exact-{fingerprint(network, parameters, objective.batches)}.pt"
+            _check_folder(self.cache)
+            file = self.cache / f"exact-{fingerprint(network, parameters, objective, int(samples))}.pt"
         partial = Partial(parameters, file)
         left = objective.batches[partial.num_batches :]
         with partial.kept(), _bar(count_all(parameters) * len(left)) as advance:
@@ -77,6 +79,16 @@ class Exact(Criterion):
         return {
             name: objective.sum_over_ranks(totals[name]).abs().view(p.shape) for name, p in parameters.items()
         }
+
+
+def _check_folder(folder: Path) -> None:
+    """Raise BadRequest if no file can be written to ``folder``."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise BadRequest("cache", folder, "a folder that can be written", str(error.strerror)) from error
 
 
 @contextmanager

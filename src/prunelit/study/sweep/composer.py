@@ -102,9 +102,14 @@ class Composer:
             return self.compose(request)
         config = self._with_values(copy.deepcopy(base), request)
         parsed = [_parsed(text) for text in request]
+        of_hydra = [override.input_line for override in parsed if override.is_hydra_override()]
         own = [override for override in parsed if not override.is_hydra_override()]
+        # The leader of a sweep adds overrides of Hydra after it has composed the runs.
+        added = [text for text in self.config.hydra.overrides.hydra if text not in base.hydra.overrides.hydra]
+        ConfigLoaderImpl._apply_overrides_to_config([_parsed(text) for text in added], config)
         options = config.hydra.job.config.override_dirname
         with open_dict(config):
+            config.hydra.overrides.hydra = [*self.config.hydra.overrides.hydra, *of_hydra]
             config.hydra.overrides.task = [override.input_line for override in own]
             config.hydra.job.override_dirname = get_overrides_dirname(
                 own, list(options.exclude_keys), options.item_sep, options.kv_sep
@@ -126,7 +131,7 @@ class Composer:
         composed.
         """
         config = self.compose(group[0])
-        base = copy.deepcopy(config)
+        base = copy.deepcopy(config) if len(group) > 1 else config
         yield group[0], _checked(group[0], config)
         others = [(request, _checked(request, self._with_values(config, request))) for request in group[1:]]
         if others and _checked(group[-1], self.compose(group[-1])) != others[-1][1]:
@@ -138,7 +143,7 @@ class Composer:
     def _with_values(self, config: DictConfig, request: Request) -> DictConfig:
         """Set the plain values of ``request`` in a config of its group, in place, like Hydra."""
         ConfigLoaderImpl._apply_overrides_to_config(
-            [_parsed(t) for t in request if self._is_plain(t)], config
+            [_parsed(text) for text in self._plain_of(request)], config
         )
         return config
 
@@ -151,7 +156,22 @@ class Composer:
         yield from groups.values()
 
     def _skeleton(self, request: Request) -> Request:
-        return tuple(t.partition("=")[0] if self._is_plain(t) else t for t in request)
+        plain = self._plain_of(request)
+        return tuple(text.partition("=")[0] if text in plain else text for text in request)
+
+    def _plain_of(self, request: Request) -> list[str]:
+        """Return the plain overrides in a request with keys that no other one has, is above or is below."""
+        keys = {text: _parsed(text).key_or_group for text in request}
+        plain = [text for text in keys if self._is_plain(text)]
+        others = [key for text, key in keys.items() if text not in plain and not self._is_group(key)]
+        above = {keys[text] for text in plain}
+        return [
+            text
+            for text in request
+            if text in plain
+            and not any(_overlap(keys[text], key) for key in others)
+            and not any(_overlap(keys[text], key) for key in above - {keys[text]})
+        ]
 
     def _is_plain(self, text: str) -> bool:
         """Whether an override sets a key of the config to a value that is not a mapping or list."""
@@ -167,6 +187,11 @@ class Composer:
         if key not in self._groups:
             self._groups[key] = bool(self.loader.get_group_options(key))
         return self._groups[key]
+
+
+def _overlap(first: str, second: str) -> bool:
+    """Whether two keys are equal, or one is above the other."""
+    return f"{first}.".startswith(f"{second}.") or f"{second}.".startswith(f"{first}.")
 
 
 def _checked(request: Request, config: DictConfig) -> Run:
