@@ -59,7 +59,7 @@ def test_an_interrupted_request_goes_on_where_it_stopped(
     assert calls < all_calls / 2
     assert all(torch.equal(resumed[name], whole[name]) for name in whole)
     again = scores(cache)
-    assert calls <= len(images) + 1
+    assert calls < all_calls / 10, "only the losses that the digest holds"
     assert all(torch.equal(again[name], whole[name]) for name in whole)
 
 
