@@ -197,6 +197,15 @@ def test_dry_run_prints_commands_and_runs_nothing(small: Path) -> None:
     assert not list(small.glob("other/**/result.json"))
 
 
+def test_epochs_are_no_override_of_what_trains_nothing(small: Path) -> None:
+    said = call(small, "small", "--dry-run", "--only", "ii", "epochs=2")
+    dense, onwards = [line for line in said.out.splitlines() if not line.startswith("#")]
+    assert " epochs=2" in dense
+    assert " epochs=0 " in onwards
+    assert "epochs=2" not in onwards
+    assert "epochs=2: not for onwards" in said.err
+
+
 def listed(out: str) -> dict[str, list[str]]:
     """Return runs, done and left of each sweep that --list printed."""
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if "│" in line]
@@ -263,7 +272,12 @@ def test_each_run_is_done_once_and_a_lost_one_is_done_again(
     cells = pd.read_csv(outputs / "small.csv", keep_default_na=False).query(MAG)
     mean = json.loads(next(outputs.glob("accuracy/*mag*/result.json")).read_text())["top1"]
     assert cells["ours"].astype(float).tolist() == [pytest.approx(mean)]
-    assert "97.53" in (outputs / "reproduction.html").read_text()
+    page = (outputs / "reproduction.html").read_text()
+    assert "97.53" in page
+    capfd.readouterr()
+    assert main(["small", "--compare", "optimizer.lr=0.5"]) == 2, "there are runs, but none of these settings"
+    assert capfd.readouterr().err.startswith("overrides=optimizer.lr=0.5: ")
+    assert (outputs / "reproduction.html").read_text() == page
 
 
 @pytest.mark.usefixtures("here")
@@ -274,6 +288,11 @@ def test_each_run_is_done_once_and_a_lost_one_is_done_again(
         (["small", "--only", "VI"], "--only=VI: "),
         (["small", "--scale", "2"], "--scale=2: "),
         (["small", "--images", "mnist=none"], "--images=mnist=none: "),
+        (["small", "--images", "minst=."], "--images=minst=.: there is no data set minst"),
+        (["small", "--compare", "--output-dir", "/proc/none"], "--output-dir=/proc/none: "),
+        (["small", "output_dir=other"], "output_dir=other: --output-dir "),
+        (["small", "data.rot=.", "--dry-run"], "data.rot="),
+        (["small", "trainer=gp", "--dry-run"], "trainer=gp: "),
         (["small", "--seeds", "none"], "--seeds=none: "),
         (["small", "seed=3"], "seed=3: --seeds "),
         (["small", "epoch"], "override=epoch: "),

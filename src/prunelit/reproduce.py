@@ -59,6 +59,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+    except Exception as error:
+        from prunelit.study.command import as_request
+
+        request = as_request(error)
+        if request is None:
+            raise
+        print(request, file=sys.stderr)
+        return 2
 
 
 def reproduce(chosen: argparse.Namespace) -> int:
@@ -71,7 +79,12 @@ def reproduce(chosen: argparse.Namespace) -> int:
     from prunelit.study.reproduction.description import read_report, report_names
     from prunelit.study.reproduction.document import write_document
     from prunelit.study.reproduction.listing import say_list
-    from prunelit.study.reproduction.program import compare_and_write, run_commands, say_commands
+    from prunelit.study.reproduction.program import (
+        compare_and_write,
+        run_commands,
+        say_commands,
+        say_what_does_not_apply,
+    )
     from prunelit.study.reproduction.requests import commands
 
     request = asked_for(chosen)
@@ -83,16 +96,27 @@ def reproduce(chosen: argparse.Namespace) -> int:
         write_document(chosen.write_docs)
         return 0
     report = read_report(chosen.report)
-    wanted = commands(report, request, report.serving(chosen.only))
+    sweeps = report.serving(chosen.only)
+    wanted = commands(report, request, sweeps)
+    say_what_does_not_apply(request, sweeps)
     if chosen.dry_run:
         say_commands(wanted)
         return 0
+    _create(request.output_dir)
     status = 0 if chosen.compare else run_commands(report, request, wanted)
     if status > 1:
         return status
     everything = wanted if chosen.only is None else commands(report, request, report.serving(None))
     compare_and_write(report, request, everything, chosen.write_docs)
     return status
+
+
+def _create(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise BadRequest("--output-dir", folder, "a folder that can be created", why) from error
 
 
 if __name__ == "__main__":

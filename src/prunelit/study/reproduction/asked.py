@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from prunelit.request import MISSING, BadRequest
+from prunelit.request import MISSING, BadRequest, nearest
+from prunelit.study.configs import CONFIGS
 from prunelit.study.reproduction.description import report_names
 from prunelit.study.reproduction.requests import Request, check_overrides
 
@@ -48,6 +49,9 @@ def _folder(text: str) -> tuple[str, Path]:
     data, equals, folder = text.partition("=")
     if not equals:
         raise BadRequest("--images", text, "DATA=DIR, such as cifar10=pictures")
+    known = sorted(path.stem for path in (CONFIGS / "data").glob("*.yaml") if path.stem != "folder")
+    if data not in known:
+        raise BadRequest("--images", text, nearest(data, known), f"there is no data set {data}")
     if not Path(folder).is_dir():
         raise BadRequest("--images", text, "a data set and a folder of images", "there is no such folder")
     return data, Path(folder)

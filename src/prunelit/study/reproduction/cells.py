@@ -134,6 +134,8 @@ def _ours(report: Report, study: Study, fact: Mapping[str, str]) -> tuple[Summar
     by_seed = kept.groupby(runs["seed"].loc[kept.index]).mean()
     devices = sorted(set(map(str, runs["device"].loc[kept.index])))
     ends = ENDS.get(fact["metric"], (-math.inf, math.inf))
+    if fact["metric"] == "kept" and "params" in setting:
+        ends = (0.0, float(setting["params"]))
     return summarise(list(by_seed)).within(*ends), ", ".join(devices)
 
 

@@ -54,7 +54,7 @@ class Sweep:
 
     def overrides(self, scale: float) -> list[str]:
         """Return the overrides at a scale, without seeds and names."""
-        shrunk = {}
+        shrunk: dict[str, int] = {}
         # The experiment already has the full counts: only other counts are overridden.
         if scale < 1:
             shrunk |= self.epochs if "epochs" in self.shrinks else {}
@@ -64,6 +64,10 @@ class Sweep:
         keys = {text.partition("=")[0] for text in changed}
         images = [f"+trainer.limit_train_batches={scale:g}"] if scale < 1 and "images" in self.shrinks else []
         return [text for text in given if text.partition("=")[0] not in keys] + changed + images
+
+    def trains_none_of(self, key: str) -> bool:
+        """Whether ``key`` counts epochs and is 0 in this sweep, which is about networks without them."""
+        return key.lstrip("+") in ("epochs", "pre_epochs") and f"{key.lstrip('+')}=0" in self.run.split()
 
     def seeds_at(self, scale: float) -> list[int]:
         """Return the seeds at a scale, at least one."""
@@ -188,6 +192,8 @@ class Report:
         if table is None:
             return list(self.sweeps.values())
         places = {**self.tables, **self.pictures, **self.sweeps}
+        alike = {_simplified(place): place for place in places}
+        table = table if table in places else alike.get(_simplified(table), table)
         if table not in places:
             raise BadRequest("--only", table, nearest(table, places), f"{self.name} has no such table")
         names = [table] if table in self.sweeps else []
@@ -200,6 +206,11 @@ class Report:
         sources = [self.sweeps[name].start_from for name in names if self.sweeps[name].start_from]
         wanted = {*names, *sources}
         return [sweep for name, sweep in self.sweeps.items() if name in wanted]
+
+
+def _simplified(place: str) -> str:
+    """Return the name of a place without "table", spaces and capitals."""
+    return "".join(place.casefold().removeprefix("table").split())
 
 
 def report_names() -> list[str]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from prunelit.request import MISSING, BadRequest
+from prunelit.study.report.records.study import Study
 from prunelit.study.report.tables.grid import for_terminal
 from prunelit.study.report.terminal import console
 from prunelit.study.reproduction.answers import answers
 from prunelit.study.reproduction.cells import compare, read_sweeps
-from prunelit.study.reproduction.description import Report
+from prunelit.study.reproduction.description import Report, Sweep
 from prunelit.study.reproduction.document import Outcome, write_document
 from prunelit.study.reproduction.page import note_request, write_outcome
 from prunelit.study.reproduction.requests import Command, Request
@@ -65,6 +67,7 @@ def compare_and_write(
 ) -> Outcome:
     """Compare every published number with the complete runs, print and write the result."""
     studies = read_sweeps(wanted)
+    _check_that_runs_are_read(report, request, studies)
     cells = compare(report, studies, request.scale, request.otherwise)
     outcome = Outcome(cells, answers(report, studies, request.scale))
     files = write_outcome(report, request, wanted, studies, outcome)
@@ -79,3 +82,19 @@ def compare_and_write(
     screen.print(counts(outcome.cells))
     screen.print(f"written: {', '.join(map(str, files))}", soft_wrap=True, markup=False)
     return outcome
+
+
+def say_what_does_not_apply(request: Request, sweeps: Sequence[Sweep]) -> None:
+    """Print a line for each sweep to which not all overrides apply."""
+    for sweep in sweeps:
+        if left_out := [text for text in request.overrides if text not in request.overrides_of(sweep)]:
+            print(f"{' '.join(left_out)}: not for {sweep.name}, which trains nothing", file=sys.stderr)
+
+
+def _check_that_runs_are_read(report: Report, request: Request, studies: Mapping[str, Study]) -> None:
+    """Raise BadRequest if there are complete runs, but none of them is of this request."""
+    folder = request.folder(report)
+    if not studies and any(folder.glob("*/*/result.json")):
+        given = " ".join(request.overrides) or MISSING
+        allowed = f"those of the runs in {folder}, with --images if they were run with it (reproduction.json)"
+        raise BadRequest("overrides", given, allowed, "none of the complete runs has these settings")

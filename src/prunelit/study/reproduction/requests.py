@@ -53,13 +53,17 @@ class Request:
         top = self.output_dir / self.study(report)
         return top if sweep is None else top / sweep.name
 
+    def overrides_of(self, sweep: Sweep) -> list[str]:
+        """Return the overrides that apply to a sweep: not those of epochs if the sweep trains nothing."""
+        return [text for text in self.overrides if not sweep.trains_none_of(text.partition("=")[0])]
+
     def otherwise(self, sweep: Sweep) -> str:
         """Return the overrides with which a sweep differs from the published experiment.
 
         Fewer values of what the sweep has several of, such as ``pruner=mag``, make no other experiment.
         """
         own = {key: value.split(",") for key, _, value in (text.partition("=") for text in sweep.run.split())}
-        changed = (text for text in self.overrides if _changes_results(text))
+        changed = (text for text in self.overrides_of(sweep) if _changes_results(text))
         return " ".join(text for text in changed if not _is_part(text, own))
 
 
@@ -109,9 +113,10 @@ class Planner:
         own += ["logger=none", "sweep.keep_checkpoints=false"]
         own += [f"name={self.request.study(self.report)}/{sweep.name}"]
         own += [f"output_dir={self.request.output_dir}"]
-        given = {text.partition("=")[0].lstrip("+~") for text in self.request.overrides}
+        asked = self.request.overrides_of(sweep)
+        given = {text.partition("=")[0].lstrip("+~") for text in asked}
         own = [text for text in own if text.partition("=")[0].lstrip("+") not in given]
-        overrides = [*own, *self._images(own), *self.request.overrides]
+        overrides = [*own, *self._images(own), *asked]
         memory = self.request.folder(self.report, sweep) / ".sweep" / "reproduce.json"
         return Command(sweep, tuple(overrides), tuple(self.compose(overrides, memory)))
 
@@ -197,7 +202,11 @@ def composing() -> Iterator[Compose]:
 
 def check_overrides(overrides: Sequence[str]) -> None:
     """Raise BadRequest for text that is not ``key=value``, and for keys that this command sets itself."""
-    decided = {"name": "the study's folder is named after the report", "seed": "--seeds limits the seeds"}
+    decided = {
+        "name": "the study's folder is named after the report",
+        "seed": "--seeds limits the seeds",
+        "output_dir": "--output-dir sets it",
+    }
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals:
