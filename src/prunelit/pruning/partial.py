@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import re
 import time
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,10 +19,10 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from prunelit.durable import replacing
-from prunelit.notice import warn
 from prunelit.pruning.objective import Objective
 from prunelit.pruning.parameters import Parameters
 from prunelit.pruning.preserve import preserved, random_state
+from prunelit.request import PruningWarning
 
 SAVE_EVERY = 30.0
 """Seconds between two saves."""
@@ -75,7 +76,8 @@ class Partial:
                 torch.save(state, file)
             self._changed = False
         except OSError as error:
-            warn(f"scores are not saved in {self.file.parent}: {error.strerror or error}")
+            why = f"scores are not saved in {self.file.parent}: {error.strerror or error}"
+            warnings.warn(why, PruningWarning, stacklevel=2)
 
     @contextmanager
     def kept(self) -> Iterator[None]:
