@@ -7,6 +7,8 @@ import logging
 import os
 import secrets
 import threading
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -64,6 +66,15 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     data = content.encode() if isinstance(content, str) else content
     with replacing(path) as file:
         file.write(data)
+
+
+def is_whole(path: Path) -> bool:
+    """Whether the file is a zip archive, as ``torch.save`` makes, whose every part has its checksum."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError):
+        return False
 
 
 def fsync_folder(folder: Path) -> None:

@@ -7,7 +7,6 @@ import hashlib
 import re
 import time
 import warnings
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from prunelit.durable import replacing
+from prunelit.durable import is_whole, replacing
 from prunelit.pruning.objective import Objective
 from prunelit.pruning.parameters import Parameters
 from prunelit.pruning.preserve import preserved, random_state
@@ -90,10 +89,9 @@ class Partial:
 
 def _read(file: Path, total: Mapping[str, Tensor]) -> dict[str, Any] | None:
     """Return the contents of the file; None if it is missing or damaged, or its sums are unlike ``total``."""
+    if not is_whole(file):
+        return None
     try:
-        with zipfile.ZipFile(file) as archive:
-            if archive.testzip() is not None:
-                return None
         state: dict[str, Any] = torch.load(file, weights_only=True)
         sizes = {name: len(tensor) for name, tensor in total.items()}
         for kind in ("total", "current"):

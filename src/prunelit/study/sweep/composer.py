@@ -160,18 +160,17 @@ class Composer:
         return tuple(text.partition("=")[0] if text in plain else text for text in request)
 
     def _plain_of(self, request: Request) -> list[str]:
-        """Return the plain overrides in a request with keys that no other one has, is above or is below."""
+        """Return the plain overrides in a request with keys that no other one has, is above or is below.
+
+        The same key may be set to a plain value again; the last value counts.
+        """
         keys = {text: _parsed(text).key_or_group for text in request}
-        plain = [text for text in keys if self._is_plain(text)]
-        others = [key for text, key in keys.items() if text not in plain and not self._is_group(key)]
-        above = {keys[text] for text in plain}
-        return [
-            text
-            for text in request
-            if text in plain
-            and not any(_overlap(keys[text], key) for key in others)
-            and not any(_overlap(keys[text], key) for key in above - {keys[text]})
-        ]
+        others = [(key, self._is_plain(text)) for text, key in keys.items() if not self._is_group(key)]
+
+        def stands_alone(key: str) -> bool:
+            return not any(_overlap(key, other) and not (plain and key == other) for other, plain in others)
+
+        return [text for text in request if self._is_plain(text) and stands_alone(keys[text])]
 
     def _is_plain(self, text: str) -> bool:
         """Whether an override sets a key of the config to a value that is not a mapping or list."""

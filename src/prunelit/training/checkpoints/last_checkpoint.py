@@ -13,10 +13,9 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 
-from prunelit.durable import replacing
+from prunelit.durable import is_whole, replacing
 from prunelit.interruption import BATCHES, ELSEWHERE, EVALUATION, Interrupted, Interruption
 from prunelit.notice import warn
-from prunelit.training.checkpoints.weight_files import is_whole
 from prunelit.training.lightning_overhead import Checkpoint as BestCheckpoint
 from prunelit.training.lightning_overhead import NotCalledInSteps
 from prunelit.training.parallel import threads

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 import re
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from prunelit.durable import is_whole
 from prunelit.request import BadRequest
 
 KINDS = "a .ckpt of prunelit or Lightning, a state dict saved with torch.save, or a .safetensors file"
@@ -61,15 +61,6 @@ def read_file(path: Path, key: str = "checkpoint") -> Content:
     if not isinstance(content, dict):
         raise BadRequest(key, path, KINDS, f"it contains a {type(content).__name__}")
     return content
-
-
-def is_whole(path: Path) -> bool:
-    """Whether the file is a zip archive, as ``torch.save`` makes, whose every part has its checksum."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.testzip() is None
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError):
-        return False
 
 
 def _check_kind(path: Path, key: str) -> None:
