@@ -13,7 +13,7 @@ import pandas as pd
 
 from prunelit.durable import write_atomically
 from prunelit.study.report.charts.encodings import layered, method_marks, percent
-from prunelit.study.report.charts.theme import theme
+from prunelit.study.report.charts.theme import DENSE, theme
 from prunelit.study.report.page.raster import write_png
 from prunelit.study.report.page.vega import VEGA_LITE
 from prunelit.study.report.records.csv_files import read_rows
@@ -102,17 +102,17 @@ def _errors(study: Study) -> Drawn:
     rows["asked"] = runs["asked_sparsity"].map(lambda value: f"{value:g}").to_numpy()
     rows = rows[rows["error"] <= 100 - DESTROYED]
     methods = sorted(rows["method"].unique())
-    where = {"x": alt.X("asked:N", title="Sparsity"), "xOffset": "method:N"}
-    boxes = (
-        alt.Chart()
-        .mark_boxplot(size=8, extent="min-max")
-        .encode(**where, y=alt.Y("error:Q", title="Test error (%)"), color=method_marks(methods)["color"])
+    where = {"x": alt.X("asked:N", title="Sparsity"), "y": alt.Y("error:Q", title="Test error (%)")}
+    pruned, dense = (alt.Chart().transform_filter(f"datum.method {sign} 'none'") for sign in ("!=", "=="))
+    boxes = pruned.mark_boxplot(size=8, extent="min-max").encode(
+        **where, xOffset="method:N", color=method_marks(methods)["color"]
     )
+    dense_boxes = dense.mark_boxplot(size=8, extent="min-max", color=DENSE).encode(**where)
     caption = (
-        "Errors of the best epoch; boxes span the middle half of the runs. Left out: "
+        "Errors of the best epoch; boxes span the middle half of the runs; sparsity 0 is dense. Left out: "
         f"{len(runs) - len(rows)} of {len(runs)} runs, whose accuracy stayed below {DESTROYED:g} %."
     )
-    return Drawn("Test error by sparsity", caption, layered(boxes), rows, (900, 300))
+    return Drawn("Test error by sparsity", caption, layered(boxes, dense_boxes), rows, (900, 300))
 
 
 def _round_sparsities(study: Study) -> Drawn:
