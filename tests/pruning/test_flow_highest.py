@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from prunelit.pruning import flow_highest, scored_layers
+from prunelit.pruning import flow_highest, loops, scored_layers
 from prunelit.pruning.criteria import SynFlow
 from prunelit.pruning.criteria.criterion import Criterion
 from prunelit.pruning.masks import Masks, Scores
@@ -18,6 +18,15 @@ from prunelit.pruning.objective import Objective
 from prunelit.pruning.parameters import Selection
 from prunelit.pruning.plan import Plan
 from prunelit.pruning.rounds import prune
+
+
+@pytest.fixture(autouse=True, params=["loop", "operations"])
+def in_both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compare scores by a compiled loop, and as where there was no compiler."""
+    if request.param == "operations":
+        monkeypatch.setattr(loops, "available", lambda: False)
+    elif not loops.available():
+        pytest.skip("the loops are not compiled")
 
 
 class Residual(nn.Module):

@@ -13,7 +13,6 @@ On a GPU the bits of the k-th highest are found one by one, with one pass over a
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +23,7 @@ import torch
 from torch import Tensor
 
 from prunelit.pruning.kth_highest_by_bits import kth_highest_by_bits
-from prunelit.pruning.score_pieces import Piece, all_finite, cut
+from prunelit.pruning.score_pieces import Memory, Piece, all_finite, cut
 from prunelit.pruning.threads import Map, threads
 
 FEW = 2**14
@@ -77,7 +76,8 @@ def highest(scores: Sequence[Tensor], k: int, candidates: Sequence[Tensor]) -> H
         if found is None:
             return None
         threshold, num_at_least = found.kth_highest(k)
-        ties = list(each(lambda piece: piece.settle(threshold), pieces))
+        all_noted = all(piece.places is not None for piece in pieces)  # then handing them out takes longer
+        ties = list((map if all_noted else each)(lambda piece: piece.settle(threshold), pieces))
     excess, num_tied = num_at_least - k, None
     if excess:
         _unmark_last(pieces, ties, threshold, excess)
@@ -100,7 +100,7 @@ def _sample(pieces: Sequence[Piece]) -> Any:
     the same each time and does not touch the global random states.
     """
     total = sum(len(piece.scores) for piece in pieces)
-    size = max(FEW, total // 1024)
+    size = max(FEW, total // 256)
     random = np.random.default_rng(0)
     found = []
     drawn: dict[int, Any] = {}  # by the length of a piece: almost all are equally long
@@ -151,7 +151,7 @@ class _Between:
 
 def _around_kth_highest(pieces: Sequence[Piece], k: int, competing: int, each: Map) -> _Between | None:
     """Return what lies around the ``k``-th highest of all candidates; None if a score is not finite."""
-    sample, memory = _sample(pieces), threading.local()
+    sample, memory = _sample(pieces), Memory()
     for margin in MARGINS:
         low, high = enclosing(sample, k / competing, margin)
         counts = list(each(partial(Piece.look, low=low, high=high, memory=memory), pieces))

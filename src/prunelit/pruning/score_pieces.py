@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from prunelit.pruning import loops
+
 PIECE = 2**18
 """Scores that a thread works on at a time: they and what is computed from them fit into its cache."""
 
@@ -45,7 +47,7 @@ class Piece:
         """Return the scores in the type in which they are compared."""
         return self.scores.to(self.dtype).numpy()
 
-    def look(self, low: Any, high: Any, memory: threading.local) -> tuple[int, int, int]:
+    def look(self, low: Any, high: Any, memory: Memory) -> tuple[int, int, int]:
         """Mark the candidates that reach ``low``, and note those from ``low`` to ``high``.
 
         ``memory`` belongs to all pieces of a pass.
@@ -54,19 +56,15 @@ class Piece:
             how many candidates reach ``low``, exceed ``high``, and equal ``high``; -1 if one is not finite.
         """
         values = self.values()
-        if not all_finite(values):
+        candidates = None if self._all_compete() else self.candidates
+        find = look_by_loop if loops.available() else look_by_operations
+        num_at_least, near, places = find(values, candidates, self.mask, low, high, memory)
+        if num_at_least < 0:
             return -1, 0, 0
-        at_least = np.greater_equal(values, low, out=self.mask)
-        if not self._all_compete():
-            at_least &= self.candidates
-        within = np.less_equal(values, high, out=_scratch(memory, len(values)))
-        within &= at_least
-        places = np.flatnonzero(within)
-        near = values[places]
-        num_at_least, num_at_high = int(np.count_nonzero(at_least)), int(np.count_nonzero(near == high))
+        num_at_high = int(np.count_nonzero(near == high))
         many = len(near) > len(values) // NEAR
         self.places = None if many else places.astype(np.int32)
-        self.near = near[(near > low) & (near < high)] if many else near
+        self.near = near[(near > low) & (near < high)] if many else near.copy()
         return num_at_least, num_at_least - len(near), num_at_high
 
     def num_candidates(self) -> int:
@@ -86,11 +84,46 @@ class Piece:
         return int(np.count_nonzero(self.near == threshold))
 
 
-def _scratch(memory: threading.local, length: int) -> Any:
-    """Return bools whose values do not matter, the same ones in each call of a thread."""
-    if len(getattr(memory, "bools", ())) < length:
-        memory.bools = np.empty(length, dtype=bool)
-    return memory.bools[:length]
+class Memory(threading.local):
+    """Memory of each thread, which is used again and again."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[Any, Any] = {}
+
+    def of(self, dtype: Any, length: int) -> Any:
+        """Return an array whose values do not matter; its memory is used again in the next call."""
+        if dtype not in self._arrays or len(self._arrays[dtype]) < length:
+            self._arrays[dtype] = np.empty(length, dtype)
+        return self._arrays[dtype][:length]
+
+
+def look_by_loop(
+    values: Any, candidates: Any, marks: Any, low: Any, high: Any, memory: Memory
+) -> tuple[int, Any, Any]:
+    """Mark the candidates that reach ``low`` by a compiled loop; all compete if ``candidates`` is None.
+
+    Returns:
+        how many they are, or -1 if a value is not finite; the values from ``low`` to ``high``, and their
+        places. Both may be in ``memory``.
+    """
+    near, places = memory.of(values.dtype, len(values) + 1), memory.of(np.int32, len(values) + 1)
+    number, picked = loops.mark(values, candidates, marks, low, high, near, places)
+    return number, near[:picked], places[:picked]
+
+
+def look_by_operations(
+    values: Any, candidates: Any, marks: Any, low: Any, high: Any, memory: Memory
+) -> tuple[int, Any, Any]:
+    """Do the work of :func:`look_by_loop` by operations on arrays."""
+    if not all_finite(values):
+        return -1, values[:0], values[:0]
+    at_least = np.greater_equal(values, low, out=marks)
+    if candidates is not None:
+        at_least &= candidates
+    within = np.less_equal(values, high, out=memory.of(bool, len(values)))
+    within &= at_least
+    places = np.flatnonzero(within)
+    return int(np.count_nonzero(at_least)), values[places], places
 
 
 def cut(
