@@ -1,5 +1,6 @@
 """Every name of every group is there, composes, and trains a step."""
 
+import warnings
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from prunelit.amount import Amount
-from prunelit.request import BadRequest
+from prunelit.request import BadRequest, PruningWarning
 from prunelit.study.checks import check
 from prunelit.study.configs import CONFIGS
 from prunelit.training.config.keys import check_config
@@ -95,7 +96,9 @@ def test_every_pruner_says_its_name_and_builds(path: Path) -> None:
         with pytest.raises(BadRequest, match=r"pruner\.densities_from="):
             build_pruning(cfg, Amount())
         return
-    pruning = build_pruning(cfg, Amount(None if cfg.pruner.pattern else 0.5))
+    with warnings.catch_warnings():  # of options that change nothing
+        warnings.simplefilter("error", PruningWarning)
+        pruning = build_pruning(cfg, Amount(None if cfg.pruner.pattern else 0.5))
     assert (pruning is None) == (path.stem == "none")
 
 

@@ -15,6 +15,7 @@ from prunelit.pruning.plan import Plan
 from prunelit.request import BadRequest, nearest, within
 from prunelit.training.fit.retraining import Retraining
 from prunelit.training.fit.timing import Timing, When
+from prunelit.training.fit.unused_options import warn_of_unused
 from prunelit.training.scoring.training_batches import Sample
 
 WHOLE = {"scope": "layer", "pattern": None, "layer_densities": None, "bias": True, "norm": True}
@@ -183,6 +184,7 @@ def distribute(options: dict[str, Any]) -> Options:
         _check_repair(retraining.repair, selection, plan)
     if growth.at is not None:
         _check_growth(growth, plan, timing, retraining)
+    warn_of_unused(selection, plan, growth, timing, retraining)
     timing = replace(timing, rewound_to=retraining.epoch or 0)
     return selection, plan, growth, sample, timing, retraining
 
