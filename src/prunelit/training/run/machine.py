@@ -8,6 +8,7 @@ import resource
 import subprocess
 import sys
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -49,9 +50,15 @@ def environment(trainer: pl.Trainer) -> dict[str, Any]:
         "precision": str(trainer.precision),
         "threads": torch.get_num_threads(),
         "peak_memory_bytes": torch.cuda.max_memory_allocated(device) if cuda else resident,
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
-        "git": _commit(),
+        **software(),
     }
+
+
+@cache
+def software() -> dict[str, Any]:
+    """Return the versions of Python and of packages, and the commit of this checkout, as first found."""
+    versions = {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
+    return {"versions": versions, "git": _commit()}
 
 
 def _version(package: str) -> str | None:

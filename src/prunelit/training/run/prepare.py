@@ -41,12 +41,13 @@ LATE = (
 
 
 def prepare() -> None:
-    """Import what runs need, so that each can be forked from a process that has it."""
+    """Import what runs need and find out versions, so that each run can be forked from this process."""
     for module in NEEDED:
         import_module(module)
     for module in LATE:
         with suppress(ImportError):
             import_module(module)
+    import_module("prunelit.training.run.machine").software()
 
 
 def check_parts(cfg: DictConfig) -> None:
