@@ -16,7 +16,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 PRUNING = Path("src", "prunelit", "pruning")
 LIBRARY = "compiled_loops.so"
 OPTIONS = ["-O3", "-std=c11", "-shared", "-fPIC"]
-FURTHER = ([], ["-DPORTABLE"])
+FURTHER: tuple[list[str], ...] = ([], ["-DPORTABLE"])
 """Options that are tried in turn: for several kinds of processor at once, and for one kind."""
 
 
