@@ -5,9 +5,12 @@ Without a compiler the package works as well: NumPy then does the work of these 
 
 from __future__ import annotations
 
+import itertools
+import os
 import shlex
 import subprocess
 import sysconfig
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +23,26 @@ FURTHER: tuple[list[str], ...] = ([], ["-DPORTABLE"])
 """Options that are tried in turn: for several kinds of processor at once, and for one kind."""
 
 
-def compile_loops(source: Path, library: Path, compiler: str) -> str | None:
-    """Compile ``source`` to ``library``; return why that failed, if it did."""
-    reason = ""
-    for further in FURTHER:
+def compilers() -> list[str]:
+    """Return the C compilers to try: that of the environment, that of Python, and the usual ones."""
+    named = [os.environ.get("CC") or "", sysconfig.get_config_var("CC") or ""]
+    return list(
+        dict.fromkeys([*(shlex.split(text)[0] for text in named if text.strip()), "cc", "gcc", "clang"])
+    )
+
+
+def compile_loops(source: Path, library: Path, tried: Sequence[str]) -> str | None:
+    """Compile ``source`` to ``library`` by the first compiler that can; return why none could."""
+    reasons = []
+    for compiler, further in itertools.product(tried, FURTHER):
         command = [compiler, *OPTIONS, *further, "-o", str(library), str(source)]
         try:
             subprocess.run(command, check=True, capture_output=True, text=True)
         except (OSError, subprocess.CalledProcessError) as error:
-            reason = str(getattr(error, "stderr", None) or error).strip()
+            reasons.append(str(getattr(error, "stderr", None) or error).strip())
         else:
             return None
-    return reason
+    return reasons[0]
 
 
 class LoopsHook(BuildHookInterface):
@@ -41,8 +52,7 @@ class LoopsHook(BuildHookInterface):
         """Compile the loops; display why if that fails."""
         folder = Path(self.root, PRUNING)
         (folder / LIBRARY).unlink(missing_ok=True)
-        compiler = shlex.split(sysconfig.get_config_var("CC") or "cc")[0]
-        if reason := compile_loops(folder / "loops.c", folder / LIBRARY, compiler):
+        if reason := compile_loops(folder / "loops.c", folder / LIBRARY, compilers()):
             self.app.display_warning(
                 f"NumPy is going to do the work of loops.c, which was not compiled: {reason}"
             )

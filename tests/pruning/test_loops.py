@@ -35,23 +35,32 @@ def test_loops_are_compiled_and_loaded(
 ) -> None:
     monkeypatch.setattr(hook, "FURTHER", (further,))
     library = tmp_path / hook.LIBRARY
-    assert hook.compile_loops(LOOPS, library, "cc") is None
+    assert hook.compile_loops(LOOPS, library, ["cc"]) is None
     assert loops.load(library) is not None
 
 
 def test_a_compiler_that_fails_or_is_missing_gives_the_reason(hook: ModuleType, tmp_path: Path) -> None:
     wrong = tmp_path / "loops.c"
     wrong.write_text("this is not C;")
-    assert "no_such_compiler" in hook.compile_loops(LOOPS, tmp_path / "library.so", "no_such_compiler")
+    assert "no_such_compiler" in hook.compile_loops(LOOPS, tmp_path / "library.so", ["no_such_compiler"])
     if shutil.which("cc"):
-        assert "error" in hook.compile_loops(wrong, tmp_path / "library.so", "cc")
+        assert "error" in hook.compile_loops(wrong, tmp_path / "library.so", ["cc"])
+
+
+@needs_a_compiler
+def test_another_compiler_is_tried_where_the_first_is_missing(
+    hook: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CC", "no_such_compiler -O2")
+    assert hook.compilers()[0] == "no_such_compiler"
+    assert hook.compile_loops(LOOPS, tmp_path / "library.so", hook.compilers()) is None
 
 
 @needs_a_compiler
 def test_a_library_of_another_version_is_not_used(hook: ModuleType, tmp_path: Path) -> None:
     source, library = tmp_path / "loops.c", tmp_path / "library.so"
     source.write_text(LOOPS.read_text().replace("loops_version = ", "loops_version = 9"))
-    assert hook.compile_loops(source, library, "cc") is None
+    assert hook.compile_loops(source, library, ["cc"]) is None
     assert loops.load(library) is None
 
 
