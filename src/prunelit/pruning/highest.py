@@ -67,7 +67,7 @@ def highest(scores: Sequence[Tensor], k: int, candidates: Sequence[Tensor]) -> H
     masks = [np.empty(score.numel(), dtype=bool) for score in scores]
     pieces = cut(scores, candidates, masks, torch.float32 if exact else torch.float64)
     with threads(len(pieces)) as each:
-        competing = sum(each(Piece.num_candidates, pieces))
+        competing = sum(map(Piece.num_candidates, pieces))
         if not 0 < k < competing:
             if not all(each(_is_finite, pieces)):
                 return None
@@ -110,9 +110,7 @@ def _sample(pieces: Sequence[Piece]) -> Any:
             number = math.ceil(size * length / total)
             places = ((np.arange(number) + random.random(number)) * (length / number)).astype(np.int64)
             drawn[length] = np.arange(length) if total <= FEW else places.clip(0, length - 1)
-        places = drawn[length]
-        places = places[piece.candidates[places]]
-        found.append(piece.scores[torch.from_numpy(places)].to(piece.dtype).numpy())
+        found.append(piece.competing(drawn[length]))
     return np.concatenate(found)
 
 

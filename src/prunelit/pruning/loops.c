@@ -3,7 +3,7 @@
 #include <stdint.h>
 
 /* Changes whenever a function's arguments do. */
-const int32_t loops_version = 1;
+const int32_t loops_version = 2;
 
 #if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(PORTABLE)
 #define FOR_EACH_PROCESSOR __attribute__((target_clones("default", "avx2", "avx512f")))
@@ -13,6 +13,17 @@ const int32_t loops_version = 1;
 
 /* Scores that are compared together, by vector instructions, before those of interest are picked out. */
 #define BLOCK 32
+
+/* Copies the values of a block for which `wanted` to `near`, and their places to `places`. */
+#define PICK(values, wanted)                    \
+    uint32_t bits = 0;                          \
+    for (int i = 0; i < size; i++)              \
+        bits |= (uint32_t)(wanted) << i;        \
+    for (; bits; bits &= bits - 1) {            \
+        const int i = __builtin_ctz(bits);      \
+        near[found] = (values)[i];              \
+        places[found++] = (int32_t)(start + i); \
+    }
 
 /* Compares `size` values; `counts` tells whether the one at `i` is a candidate. */
 #define COMPARE(size, counts)                                    \
@@ -47,11 +58,7 @@ const int32_t loops_version = 1;
             number += reached;                                                                               \
             if (reached == exceeded)                                                                         \
                 continue;                                                                                    \
-            for (int i = 0; i < size; i++) {                                                                 \
-                near[found] = some[i];                                                                       \
-                places[found] = (int32_t)(start + i);                                                        \
-                found += marked[i] & (some[i] <= high);                                                      \
-            }                                                                                                \
+            PICK(some, marked[i] & (some[i] <= high))                                                        \
         }                                                                                                    \
         *picked = found;                                                                                     \
         return number;                                                                                       \
@@ -86,12 +93,36 @@ FOR_EACH_PROCESSOR int64_t keep_reaching(double *restrict derivatives, double *r
         number += reached;
         if (reached == exceeded)
             continue;
-        for (int i = 0; i < size; i++) {
-            near[found] = scores[i];
-            places[found] = (int32_t)(start + i);
-            found += (scores[i] >= low) & (scores[i] < high);
-        }
+        PICK(scores, (scores[i] >= low) & (scores[i] < high))
     }
     *picked = found;
     return number;
 }
+
+#define SETTLE(name, type)                                                                                \
+    int64_t name(const type *restrict near, const int32_t *restrict places, int64_t length, double limit, \
+                 uint8_t *restrict marks)                                                                 \
+    {                                                                                                     \
+        const type threshold = (type)limit;                                                               \
+        int64_t ties = 0;                                                                                 \
+        for (int64_t i = 0; i < length; i++) {                                                            \
+            ties += near[i] == threshold;                                                                 \
+            marks[places[i]] &= near[i] >= threshold;                                                     \
+        }                                                                                                 \
+        return ties;                                                                                      \
+    }
+
+SETTLE(settle_float, float)
+SETTLE(settle_double, double)
+
+#define CLEAR(name, type)                                                                            \
+    FOR_EACH_PROCESSOR void name(type *restrict bits, const uint8_t *restrict marks, int64_t length) \
+    {                                                                                                \
+        for (int64_t i = 0; i < length; i++)                                                         \
+            bits[i] &= (type)-marks[i];                                                              \
+    }
+
+CLEAR(clear_1, int8_t)
+CLEAR(clear_2, int16_t)
+CLEAR(clear_4, int32_t)
+CLEAR(clear_8, int64_t)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-VERSION = 1
+VERSION = 2
 """That of ``loops.c``, as which the library must be compiled."""
 
 LIBRARY = Path(__file__).with_name("compiled_loops.so")
@@ -33,6 +33,14 @@ def load(path: Path) -> ctypes.CDLL | None:
         function = getattr(library, name)
         function.restype = _SIZE
         function.argtypes = (*[_POINTER] * 3, _SIZE, _REAL, _REAL, *[_POINTER] * 3)
+    for name in ("settle_float", "settle_double"):
+        function = getattr(library, name)
+        function.restype = _SIZE
+        function.argtypes = (_POINTER, _POINTER, _SIZE, _REAL, _POINTER)
+    for width in (1, 2, 4, 8):
+        function = getattr(library, f"clear_{width}")
+        function.restype = None
+        function.argtypes = (_POINTER, _POINTER, _SIZE)
     library.keep_reaching.restype = _SIZE
     library.keep_reaching.argtypes = (*[_POINTER] * 2, _SIZE, _REAL, _REAL, *[_POINTER] * 3)
     return library
@@ -81,6 +89,19 @@ def mark(
         ctypes.addressof(picked),
     )
     return number, picked.value
+
+
+def settle(near: Any, places: Any, threshold: Any, marks: Any) -> int:
+    """Unmark ``places``, int32, where ``near`` is below ``threshold``; return how often it is equal."""
+    assert _library is not None
+    function = _library.settle_float if near.dtype == np.float32 else _library.settle_double
+    return int(function(near.ctypes.data, places.ctypes.data, len(near), threshold, marks.ctypes.data))
+
+
+def clear_unmarked(bits: Any, marks: Any) -> None:
+    """Set integers of any width to 0 where ``marks`` are False; both are contiguous and have one shape."""
+    assert _library is not None
+    getattr(_library, f"clear_{bits.itemsize}")(bits.ctypes.data, marks.ctypes.data, bits.size)
 
 
 def keep_reaching(

@@ -58,13 +58,13 @@ def tensor_undo(tensor: Tensor, values: bool = True) -> Callable[[], None]:
     if leaf:
         tensor.grad = None
 
-    @torch.no_grad()
     def undo() -> None:
         if value is not None:
-            if tensor.shape != value.shape or tensor.dtype != value.dtype:
-                tensor.data = value
-            elif not _same_values(tensor, value):  # one that is expanded cannot be written to
-                tensor.copy_(value)
+            with torch.no_grad():
+                if tensor.shape != value.shape or tensor.dtype != value.dtype:
+                    tensor.data = value
+                elif not _same_values(tensor, value):  # one that is expanded cannot be written to
+                    tensor.copy_(value)
         if leaf and tensor.is_leaf:
             tensor.requires_grad_(needs)
             tensor.grad = gradient

@@ -205,8 +205,11 @@ class _Rounds:
                 self._apply_masks()
             else:
                 may_skip = False
-            self.masks = self._by_scores(targets.pop(0))
-            self.densities.append(density_of(self.masks))
+            before, target = self.masks, targets.pop(0)
+            self.masks = self._by_scores(target)
+            known = self.plan.number_kept(target, count_all(before)) if self.groups is None else None
+            kept = count_kept(self.masks) if known is None else min(known, count_kept(before))
+            self.densities.append(kept / count_all(before))
 
     def final_masks(self, agree: Callable[[Masks], Masks] | None) -> tuple[Masks, Latency | None]:
         """Return the masks after the last round, and the latency that a budget of latency reached.

@@ -47,6 +47,14 @@ class Piece:
         """Return the scores in the type in which they are compared."""
         return self.scores.to(self.dtype).numpy()
 
+    def competing(self, places: Any) -> Any:
+        """Return those values at ``places`` that compete."""
+        if not self._all_compete():
+            places = places[self.candidates[places]]
+        if self.scores.dtype == self.dtype:
+            return self.scores.numpy()[places]
+        return self.scores[torch.from_numpy(places)].to(self.dtype).numpy()
+
     def look(self, low: Any, high: Any, memory: Memory) -> tuple[int, int, int]:
         """Mark the candidates that reach ``low``, and note those from ``low`` to ``high``.
 
@@ -80,6 +88,8 @@ class Piece:
             values = self.values()
             np.logical_and(values >= threshold, self.candidates, out=self.mask)
             return int(np.count_nonzero(values[self.mask] == threshold))
+        if loops.available():
+            return loops.settle(self.near, self.places, threshold, self.mask)
         self.mask[self.places[self.near < threshold]] = False
         return int(np.count_nonzero(self.near == threshold))
 
