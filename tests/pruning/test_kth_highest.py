@@ -179,5 +179,7 @@ def test_a_loop_finds_a_value_that_is_not_finite(value: float, place: int) -> No
 
 def test_scores_that_are_one_value_for_all() -> None:
     scores = [torch.zeros(()).expand(40, 30), torch.rand(50)]
+    empty = torch.zeros(()).expand(0, 3)
     check(scores, 300, [torch.ones(40, 30, dtype=torch.bool), torch.rand(50) < 0.5])
     check(scores, 30, [torch.zeros((), dtype=torch.bool).expand(40, 30), torch.ones(50, dtype=torch.bool)])
+    check([empty, scores[1]], 30, [empty.bool(), torch.ones(50, dtype=torch.bool)])

@@ -151,7 +151,7 @@ def cut(
 
 def _flat(tensor: Tensor) -> Tensor:
     """Return all elements in a row; those of a tensor that holds a single one stay a single one."""
-    if tensor.ndim and not any(tensor.stride()):
+    if tensor.ndim and tensor.numel() and not any(tensor.stride()):
         return tensor[(0,) * tensor.ndim].expand(tensor.numel())
     return tensor.reshape(-1)
 
