@@ -162,11 +162,11 @@ class _Part:
             how many scores reach ``low``.
         """
         values = self._values()
-        scratch = torch.from_numpy(memory.of(np.float64, 2 * len(values) + 1))
-        scores = self.weight.derivatives(self.part, scratch[: len(values)]).view(-1)
+        scratch, places = memory.of(np.float64, 2 * len(values)), memory.of(np.int32, len(values))
+        scores, near = scratch[: len(values)], scratch[len(values) :]
+        self.weight.derivatives(self.part, torch.from_numpy(scores))
         keep_reaching = loops.keep_reaching if loops.available() else keep_reaching_by_operations
-        near, places = scratch[len(values) :].numpy(), memory.of(np.int32, len(values) + 1)
-        number, picked = keep_reaching(scores.numpy(), values, low, high, near, places)
+        number, picked = keep_reaching(scores, values, low, high, near, places)
         self.near, self.places = near[:picked].copy(), places[:picked].copy()
         return number
 
@@ -184,7 +184,7 @@ def keep_reaching_by_operations(
     """Do the work of :func:`prunelit.pruning.loops.keep_reaching` by operations on arrays."""
     scores = torch.from_numpy(derivatives).mul_(torch.from_numpy(values))
     # As numbers, which takes a fraction of the time that masked_fill_ does.
-    torch.from_numpy(values).mul_(torch.ge(scores, low, out=torch.from_numpy(near[:-1])))
+    torch.from_numpy(values).mul_(torch.ge(scores, low, out=torch.from_numpy(near)))
     reached = derivatives >= low
     number = int(np.count_nonzero(reached))
     reached &= derivatives < high

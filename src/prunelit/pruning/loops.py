@@ -67,7 +67,7 @@ def mark(
         marks: where those that reach ``low`` are marked.
         low: the lower bound.
         high: the upper bound.
-        near: memory for the values from ``low`` to ``high``, one element longer than ``values``.
+        near: memory for the values from ``low`` to ``high``, as long as ``values``.
         places: memory for their places, int32, as long.
 
     Returns:
@@ -116,7 +116,7 @@ def keep_reaching(
         values: as many; float64.
         low: the lower bound.
         high: the upper bound.
-        near: memory for the scores from ``low`` to below ``high``, one element longer than ``values``.
+        near: memory for the scores from ``low`` to below ``high``, as long as ``values``.
         places: memory for their places, int32, as long.
 
     Returns:

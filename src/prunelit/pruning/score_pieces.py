@@ -116,7 +116,7 @@ def look_by_loop(
         how many they are, or -1 if a value is not finite; the values from ``low`` to ``high``, and their
         places. Both may be in ``memory``.
     """
-    near, places = memory.of(values.dtype, len(values) + 1), memory.of(np.int32, len(values) + 1)
+    near, places = memory.of(values.dtype, len(values)), memory.of(np.int32, len(values))
     number, picked = loops.mark(values, candidates, marks, low, high, near, places)
     return number, near[:picked], places[:picked]
 
