@@ -14,7 +14,7 @@ from torch import Tensor
 
 from prunelit.pruning import loops
 
-PIECE = 2**18
+PIECE = 2**19
 """Scores that a thread works on at a time: they and what is computed from them fit into its cache."""
 
 NEAR = 16
