@@ -78,7 +78,7 @@ def _fit_and_record(cfg: DictConfig, record: Record) -> dict[str, Any]:
     Invocation.current().has_computed = True
     record.writable = is_first()
     with Interruption() as interruption:
-        parts = assemble(cfg, record.folder, record.write_metrics, interruption, bar_shown())
+        parts = assemble(cfg, record.folder, record.update_metrics, interruption, bar_shown())
         record.under_way(parts.epochs, parts.device)
         with parts.settings(cfg):
             read = read_by(cfg, parts.data) if record.writable else {}

@@ -189,6 +189,10 @@ class Record:
         """Write ``metrics.csv``: one row per epoch."""
         self._write_csv("metrics.csv", rows)
 
+    def update_metrics(self, rows: Sequence[Row]) -> None:
+        """Write ``metrics.csv`` after an epoch, not flushed to the disk: checkpoints have its rows too."""
+        self._write_csv("metrics.csv", rows, flushed=False)
+
     def write_rounds(self, rows: Sequence[Row]) -> None:
         """Write ``rounds.csv``: one row per pruning during training."""
         self._write_csv("rounds.csv", rows)
@@ -276,17 +280,17 @@ class Record:
     def _status(self, status: str, **more: Any) -> None:
         self._write("status.json", json.dumps({"status": status, **more}) + "\n")
 
-    def _write_csv(self, name: str, rows: Sequence[Row]) -> None:
+    def _write_csv(self, name: str, rows: Sequence[Row], flushed: bool = True) -> None:
         columns = list(dict.fromkeys(key for row in rows for key in row))
         buffer = io.StringIO()
         writer = csv.DictWriter(buffer, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        self._write(name, buffer.getvalue())
+        self._write(name, buffer.getvalue(), flushed)
 
-    def _write(self, name: str, content: str | bytes) -> None:
+    def _write(self, name: str, content: str | bytes, flushed: bool = True) -> None:
         if self.writable:
-            write_atomically(self.folder / name, content)
+            write_atomically(self.folder / name, content, flushed)
 
 
 def _json_number(value: Any) -> Any:

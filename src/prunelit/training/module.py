@@ -159,12 +159,18 @@ class Classifier(QuickHookNames, pl.LightningModule):
         self.tested_confusion = self.confusion.compute().cpu()
 
     def on_validation_epoch_end(self) -> None:
-        """Store the sums of all ranks, and log the metrics that checkpoints may monitor."""
+        """Store the sums of all ranks, and pass them on as metrics that checkpoints may monitor."""
         for split, totals in (("test", self.test_totals), ("validation", self.validation_totals)):
             if totals.update_called:
                 self.evaluated[split] = totals.compute()
-                for name, value in self.evaluated[split].items():
-                    self.log(f"{split}/{name}", value, logger=False, sync_dist=True)
+                self._pass_on({f"{split}/{name}": value for name, value in self.evaluated[split].items()})
+
+    def _pass_on(self, metrics: dict[str, float]) -> None:
+        if self.trainer.state.fn == "fit":  # ``log`` takes longer than the evaluation of a small network
+            found = {name: torch.tensor(value, device=self.device) for name, value in metrics.items()}
+            self.trainer.callback_metrics.update(found)
+        else:
+            self.log_dict(metrics, logger=False, sync_dist=True)
 
     def configure_model(self) -> None:
         """Split the network over ranks, if that is the trainer's strategy."""

@@ -124,8 +124,12 @@ class LastCheckpoint(NotCalledInSteps, Checkpoint):  # type: ignore[misc]
         self._saved = time.monotonic()
 
     def _copy(self, best: Path) -> None:
-        """Copy the best checkpoint, which was saved in the same state; this is faster than saving again."""
-        with self.interruption.saving(), best.open("rb") as saved, replacing(self.path) as file:
+        """Copy the best checkpoint, which was saved in the same state; this is faster than saving again.
+
+        The best one is on the disk, and is used if the machine stops before the copy is.
+        """
+        copied = replacing(self.path, flushed=False)
+        with self.interruption.saving(), best.open("rb") as saved, copied as file:
             shutil.copyfileobj(saved, file)
         self._saved = time.monotonic()
 

@@ -15,11 +15,16 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from prunelit.pruning.averaged_copies import averaged_copies, says_average
 from prunelit.pruning.parameters import Parameters
+
+OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+"""Attributes of each module that hold its parameters, its submodules and its hooks."""
+PLAIN = (bool, int, float, str, Tensor, type(None))
+"""Types of attributes that hold no modules."""
 
 
 def averages_of(trainer: pl.Trainer, pl_module: pl.LightningModule, name: str) -> list[Parameters]:
@@ -43,9 +48,11 @@ def _averages(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Iterator[nn
     """Yield the averaged copies, each once."""
     found = [*averaged_copies(pl_module)]
     for owner in (*trainer.callbacks, *pl_module.modules()):  # type: ignore[attr-defined]
-        by_class = not isinstance(owner, nn.Module) and says_average(type(owner).__name__)
+        is_module = isinstance(owner, nn.Module)
+        by_class = not is_module and says_average(type(owner).__name__)
+        without = OF_EVERY_MODULE if is_module else ("_trainer",)
         for key, value in vars(owner).items():
-            if key not in ("_modules", "_trainer"):
+            if key not in without and not isinstance(value, PLAIN):
                 found += _in_attribute(value, by_name=by_class or says_average(key))
             if key == "_average_model" and isinstance(value, nn.Module):
                 found.append(value)

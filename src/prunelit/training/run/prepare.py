@@ -48,6 +48,20 @@ def prepare() -> None:
         with suppress(ImportError):
             import_module(module)
     import_module("prunelit.training.run.machine").software()
+    _call_once()
+
+
+def _call_once() -> None:
+    """Call what takes long when it is called first, with a small network; this uses no device."""
+    from torch import nn, zeros
+
+    from prunelit.pruning.coupling.groups import found_groups
+    from prunelit.pruning.preserve import random_state
+    from prunelit.training.metrics import Totals
+
+    with random_state(0), suppress(Exception):  # a run that needs it reports what is wrong
+        found_groups(nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2)), zeros(1, 2))
+        Totals()
 
 
 def check_parts(cfg: DictConfig) -> None:
