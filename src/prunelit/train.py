@@ -31,7 +31,7 @@ from prunelit.study.sweep.display import bar_shown, say_complete
 from prunelit.study.sweep.machine_share import machine_share
 from prunelit.study.sweep.run_in_sweep import run_here
 from prunelit.study.sweep.state import Sweep
-from prunelit.training.run.prepare import check_parts, prepare, refuse, runs_that_fit, together
+from prunelit.training.run import prepare
 
 
 def train(cfg: DictConfig) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     if not record.writable:  # other ranks must not wait for rank 0 where it leaves a complete run alone
         return record.result if record.complete and not cfg.rerun else _run(cfg, record)
     if cfg.rerun or not record.settled:
-        check_parts(cfg)
+        prepare.check_parts(cfg)
         with locked(record.folder), machine_share(cfg, Sweep.current()) as num_threads:
             if make_way(record, cfg.rerun):
                 return _run(cfg, record, num_threads)
@@ -101,7 +101,7 @@ def _fit_and_record(cfg: DictConfig, record: Record) -> dict[str, Any]:
 def run(cfg: DictConfig) -> float | Exception:
     """Do the run that Hydra composed; returns the test accuracy, for sweepers that optimise it."""
     command.begin_output()
-    return run_here(cfg, train, prepare)
+    return run_here(cfg, train, prepare.prepare)
 
 
 def main() -> None:
@@ -111,7 +111,7 @@ def main() -> None:
         from prunelit import command_help  # which takes as long to import as a wrong request is answered
 
         program = partial(command_help.show, sys.argv[1:])
-    sys.exit(command.call(program, sys.argv, Invocation(refuse, prepare, together, runs_that_fit)))
+    sys.exit(command.call(program, sys.argv, Invocation(*prepare.FOR_SWEEPS)))
 
 
 if __name__ == "__main__":

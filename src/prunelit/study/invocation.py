@@ -20,6 +20,7 @@ class Invocation:
     Attributes:
         refuse: raises BadRequest for a run that would be refused when it starts; None: nothing does.
         prepare: imports what runs need.
+        get_ready: does in the process of a run, while it waits for its turn, what makes it start faster.
         together: returns the function that executes several runs in this process, which train together.
         runs_that_fit: returns how many runs with a config fit into the memory, or into a number of GB.
         failures: what its runs raised.
@@ -29,6 +30,7 @@ class Invocation:
 
     refuse: Callable[[DictConfig], None] | None = None
     prepare: Callable[[], None] | None = None
+    get_ready: Callable[[DictConfig], None] | None = None
     together: Callable[[], Callable[..., list[Any]]] | None = None
     runs_that_fit: Callable[[DictConfig, float | None], int] | None = None
     failures: list[Exception] = field(default_factory=list)

@@ -70,6 +70,7 @@ class Composer:
         self._plain: dict[str, bool] = {}
         self._groups: dict[str, bool] = {}
         self._bases: dict[Request, DictConfig] = {}
+        self._ahead: tuple[Request, DictConfig] | None = None
 
     def runs(self, requests: Sequence[Request]) -> list[Run]:
         """Return a run for each request, in order.
@@ -95,8 +96,17 @@ class Composer:
         config: DictConfig = self.loader.load_sweep_config(self.config, list(request))
         return config
 
+    def compose_ahead(self, request: Request) -> DictConfig:
+        """Return the config of one run, and return a copy of it from the next call of :meth:`config_of`."""
+        config = self.config_of(request)
+        self._ahead = request, copy.deepcopy(config)
+        return config
+
     def config_of(self, request: Request) -> DictConfig:
         """Return the same as :meth:`compose`, faster if :meth:`runs` has composed a run of the same form."""
+        if self._ahead is not None and self._ahead[0] == request:
+            (_, config), self._ahead = self._ahead, None
+            return config
         base = self._bases.get(self._skeleton(request))
         if base is None:
             return self.compose(request)

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import run_job
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
@@ -47,7 +46,6 @@ def do_in_this_process(
         with open_dict(composed):
             composed.hydra.job.id = f"{composed.hydra.job.name}_{number}"
             composed.hydra.job.num = number
-        HydraConfig.instance().set_config(composed)
         done = run_job(
             hydra_context=context,
             config=composed,

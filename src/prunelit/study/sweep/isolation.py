@@ -10,6 +10,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from multiprocessing.connection import Connection
 from typing import Any
@@ -41,14 +42,19 @@ class ForkedProcess:
 
     It ignores Ctrl-C in a terminal, which reaches every process; this process decides.
 
+    Args:
+        task: returns the result of the process.
+        before: called first; the task then waits for :meth:`go`. None: the task is called at once.
+
     Attributes:
         receiver: becomes readable when the process has a result, for ``multiprocessing.connection.wait``.
     """
 
-    def __init__(self, task: Callable[[], Any]) -> None:
+    def __init__(self, task: Callable[[], Any], before: Callable[[], None] | None = None) -> None:
         context: Any = multiprocessing.get_context("fork")
         self.receiver, sender = context.Pipe(duplex=False)
-        self._process = context.Process(target=_child, args=(task, sender, os.getpid()))
+        gate, self._gate = context.Pipe(duplex=False)
+        self._process = context.Process(target=_child, args=(task, sender, os.getpid(), before, gate))
         self._deadline = math.inf
         self._sent: tuple[bool, Any] | None = None
         sys.stdout.flush()
@@ -63,6 +69,16 @@ class ForkedProcess:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         sender.close()
+        gate.close()
+
+    def go(self) -> bool:
+        """Let the task begin; return False if the process has ended instead of waiting for this."""
+        try:
+            self._gate.send(None)
+        except OSError:
+            return False
+        self._gate.close()
+        return True
 
     def ask_to_end(self) -> None:
         """Send SIGTERM, once; :meth:`is_over` kills the process if it does not end in ``GRACE_SECONDS``."""
@@ -96,9 +112,11 @@ class ForkedProcess:
         """
         if self._sent is None:
             self._process.join(GRACE_SECONDS)
-        self.kill()
-        if self._sent is None:
+            self.kill()
             raise Interrupted(signal.SIGTERM) if self._deadline < math.inf else Killed(self._process.exitcode)
+        # The process has nothing left to do. Its memory takes a while to be freed, which is not waited for.
+        self._process.kill()
+        self._close()
         returned, value = self._sent
         if returned:
             return value
@@ -108,7 +126,11 @@ class ForkedProcess:
         """End the process if it has not ended, and wait for it."""
         self._process.kill()
         self._process.join()
+        self._close()
+
+    def _close(self) -> None:
         self.receiver.close()
+        self._gate.close()
 
 
 def in_own_process(task: Callable[[], Any], cancelled: Callable[[], bool]) -> Any:
@@ -142,13 +164,24 @@ def _first_parent() -> int:
     return os.getppid()
 
 
-def _child(task: Callable[[], Any], sender: Connection, parent: int) -> None:
-    """Do the task and send its outcome."""
+def _child(
+    task: Callable[[], Any],
+    sender: Connection,
+    parent: int,
+    before: Callable[[], None] | None,
+    gate: Connection,
+) -> None:
+    """Do the task and send its outcome; with ``before``, first do this and wait for a message."""
     die_with(parent)
     end_forks_with_parent()
     for number in SIGNALS:  # the handlers of the leading process must not act here
         signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    if before is not None:
+        with warnings.catch_warnings(), suppress(Exception):  # the task itself reports what is wrong
+            warnings.simplefilter("ignore")
+            before()
+        gate.recv()
     try:
         outcome = (True, task())
     except BaseException as error:

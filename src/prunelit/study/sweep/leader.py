@@ -76,7 +76,7 @@ def lead(
         progress = Progress(len(work.complete), len(work.todo), sweep.jobs)
         own: Job = partial(job, composer.config_of)
         together, groups = _together(config, sweep, work.todo, own, composer)
-        pool = Pool(sweep, own, first.sweep, progress, together)
+        pool = Pool(sweep, own, first.sweep, progress, together, partial(_get_ready, composer))
         launch, batch_size = _launch_in(pool, groups), None
     with handled_by(handler):
         jobs, end = _launched(config, handler, work.todo, launch, batch_size or len(work.todo))
@@ -100,6 +100,12 @@ def trainers_of(runs: Sequence[Run], compose: Callable[[Request], DictConfig]) -
         changing = (text for text in run.overrides if text.lstrip("+~").startswith(("trainer", "experiment")))
         chosen.setdefault(frozenset(changing), run.overrides)
     return [compose(request).trainer for request in chosen.values()]
+
+
+def _get_ready(composer: Composer, run: Run) -> None:
+    config = composer.compose_ahead(run.overrides)
+    if get_ready := Invocation.current().get_ready:
+        get_ready(config)
 
 
 def _launch_in(pool: Pool, groups: list[list[int]] | None) -> Launch:

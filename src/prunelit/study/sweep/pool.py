@@ -9,12 +9,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
 from prunelit.interruption import Interrupted, RunTimedOut
 from prunelit.request import BadRequest
+from prunelit.study.devices import cores
 from prunelit.study.endings import NotStarted, RunFailed
 from prunelit.study.integrity import DamagedRun
 from prunelit.study.lock import is_busy
@@ -26,6 +28,9 @@ from prunelit.study.sweep.state import Sweep
 
 Job = Callable[[Run, int], Any]
 """Executes a run, given with its number in the sweep; returns its accuracy, or why there is none."""
+
+Ready = Callable[[Run], None]
+"""Does for a run what can be done before its turn."""
 
 GroupJob = Callable[[Sequence[tuple[Run, int]]], Sequence[Any]]
 """Executes several runs that train together; returns for each its accuracy, or why there is none."""
@@ -44,6 +49,14 @@ class Attempt:
     began: float
 
 
+@dataclass(frozen=True)
+class NextRun:
+    """The process of a run that gets ready while others are in progress, and waits for its turn."""
+
+    numbers: tuple[int, ...]
+    process: ForkedProcess
+
+
 class Pool:
     """Executes the runs of ``sweep``, at most ``sweep.jobs`` processes at a time, one for each run or group.
 
@@ -52,16 +65,27 @@ class Pool:
     its incomplete runs go on from their last checkpoints in two smaller groups, because the memory may not
     have been enough for all of them.
 
+    While runs are in progress and a core is left, the process of the next run already gets ready.
+
     Args:
         job: called in the process of each run.
         options: the node ``sweep`` of the config.
         group_job: called in the process of each group of several runs.
+        ready: called in the process of a run that gets ready; None: no process does.
     """
 
     def __init__(
-        self, sweep: Sweep, job: Job, options: Any, progress: Progress, group_job: GroupJob | None = None
+        self,
+        sweep: Sweep,
+        job: Job,
+        options: Any,
+        progress: Progress,
+        group_job: GroupJob | None = None,
+        ready: Ready | None = None,
     ) -> None:
         self.sweep, self.job, self.progress, self.group_job = sweep, job, progress, group_job
+        self.ready = ready if sweep.jobs < cores() else None
+        self._next: NextRun | None = None
         self.tries = options.retries if options.on_failure == "retry" else 0
         self.limit = options.timeout_minutes
         self.stops = options.on_failure == "stop"
@@ -88,21 +112,41 @@ class Pool:
                     active.append(self._begin(*self.waiting.popleft()))
                 if not active:
                     return self.outcomes
+                self._get_next_ready()
                 for attempt in self._ended(active):
                     self._account(attempt)
         finally:
             for attempt in active:
                 attempt.process.kill()
+            if self._next is not None:
+                self._next.process.kill()
 
     def _begin(self, numbers: tuple[int, ...], tries: int) -> Attempt:
-        began, runs = time.time(), [(self.runs[number], number) for number in numbers]
+        began, following = time.time(), self._next
+        if following is not None and following.numbers == numbers:
+            self._next = None
+            if following.process.go():
+                return Attempt(numbers, tries, following.process, began)
+            following.process.kill()
+        return Attempt(numbers, tries, ForkedProcess(self._task(numbers)), began)
+
+    def _task(self, numbers: tuple[int, ...]) -> Callable[[], Sequence[Any]]:
+        runs = [(self.runs[number], number) for number in numbers]
 
         def task() -> Sequence[Any]:
             if len(runs) > 1 and self.group_job is not None:
                 return self.group_job(runs)
             return [self.job(run, number) for run, number in runs]
 
-        return Attempt(numbers, tries, ForkedProcess(task), began)
+        return task
+
+    def _get_next_ready(self) -> None:
+        """Start the process of the next run, unless it has been started."""
+        if self.ready is None or self._next is not None or not self.waiting or len(self.waiting[0][0]) > 1:
+            return
+        numbers, _ = self.waiting[0]
+        before = partial(self.ready, self.runs[numbers[0]])
+        self._next = NextRun(numbers, ForkedProcess(self._task(numbers), before))
 
     def _ended(self, active: list[Attempt]) -> list[Attempt]:
         """Wait a moment, and remove the attempts that have ended from ``active``."""

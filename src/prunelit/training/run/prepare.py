@@ -9,6 +9,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from prunelit.study.devices import gpus
+
 NEEDED = (
     "fvcore.nn",
     "safetensors.torch",
@@ -51,10 +53,21 @@ def prepare() -> None:
     _call_once()
 
 
-def _call_once() -> None:
-    """Call what takes long when it is called first, with a small network; this uses no device."""
-    from torch import nn, zeros
+def get_ready(cfg: DictConfig) -> None:
+    """Call once in the process of a run what takes long in its first call; this leaves nothing."""
+    check_parts(cfg)
+    _call_once()
 
+
+def _call_once() -> None:
+    """Call what takes long when it is called first, with a small network, on a machine without GPUs.
+
+    With GPUs, autograd would begin to use them, which must not happen before a fork or the choice of a GPU.
+    """
+    from torch import nn, version, zeros
+
+    if gpus() or version.hip or version.xpu:
+        return
     from prunelit.pruning.coupling.groups import found_groups
     from prunelit.pruning.preserve import random_state
     from prunelit.training.metrics import Totals
@@ -92,3 +105,7 @@ def refuse(cfg: DictConfig) -> None:
     from prunelit.training.run.parts import try_parts
 
     try_parts(cfg)
+
+
+FOR_SWEEPS = (refuse, prepare, get_ready, together, runs_that_fit)
+"""The functions that a sweep takes as its ``Invocation``."""
