@@ -34,6 +34,7 @@ RUNS: dict[str, tuple[str, ...]] = {
     "cut_step": ("cut_step.py",),
     "packed": ("packed.py",),
     "sweep": ("sweep.py", "--repeats", "1"),
+    "bare_run": ("bare_run.py",),
     "startup": ("startup.py", "--repeats", "3"),
 }
 ON_MNIST: dict[str, tuple[str, ...]] = {

@@ -27,26 +27,27 @@ WORK = ("prune_seconds", "train_seconds", "test_seconds")
 
 def seconds(*arguments: str) -> float:
     """Return how long the program takes with ``arguments``, in an empty folder."""
-    return timed(*arguments)[0]
-
-
-def timed(*arguments: str) -> tuple[float, float]:
-    """Return the same, and how many of these seconds the runs prune, train and test."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "prunelit.train", *RUN, f"output_dir={folder}", *arguments]
-        environment = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
-        start = time.perf_counter()
-        subprocess.run(command, check=True, capture_output=True, env=environment)
-        taken = time.perf_counter() - start
-        results = [json.loads(path.read_text()) for path in Path(folder).rglob("result.json")]
-        return taken, sum(result[key] or 0.0 for result in results for key in WORK)
+        return timed(folder, *arguments)
+
+
+def timed(folder: str, *arguments: str) -> float:
+    """Return how long the program takes with ``arguments``, in ``folder``."""
+    command = [sys.executable, "-m", "prunelit.train", *RUN, f"output_dir={folder}", *arguments]
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
+    start = time.perf_counter()
+    subprocess.run(command, check=True, capture_output=True, env=environment)
+    return time.perf_counter() - start
 
 
 def beyond_work(runs: int, overrides: list[str]) -> float:
-    """Return the seconds of a run of a sweep beyond its own work, without the start of the sweep."""
-    few, work_of_few = timed("-m", "seed=0,1", *overrides)
-    many, work_of_many = timed("-m", f"seed=range({runs + 2})", *overrides)
-    return ((many - work_of_many) - (few - work_of_few)) / runs
+    """Return the median seconds of a run of a sweep beyond its own work: from one result to the next."""
+    with tempfile.TemporaryDirectory() as folder:
+        timed(folder, "-m", f"seed=range({runs + 1})", *overrides)
+        results = sorted(Path(folder).rglob("result.json"), key=lambda path: path.stat().st_mtime_ns)
+        ends = [path.stat().st_mtime_ns / 1e9 for path in results]
+        works = [sum(json.loads(path.read_text())[key] or 0.0 for key in WORK) for path in results]
+    return median(end - begin - work for begin, end, work in zip(ends, ends[1:], works[1:], strict=False))
 
 
 def side_by_side(runs: int, overrides: list[str]) -> tuple[float, float]:

@@ -12,6 +12,7 @@ import pytest
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 SMALL = {
+    "bare_run": ("--runs", "2", "--repeats", "1"),
     "compact": ("--model", "resnet20", "--batch", "2"),
     "cut_step": ("--repeats", "1", "--batch-size", "2", "--device", "cpu"),
     "large_network": ("--weights", "4096", "--criterion", "synflow"),
