@@ -20,7 +20,7 @@ class Invocation:
     Attributes:
         refuse: raises BadRequest for a run that would be refused when it starts; None: nothing does.
         prepare: imports what runs need.
-        get_ready: does in the process of a run, while it waits for its turn, what makes it start faster.
+        get_ready: checks a run in its process while it waits for its turn; the second check is then faster.
         together: returns the function that executes several runs in this process, which train together.
         runs_that_fit: returns how many runs with a config fit into the memory, or into a number of GB.
         failures: what its runs raised.

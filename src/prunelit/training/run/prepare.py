@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from prunelit.study.devices import gpus
+from prunelit.study.devices import has_cuda_driver
 
 NEEDED = (
     "fvcore.nn",
@@ -53,20 +53,14 @@ def prepare() -> None:
     _call_once()
 
 
-def get_ready(cfg: DictConfig) -> None:
-    """Call once in the process of a run what takes long in its first call; this leaves nothing."""
-    check_parts(cfg)
-    _call_once()
-
-
 def _call_once() -> None:
-    """Call what takes long when it is called first, with a small network, on a machine without GPUs.
+    """Call what takes long when it is called first, with a small network, unless there may be a GPU.
 
-    With GPUs, autograd would begin to use them, which must not happen before a fork or the choice of a GPU.
+    Autograd would begin to use a GPU, which must not happen before a fork or before a run has its GPU.
     """
     from torch import nn, version, zeros
 
-    if gpus() or version.hip or version.xpu:
+    if version.hip or version.xpu or has_cuda_driver():
         return
     from prunelit.pruning.coupling.groups import found_groups
     from prunelit.pruning.preserve import random_state
@@ -107,5 +101,5 @@ def refuse(cfg: DictConfig) -> None:
     try_parts(cfg)
 
 
-FOR_SWEEPS = (refuse, prepare, get_ready, together, runs_that_fit)
+FOR_SWEEPS = (refuse, prepare, check_parts, together, runs_that_fit)
 """The functions that a sweep takes as its ``Invocation``."""
