@@ -3,8 +3,8 @@
 The bare run does with Hydra, Lightning, PyTorch and fvcore what a run of a sweep needs each of them for, and
 nothing else. It is a job of Hydra's with the same config, in a process of its own. A Trainer trains a network
 like ``fc`` on digits, tests it after each epoch, and saves the best and the last checkpoint. The network is
-exported, and its FLOPs are counted. Nothing is pruned, and no record is written. ``ratio`` is its time /
-prunelit's.
+exported, its FLOPs are counted, and its latency is measured. Nothing is pruned, no record is written, and
+nothing is flushed to the disk. ``ratio`` is its time / prunelit's.
 
 python benchmarks/bare_run.py
 """
@@ -45,10 +45,11 @@ from torch.nn import functional as F
 from prunelit.study.configs import CONFIGS
 from prunelit.study.identity import register_resolvers
 from prunelit.study.sweep.run_in_sweep import warm_up
+from prunelit.training.measuring.latency import MOST_PASSES, WARM_UP_PASSES
 from prunelit.training.run.prepare import prepare
 
 Images = tuple[Tensor, Tensor]
-BATCH, EPOCHS, TEST_IMAGES = 64, 10, 355
+BATCH, EPOCHS, TEST_IMAGES, FORMS = 64, 10, 355, 3
 WIDTHS = (64, 100, 100, 100, 100, 100, 10)
 
 
@@ -130,15 +131,26 @@ def bare_run(folder: Path) -> dict[str, float]:
     clock.append(time.perf_counter())
     export_and_count(module.network)
     clock.append(time.perf_counter())
-    data, lightning, tested, export = (end - begin for begin, end in pairwise(clock))
-    work = module.seconds + tested
-    return {"data": data, "lightning": lightning - module.seconds, "export": export, "work": work}
+    measure_latency(module.network)
+    clock.append(time.perf_counter())
+    data, lightning, tested, export, latency = (end - begin for begin, end in pairwise(clock))
+    parts = {"data": data, "lightning": lightning - module.seconds, "export": export, "latency": latency}
+    return {**parts, "work": module.seconds + tested}
 
 
 def export_and_count(network: nn.Module) -> None:
     """Export a network, and count its FLOPs."""
     torch.export.export(network, (torch.zeros(1, 8, 8),), strict=False)
     FlopCountAnalysis(network, torch.zeros(1, 8, 8)).unsupported_ops_warnings(False).total()
+
+
+@torch.inference_mode()
+def measure_latency(network: nn.Module) -> None:
+    """Call a network as often as a run calls its dense, masked and cut network for their latencies."""
+    for size in (1, 64):
+        images = torch.zeros(size, 8, 8)
+        for _ in range(FORMS * (WARM_UP_PASSES + MOST_PASSES)):
+            network(images)
 
 
 def parts_of_bare_runs(runs: int) -> dict[str, float]:

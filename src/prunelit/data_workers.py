@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import _thread
+import os
 import signal
 import threading
+import time
 from collections.abc import Callable
+from multiprocessing.queues import Queue
 from types import FrameType
 from typing import Any
+
+SOON_SECONDS = 0.01
 
 
 def stop_watching_workers() -> None:
@@ -23,13 +29,17 @@ def raise_for_the_first_dead_worker() -> None:
     """Let only the first data worker of PyTorch that dies raise an error; called when workers are started.
 
     The error ends the run. Further ones would be raised while it ends, some in the destructors of loaders,
-    where Python can only print them.
+    where Python can only print them. The error is not raised while the main thread puts something into a
+    queue: the lock of the queue might stay locked, and the end of the loader would wait for it forever.
     """
     handler = _handler_of_workers()
     if handler is None or hasattr(handler, "raises_once"):
         return
 
     def handle(number: int, frame: FrameType | None) -> None:
+        if _puts_into_a_queue(frame):
+            _thread.start_new_thread(_send_again, (number,))  # threading's locks may be in use
+            return
         try:
             handler(number, frame)
         except RuntimeError:
@@ -38,6 +48,19 @@ def raise_for_the_first_dead_worker() -> None:
 
     handle.raises_once = True  # type: ignore[attr-defined]
     signal.signal(signal.SIGCHLD, handle)
+
+
+def _send_again(number: int) -> None:
+    time.sleep(SOON_SECONDS)
+    os.kill(os.getpid(), number)
+
+
+def _puts_into_a_queue(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code is Queue.put.__code__:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _handler_of_workers() -> Callable[[int, FrameType | None], Any] | None:

@@ -66,6 +66,7 @@ def config_hash(cfg: DictConfig) -> str:
     pruner.
     """
     values = resolved(cfg)
+    added = {key: _value(values, key.split(".")) for key in ADDED}
     for key in NO_RESULT:
         _drop(values, key.split("."))
     if values.get("data", {}).get("name") != "folder":
@@ -75,7 +76,7 @@ def config_hash(cfg: DictConfig) -> str:
     amount = _amount(cfg)
     values |= vars(amount)
     for key, default in ADDED.items():
-        if OmegaConf.select(cfg, key) == default or (key in BUDGETS and getattr(amount, key) is None):
+        if added[key] == default or (key in BUDGETS and getattr(amount, key) is None):
             _drop(values, key.split("."))
     _drop(values, ["pruner", "compression"])
     text = json.dumps(_canonical(values), sort_keys=True, separators=(",", ":"), default=str)
@@ -118,8 +119,12 @@ def class_name(target: str) -> str:
     last = str(target).rpartition(".")[2]
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])", "_", last).lower()
     joined = words.replace("_", "")
-    files = sorted(path.stem for path in (CONFIGS / "pruner").glob("*.yaml"))
-    return next((name for name in files if name.replace("_", "") == joined), words)
+    return next((name for name in _pruners() if name.replace("_", "") == joined), words)
+
+
+@cache
+def _pruners() -> list[str]:
+    return sorted(path.stem for path in (CONFIGS / "pruner").glob("*.yaml"))
 
 
 @cache
@@ -143,6 +148,13 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("run_slug", lambda *, _root_: slug(_root_), replace=True)
     OmegaConf.register_new_resolver("class_name", class_name, replace=True)
     OmegaConf.register_new_resolver("run_folder", lambda *, _root_: str(folder(_root_)), replace=True)
+
+
+def _value(values: Any, path: list[str]) -> Any:
+    """Return the value of a key, None if there is no such key."""
+    for key in path:
+        values = values.get(key) if isinstance(values, dict) else None
+    return values
 
 
 def _drop(values: dict[str, Any], path: list[str]) -> None:

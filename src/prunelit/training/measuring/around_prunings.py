@@ -11,7 +11,7 @@ from torch import Tensor
 from prunelit.training.callback import Pruning
 from prunelit.training.measuring.best_effort import BestEffort
 from prunelit.training.measuring.evaluation import evaluate_test, evaluate_train
-from prunelit.training.measuring.histograms import histogram
+from prunelit.training.measuring.histograms import histogram, stacked, unstacked
 
 Row = dict[str, Any]
 MEASURED = ("rounds", "top1_before", "top1_after", "histograms", "confusions")
@@ -47,12 +47,14 @@ class AroundPrunings:
 
     def state_dict(self) -> dict[str, Any]:
         """Return all measurements so far."""
-        return {name: getattr(self, name) for name in (*MEASURED, *RECOVERED)}
+        state = {name: getattr(self, name) for name in (*MEASURED, *RECOVERED)}
+        return state | {"histograms": stacked(self.histograms)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the measurements of a checkpoint."""
         for name in MEASURED:
             setattr(self, name, state_dict[name])
+        self.histograms = unstacked(self.histograms)
         for name in RECOVERED:
             setattr(self, name, state_dict.get(name))
 
