@@ -20,7 +20,7 @@ from prunelit.training.data.loaders import Batch, EpochLoader, draw_augmentation
 from prunelit.training.data.sampling import EpochSampler
 from prunelit.training.data.source import Split
 
-Key = tuple[int, Tensor | None]
+Key = tuple[int, np.ndarray | None]
 """An image's number, and the random numbers of its augmentation."""
 
 
@@ -57,7 +57,9 @@ class StreamedSet(Dataset):
         number, draws = key
         row = int(self.rows[number])
         try:
-            return self._image(row, draws), int(self.split.labels[row])
+            return self._image(row, None if draws is None else torch.from_numpy(draws)), int(
+                self.split.labels[row]
+            )
         except BadRequest as wrong:
             return wrong
 
@@ -99,7 +101,8 @@ class KeyBatches:
             return
         draws = draw_augmentation(augmentation, self.sampler).split(sizes)[self.first :]
         for part, drawn in zip(numbers, draws, strict=True):
-            yield list(zip(part.tolist(), drawn, strict=True))
+            # Not as tensors, which workers would receive through shared memory, each with an open file.
+            yield list(zip(part.tolist(), drawn.numpy(), strict=True))
 
 
 class StreamingLoader(EpochLoader):
