@@ -5,7 +5,6 @@ GPUs are counted without CUDA, because a process that has initialized CUDA must 
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import subprocess
@@ -67,15 +66,6 @@ def gpus() -> dict[str, str]:
     """Return the GPUs that this process may use: name to UUID."""
     asked = os.environ.get("CUDA_VISIBLE_DEVICES")
     return visible_gpus(listed_gpus(), asked) if asked != "" else {}
-
-
-def has_cuda_driver() -> bool:
-    """Return whether CUDA's driver can be loaded, without which no process can use an NVIDIA GPU."""
-    try:
-        ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return False
-    return True
 
 
 def numbered(place: str) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
 from omegaconf import DictConfig
-
-from prunelit.study.devices import has_cuda_driver
 
 NEEDED = (
     "fvcore.nn",
@@ -60,7 +59,7 @@ def _call_once() -> None:
     """
     from torch import nn, version, zeros
 
-    if version.hip or version.xpu or has_cuda_driver():
+    if version.hip or version.xpu or _has_cuda_driver():
         return
     from prunelit.pruning.coupling.groups import found_groups
     from prunelit.pruning.preserve import random_state
@@ -69,6 +68,15 @@ def _call_once() -> None:
     with random_state(0), suppress(Exception):  # a run that needs it reports what is wrong
         found_groups(nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2)), zeros(1, 2))
         Totals()
+
+
+def _has_cuda_driver() -> bool:
+    """Return whether CUDA's driver can be loaded, without which no process can use an NVIDIA GPU."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def check_parts(cfg: DictConfig) -> None:
