@@ -178,10 +178,14 @@ def _child(
         signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     if before is not None:
-        with warnings.catch_warnings(), suppress(Exception):  # the task itself reports what is wrong
+        # The task itself reports what is wrong.
+        with warnings.catch_warnings(), suppress(Exception, SystemExit):
             warnings.simplefilter("ignore")
             before()
-        gate.recv()
+        try:
+            gate.recv()
+        except EOFError:  # the leading process has ended
+            os._exit(1)
     try:
         outcome = (True, task())
     except BaseException as error:
